@@ -1,0 +1,46 @@
+"""A GPU as the scheduler sees it, and its health."""
+
+from dataclasses import dataclass
+
+LEVEL_NONE = -1
+"""Not even watched: no slices are placed there, whole GPUs only."""
+LEVEL_WATCH = 0
+LEVEL_MPS = 1
+LEVEL_PARTITION = 2
+LEVEL_DRIVER = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Healthy, or not and why (an Xid, a lost device, a conflict with another plugin)."""
+
+    healthy: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU.
+
+    ``mem_bytes`` is what the scheduler may give (whole MiB); ``total_bytes`` is what the driver reports; the rest is
+    the driver's reserve, the contexts' and the MPS server's headroom. ``level`` is the enforcement level, -1..3.
+    """
+
+    uuid: str
+    model: str
+    mem_bytes: int
+    total_bytes: int
+    sm_count: int = 0
+    compute_capability: str = ""
+    numa_node: int = -1
+    nvlink_peers: tuple[str, ...] = ()
+    health: Health = Health()
+    level: int = LEVEL_WATCH
+
+
+@dataclass(frozen=True, slots=True)
+class GpuNode:
+    """The GPUs of one node, in the driver's order."""
+
+    name: str
+    gpus: tuple[Gpu, ...]

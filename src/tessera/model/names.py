@@ -1,0 +1,40 @@
+"""The names of the contract: resources, annotations and labels as users and the cluster write them."""
+
+DOMAIN = "tessera.io"
+GPU_MEM = "tessera.io/gpu-mem"
+GPU_CORE = "tessera.io/gpu-core"
+GPU_COUNT = "tessera.io/gpu-count"
+GPU = "tessera.io/gpu"
+SLICE = "tessera.io/slice"
+
+REQUEST_KEYS = (GPU_MEM, GPU_CORE, GPU_COUNT, GPU)
+"""What a user asks with; ``SLICE`` is added beside them."""
+SHORT_KEYS = {key.removeprefix("tessera.io/"): key for key in REQUEST_KEYS}
+
+ASSIGNMENT = "tessera.io/assignment"
+STATE_PREFIX = "state.tessera.io/"
+ROOM = "state.tessera.io/room"
+
+PLACEMENT = "tessera.io/placement"
+GPU_MODEL = "tessera.io/gpu-model"
+GPU_UUID = "tessera.io/gpu-uuid"
+REMOTE = "tessera.io/remote"
+QOS = "tessera.io/qos"
+GPU_CORE_LIMIT = "tessera.io/gpu-core-limit"
+ENFORCEMENT = "tessera.io/enforcement"
+
+SCHEDULER = "tessera"
+SLOTS_PER_GPU = 64
+
+RESERVED_ENV = (
+    "NVIDIA_VISIBLE_DEVICES",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_MPS_PIPE_DIRECTORY",
+    "CUDA_MPS_LOG_DIRECTORY",
+    "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT",
+    "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE",
+    "CUDA_MPS_CLIENT_PRIORITY",
+    "LD_PRELOAD",
+)
+"""Refused in every container of a pod that holds a slice."""
+RESERVED_ENV_PREFIX = "TESSERA_"

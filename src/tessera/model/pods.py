@@ -1,0 +1,52 @@
+"""A pod, as far as slices are concerned."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What a container is within its pod."""
+
+    APP = "app"
+    SIDECAR = "sidecar"
+    INIT = "init"
+    EPHEMERAL = "ephemeral"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """A container's name, place in the manifest (``spec.containers[0]``) and resources as written."""
+
+    name: str
+    field: str
+    kind: Kind = Kind.APP
+    limits: Mapping[str, str] = field(default_factory=dict)
+    requests: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """What the scheduler reads of a pod. ``resources`` are the pod-level ones, where slices are not allowed."""
+
+    namespace: str
+    name: str
+    uid: str
+    containers: tuple[ContainerSpec, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    node: str = ""
+    phase: str = "Pending"
+    deleting: bool = False
+    priority: int = 0
+    may_preempt: bool = True
+    scheduler: str = ""
+    resources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """Whether all containers have stopped for good, so that the room is free."""
+        return self.phase in ("Succeeded", "Failed")
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
