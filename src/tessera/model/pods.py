@@ -1,7 +1,8 @@
 """A pod, as far as slices are concerned."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as default
 from enum import StrEnum
 
 
@@ -21,8 +22,8 @@ class ContainerSpec:
     name: str
     field: str
     kind: Kind = Kind.APP
-    limits: Mapping[str, str] = field(default_factory=dict)
-    requests: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, str] = default(default_factory=dict)
+    requests: Mapping[str, str] = default(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +34,14 @@ class Pod:
     name: str
     uid: str
     containers: tuple[ContainerSpec, ...] = ()
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = default(default_factory=dict)
     node: str = ""
     phase: str = "Pending"
     deleting: bool = False
     priority: int = 0
     may_preempt: bool = True
     scheduler: str = ""
-    resources: Mapping[str, str] = field(default_factory=dict)
+    resources: Mapping[str, str] = default(default_factory=dict)
 
     @property
     def ended(self) -> bool:

@@ -1,0 +1,172 @@
+"""What a pod asks for: the contract's resources and annotations, read once and checked whole.
+
+``demand_of`` answers a ``PodDemand``, a ``Reason`` with one sentence if anything is malformed, or ``None`` for a pod
+that asks for no slice. Nothing is ignored and nothing is clamped. The cluster's admission policy states the same
+rules in CEL; a pod that slipped past it is refused here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tessera.model import names
+from tessera.model.gpus import LEVEL_NONE, Gpu
+from tessera.model.placements import Preferences, preferences_of
+from tessera.model.pods import ContainerSpec, Kind, Pod
+from tessera.model.quantities import QuantityError, parse_whole, round_down, round_up
+from tessera.reasons import Reason, invalid
+
+MAX_MEM_BYTES = 1 << 46
+"""64 TiB: above any GPU, and small enough for the kubelet's sums in thousandths of a byte."""
+MAX_GPUS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerDemand:
+    """What one container asks of each of ``gpus`` GPUs.
+
+    ``mem_bytes`` is whole MiB a GPU; 0 with a ``core_percent`` means the same share of that GPU's memory.
+    ``core_percent`` 0 means no cap. ``whole`` asks for all of each GPU, alone.
+    """
+
+    container: str
+    gpus: int
+    mem_bytes: int
+    core_percent: int
+    whole: bool = False
+
+    def mem_on(self, gpu: Gpu) -> int:
+        """The bytes that this container gets on ``gpu``."""
+        return self.mem_of(gpu.mem_bytes)
+
+    def mem_of(self, gpu_mem_bytes: int) -> int:
+        """The bytes that this container gets on a GPU of ``gpu_mem_bytes``."""
+        if self.whole:
+            return gpu_mem_bytes
+        return self.mem_bytes or round_down(gpu_mem_bytes * self.core_percent // 100)
+
+
+@dataclass(frozen=True, slots=True)
+class PodDemand:
+    """All slices of one pod, in the order of its containers, with what its annotations prefer."""
+
+    namespace: str
+    name: str
+    uid: str
+    containers: tuple[ContainerDemand, ...]
+    preferences: Preferences
+    priority: int = 0
+
+    @property
+    def min_level(self) -> int:
+        """The lowest enforcement level that will do; whole GPUs need none."""
+        if all(c.whole for c in self.containers) and self.preferences.enforcement is None:
+            return LEVEL_NONE
+        return self.preferences.enforcement or 0
+
+
+def demand_of(pod: Pod) -> PodDemand | Reason | None:
+    """Reads the slices that ``pod`` asks for."""
+    if reason := _misplaced(pod):
+        return reason
+    demands: list[ContainerDemand] = []
+    for container in pod.containers:
+        found = container_demand(container)
+        if isinstance(found, Reason):
+            return found
+        if found is not None:
+            demands.append(found)
+    if not demands:
+        return None
+    preferences = preferences_of(pod.annotations, sum(d.core_percent * d.gpus for d in demands))
+    if isinstance(preferences, Reason):
+        return preferences
+    return PodDemand(pod.namespace, pod.name, pod.uid, tuple(demands), preferences, pod.priority)
+
+
+def wants_slice(pod: Pod) -> bool:
+    """Whether any container names one of the contract's resources, well-formed or not."""
+    return any(_slice_keys(c.limits) or _slice_keys(c.requests) for c in pod.containers) or bool(
+        _slice_keys(pod.resources)
+    )
+
+
+def container_demand(container: ContainerSpec) -> ContainerDemand | Reason | None:
+    """Reads the slice that one app container or sidecar asks for."""
+    where = f"{container.field}.resources.limits"
+    for key in _slice_keys(container.requests):
+        if str(container.requests[key]) != str(container.limits.get(key)):
+            allowed = f"the same as in limits, {container.limits.get(key)!r}"
+            return invalid(f"{container.field}.resources.requests[{key}]", container.requests[key], allowed)
+    keys = _slice_keys(container.limits)
+    if not keys:
+        return None
+    return _slot_reason(where, container.limits) or _read(container, where)
+
+
+def _read(container: ContainerSpec, where: str) -> ContainerDemand | Reason:
+    limits = container.limits
+    if names.GPU in limits:
+        return _whole(container, where)
+    gpus = _integer(where, limits, names.GPU_COUNT, 1, MAX_GPUS, default=1)
+    if isinstance(gpus, Reason):
+        return gpus
+    if names.GPU_MEM not in limits and names.GPU_CORE not in limits:
+        return invalid(f"{where}[{names.GPU_COUNT}]", gpus, "only beside tessera.io/gpu-mem or tessera.io/gpu-core")
+    mem = _integer(where, limits, names.GPU_MEM, 1, MAX_MEM_BYTES, default=0)
+    core = _integer(where, limits, names.GPU_CORE, 1, 100 * gpus, default=0)
+    if isinstance(mem, Reason):
+        return mem
+    if isinstance(core, Reason):
+        return core
+    if core % gpus:
+        return invalid(f"{where}[{names.GPU_CORE}]", core, f"a multiple of {names.GPU_COUNT}, {gpus}")
+    return ContainerDemand(container.name, gpus, round_up(-(-mem // gpus)), core // gpus)
+
+
+def _whole(container: ContainerSpec, where: str) -> ContainerDemand | Reason:
+    others = [key for key in (names.GPU_MEM, names.GPU_CORE, names.GPU_COUNT) if key in container.limits]
+    if others:
+        return invalid(f"{where}[{others[0]}]", container.limits[others[0]], "not beside tessera.io/gpu")
+    gpus = _integer(where, container.limits, names.GPU, 1, MAX_GPUS, default=1)
+    if isinstance(gpus, Reason):
+        return gpus
+    return ContainerDemand(container.name, gpus, 0, 100, whole=True)
+
+
+def _slot_reason(where: str, limits: Mapping[str, str]) -> Reason | None:
+    """The slot is what makes the kubelet call the device plugin: without it nothing would hold the slice."""
+    if not any(key in limits for key in names.REQUEST_KEYS):
+        return invalid(f"{where}[{names.SLICE}]", limits[names.SLICE], "only beside a tessera.io request")
+    if str(limits.get(names.SLICE)) != "1":
+        return invalid(f"{where}[{names.SLICE}]", limits.get(names.SLICE), "1, as the webhook writes it")
+    return None
+
+
+def _misplaced(pod: Pod) -> Reason | None:
+    for key in _slice_keys(pod.resources):
+        return invalid(f"spec.resources[{key}]", pod.resources[key], "slices in containers only")
+    for container in pod.containers:
+        if container.kind in (Kind.INIT, Kind.EPHEMERAL):
+            for resources in (container.limits, container.requests):
+                for key in _slice_keys(resources):
+                    allowed = f"no slices in {container.kind} containers; ordinary containers and sidecars only"
+                    return invalid(f"{container.field}.resources.limits[{key}]", resources[key], allowed)
+    return None
+
+
+def _slice_keys(resources: Mapping[str, str]) -> list[str]:
+    return [key for key in resources if key.startswith("tessera.io/") or key in names.SHORT_KEYS]
+
+
+def _integer(where: str, limits: Mapping[str, str], key: str, low: int, high: int, *, default: int) -> int | Reason:
+    if key not in limits:
+        return default
+    field, text = f"{where}[{key}]", limits[key]
+    allowed = f"a whole number from {low} to {high}"
+    if key == names.GPU_MEM:
+        allowed = "whole bytes from 1 to 64Ti, such as 4Gi or 500M"
+    try:
+        value = parse_whole(text)
+    except QuantityError:
+        return invalid(field, text, allowed)
+    return value if low <= value <= high else invalid(field, text, allowed)

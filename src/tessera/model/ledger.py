@@ -1,0 +1,288 @@
+"""What every GPU of the cluster still has to give.
+
+The truth is two dictionaries: the nodes as published, and one charge for each pod that holds room. The numpy arrays
+``[row, column]`` (a row a node, a column a GPU) follow from them and are recomputed for one node at a time, so that
+the order in which facts arrive does not matter and a rebuild from the API's objects gives the same ledger.
+
+``reserve`` never over-commits. ``charge`` records a fact that others made true, whatever it is: a GPU that was
+promised twice shows negative room here, fits nothing, and is listed by ``over_committed``.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tessera.model import names
+from tessera.model.assignment import Share
+from tessera.model.charges import Charge, Totals
+from tessera.model.gpus import Gpu, GpuNode
+from tessera.reasons import Code, Reason
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+_START_ROWS, _START_COLUMNS = 16, 8
+_GPU_ARRAYS = (
+    "mem_bytes",
+    "free_bytes",
+    "free_percent",
+    "tenants",
+    "level",
+    "model",
+    "present",
+    "healthy",
+    "exclusive",
+)
+_NODE_ARRAYS = ("node_mem", "node_core", "node_gpus", "node_slots")
+
+
+class Ledger:
+    """Free memory, free compute, tenants and health of each GPU, and who holds what."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, GpuNode] = {}
+        self._charges: dict[str, Charge] = {}
+        self._by_node: dict[str, dict[str, None]] = {}
+        self._rows: dict[str, int] = {}
+        self._spare: list[int] = []
+        self._columns: dict[str, dict[str, int]] = {}
+        self._models: dict[str, int] = {}
+        self.names: list[str] = []
+        self._allocate(_START_ROWS, _START_COLUMNS)
+
+    # Facts
+
+    def upsert_node(self, node: GpuNode) -> None:
+        """Records a node as published. Charges on it stay, also those on GPUs that it no longer lists."""
+        if self._nodes.get(node.name) == node:
+            return
+        if node.name not in self._rows:
+            self._take_row(node.name)
+        self._nodes[node.name] = node
+        self._recompute(node.name)
+
+    def remove_node(self, name: str) -> None:
+        """Forgets a node; the charges of its pods stay until the pods are gone."""
+        if name not in self._nodes:
+            return
+        row = self._rows.pop(name)
+        self._clear_row(row)
+        self._spare.append(row)
+        self.names[row] = ""
+        del self._nodes[name], self._columns[name]
+
+    def charge(self, uid: str, charge: Charge) -> None:
+        """Records that the pod ``uid`` holds ``charge``, in place of what it held before."""
+        before = self._charges.get(uid)
+        if before == charge:
+            return
+        if before is not None:
+            self._drop(uid, before)
+        self._charges[uid] = charge
+        self._by_node.setdefault(charge.node, {})[uid] = None
+        self._apply(charge, +1)
+
+    def release(self, uid: str) -> Charge | None:
+        """Frees what the pod ``uid`` holds; answers what it was."""
+        charge = self._charges.pop(uid, None)
+        if charge is not None:
+            self._drop(uid, charge)
+        return charge
+
+    def reserve(self, uid: str, charge: Charge) -> Reason | None:
+        """Charges the pod only if all of it fits now; else changes nothing and says why."""
+        before = self.release(uid)
+        reason = self.refusal(charge)
+        if reason is None:
+            self.charge(uid, charge)
+        elif before is not None:
+            self.charge(uid, before)
+        return reason
+
+    # Questions
+
+    def refusal(self, charge: Charge) -> Reason | None:
+        """Why ``charge`` does not fit beside all others, or ``None``."""
+        row = self._rows.get(charge.node)
+        if row is None:
+            return Reason(Code.NO_GPU, f"node {charge.node} has published no GPUs")
+        if charge.assignment is None:
+            return Reason(Code.NO_ASSIGNMENT, "a reservation needs GPUs")
+        needs: dict[str, Share] = {}
+        for share in charge.assignment.shares:
+            first = needs.get(share.uuid, Share(share.uuid, 0))
+            mem, core = first.mem_bytes + share.mem_bytes, first.core_percent + share.core_percent
+            needs[share.uuid] = Share(share.uuid, mem, core, first.whole or share.whole)
+        for need in needs.values():
+            if reason := self._share_refusal(row, need):
+                return reason
+        return self._totals_refusal(row, charge)
+
+    def room_of(self, totals: Totals) -> Bools:
+        """Per row: whether the kubelet's own sums leave room for ``totals``."""
+        return (
+            (self.node_mem >= totals.mem_bytes)
+            & (self.node_core >= totals.core_percent)
+            & (self.node_gpus >= totals.gpus)
+            & (self.node_slots >= totals.slots)
+        )
+
+    def node(self, name: str) -> GpuNode | None:
+        return self._nodes.get(name)
+
+    def nodes(self) -> Iterator[GpuNode]:
+        yield from self._nodes.values()
+
+    def charge_of(self, uid: str) -> Charge | None:
+        return self._charges.get(uid)
+
+    def charges(self) -> Mapping[str, Charge]:
+        return self._charges
+
+    def charges_on(self, node: str) -> Iterator[tuple[str, Charge]]:
+        for uid in self._by_node.get(node, ()):
+            yield uid, self._charges[uid]
+
+    def row(self, name: str) -> int | None:
+        return self._rows.get(name)
+
+    def rows(self) -> Mapping[str, int]:
+        return self._rows
+
+    def gpu_at(self, row: int, column: int) -> Gpu:
+        return self._nodes[self.names[row]].gpus[column]
+
+    def column(self, node: str, uuid: str) -> int | None:
+        return self._columns.get(node, {}).get(uuid)
+
+    def models(self) -> Mapping[str, int]:
+        """Number of each GPU model (lower case) in the array ``model``."""
+        return self._models
+
+    def over_committed(self) -> list[str]:
+        """UUIDs of GPUs that were promised more than they have."""
+        bad = self.present & ((self.free_bytes < 0) | (self.free_percent < 0) | (self.exclusive & (self.tenants > 1)))
+        return [self.gpu_at(int(row), int(column)).uuid for row, column in np.argwhere(bad)]
+
+    # The arrays
+
+    def _allocate(self, rows: int, columns: int) -> None:
+        self.mem_bytes = np.zeros((rows, columns), np.int64)
+        self.free_bytes = np.zeros((rows, columns), np.int64)
+        self.free_percent = np.zeros((rows, columns), np.int64)
+        self.tenants = np.zeros((rows, columns), np.int64)
+        self.level = np.full((rows, columns), -2, np.int64)
+        self.model = np.full((rows, columns), -1, np.int64)
+        self.present = np.zeros((rows, columns), np.bool_)
+        self.healthy = np.zeros((rows, columns), np.bool_)
+        self.exclusive = np.zeros((rows, columns), np.bool_)
+        self.node_mem = np.zeros(rows, np.int64)
+        self.node_core = np.zeros(rows, np.int64)
+        self.node_gpus = np.zeros(rows, np.int64)
+        self.node_slots = np.zeros(rows, np.int64)
+
+    def _grow(self, rows: int, columns: int) -> None:
+        old = {name: getattr(self, name) for name in (*_GPU_ARRAYS, *_NODE_ARRAYS)}
+        self._allocate(rows, columns)
+        for name in _GPU_ARRAYS:
+            array = old[name]
+            getattr(self, name)[: array.shape[0], : array.shape[1]] = array
+        for name in _NODE_ARRAYS:
+            getattr(self, name)[: old[name].shape[0]] = old[name]
+
+    def _take_row(self, name: str) -> None:
+        if not self._spare:
+            row = len(self.names)
+            self.names.append("")
+            if row >= len(self.present):
+                self._grow(2 * row, self.present.shape[1])
+            self._spare.append(row)
+        row = self._spare.pop()
+        self._rows[name] = row
+        self.names[row] = name
+
+    def _clear_row(self, row: int) -> None:
+        for name in (*_GPU_ARRAYS, *_NODE_ARRAYS):
+            getattr(self, name)[row] = 0
+        self.level[row] = -2
+        self.model[row] = -1
+
+    def _recompute(self, name: str) -> None:
+        row, node = self._rows[name], self._nodes[name]
+        if len(node.gpus) > self.present.shape[1]:
+            self._grow(self.present.shape[0], max(len(node.gpus), 2 * self.present.shape[1]))
+        self._clear_row(row)
+        self._columns[name] = {gpu.uuid: column for column, gpu in enumerate(node.gpus)}
+        for column, gpu in enumerate(node.gpus):
+            self._install(row, column, gpu)
+        self.node_mem[row] = sum(g.mem_bytes for g in node.gpus)
+        self.node_core[row] = 100 * len(node.gpus)
+        self.node_gpus[row] = len(node.gpus)
+        self.node_slots[row] = names.SLOTS_PER_GPU * len(node.gpus)
+        for _, charge in self.charges_on(name):
+            self._apply(charge, +1)
+
+    def _install(self, row: int, column: int, gpu: Gpu) -> None:
+        at = (row, column)
+        self.mem_bytes[at] = self.free_bytes[at] = gpu.mem_bytes
+        self.free_percent[at] = 100
+        self.level[at] = gpu.level
+        self.model[at] = self._models.setdefault(gpu.model.lower(), len(self._models))
+        self.present[at] = True
+        self.healthy[at] = gpu.health.healthy
+
+    def _drop(self, uid: str, charge: Charge) -> None:
+        del self._by_node[charge.node][uid]
+        if not self._by_node[charge.node]:
+            del self._by_node[charge.node]
+        self._apply(charge, -1)
+
+    def _apply(self, charge: Charge, sign: int) -> None:
+        row = self._rows.get(charge.node)
+        if row is None:
+            return
+        self.node_mem[row] -= sign * charge.totals.mem_bytes
+        self.node_core[row] -= sign * charge.totals.core_percent
+        self.node_gpus[row] -= sign * charge.totals.gpus
+        self.node_slots[row] -= sign * charge.totals.slots
+        for share in charge.assignment.shares if charge.assignment else ():
+            column = self.column(charge.node, share.uuid)
+            if column is None:
+                continue
+            at = (row, column)
+            self.free_bytes[at] -= sign * share.mem_bytes
+            self.free_percent[at] -= sign * share.core_percent
+            self.tenants[at] += sign
+            if share.whole:
+                self.exclusive[at] = sign > 0 or self._is_exclusive(charge.node, share.uuid)
+
+    def _is_exclusive(self, node: str, uuid: str) -> bool:
+        return any(
+            share.whole and share.uuid == uuid
+            for _, charge in self.charges_on(node)
+            if charge.assignment
+            for share in charge.assignment.shares
+        )
+
+    def _share_refusal(self, row: int, need: Share) -> Reason | None:
+        column = self.column(self.names[row], need.uuid)
+        if column is None:
+            return Reason(Code.GPU_GONE, f"node {self.names[row]} has no GPU {need.uuid}")
+        at = (row, column)
+        if not self.healthy[at]:
+            return Reason(Code.UNHEALTHY, f"GPU {need.uuid} is unhealthy: {self.gpu_at(*at).health.reason}")
+        if self.exclusive[at] or (need.whole and self.tenants[at]):
+            return Reason(Code.OTHER_TENANT, f"GPU {need.uuid} has another tenant")
+        if self.free_bytes[at] < need.mem_bytes:
+            text = f"GPU {need.uuid} has {self.free_bytes[at]} bytes free, {need.mem_bytes} asked"
+            return Reason(Code.NOT_ENOUGH_MEMORY, text)
+        if self.free_percent[at] < need.core_percent:
+            text = f"GPU {need.uuid} has {self.free_percent[at]} percent free, {need.core_percent} asked"
+            return Reason(Code.NOT_ENOUGH_COMPUTE, text)
+        return None
+
+    def _totals_refusal(self, row: int, charge: Charge) -> Reason | None:
+        if self.room_of(charge.totals)[row]:
+            return None
+        return Reason(Code.NODE_RESOURCES, f"the pods bound to node {charge.node} already ask for all of its GPUs")
