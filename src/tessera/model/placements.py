@@ -16,7 +16,6 @@ E = TypeVar("E", bound=StrEnum)
 class Placement(StrEnum):
     PACK = "pack"
     SPREAD = "spread"
-    FRAGMENTATION = "fragmentation"
 
 
 class Remote(StrEnum):

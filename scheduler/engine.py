@@ -1,0 +1,325 @@
+"""The scheduler's decisions: filter, prioritize, bind and preempt over the ledger.
+
+Facts come in from the API server (``observe_*``), questions from kube-scheduler; everything is memory, nothing waits.
+Room that is promised but not yet a fact is charged to the same ledger under the pod's UID:
+
+- a *hold*, from prioritize until bind, so that the next pod's filter does not see the same room;
+- a *reservation*, from bind until the API server shows the bound pod or the Binding is refused.
+
+Both end with a deadline, with the pod, or by becoming a fact. Single-threaded: one event loop owns an engine.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from tessera.model.assignment import Assignment
+from tessera.model.charges import Charge, Totals, charge_of, totals_of
+from tessera.model.demands import PodDemand, demand_of
+from tessera.model.gpus import GpuNode
+from tessera.model.ledger import Ints, Ledger
+from tessera.model.placements import Remote
+from tessera.model.pods import Pod
+from tessera.reasons import Code, Reason
+from tessera.scheduler.choice import choose
+from tessera.scheduler.fit import min_level
+from tessera.scheduler.policy import POLICIES, Policy
+from tessera.scheduler.ranking import feasible, fits_of, node_costs, order
+from tessera.scheduler.refusals import cluster_reason, node_texts
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the engine decides. Times in seconds; ``level`` is the enforcement level that a pod needs by default."""
+
+    placement: str = "pack"
+    level: int = 0
+    seed: int = 0
+    hold_s: float = 10.0
+    reservation_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """The nodes that can hold a pod, why the others cannot, and the cluster's reason if none can."""
+
+    nodes: list[str]
+    failed: dict[str, str] = field(default_factory=dict)
+    unresolvable: dict[str, str] = field(default_factory=dict)
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A pod that asks for slices, well-formed."""
+
+    pod: Pod
+    demand: PodDemand
+    totals: Totals
+    seen: float
+
+
+_REQUEST_LIFE_S = 900.0
+
+
+class Promise(StrEnum):
+    HOLD = "hold"
+    RESERVATION = "reservation"
+
+
+@dataclass(frozen=True, slots=True)
+class Promised:
+    kind: Promise
+    deadline: float
+
+
+class Engine:
+    """See the module. ``clock`` answers seconds that never go back."""
+
+    def __init__(self, clock: Callable[[], float], options: Options | None = None) -> None:
+        self.ledger = Ledger()
+        self.options = options or Options()
+        self.waiting: dict[str, tuple[Pod, Reason]] = {}
+        self.freed: set[str] = set()
+        self._clock = clock
+        self._promises: dict[str, Promised] = {}
+        self._requests: dict[str, Request] = {}
+
+    # Facts
+
+    def observe_node(self, node: GpuNode) -> None:
+        """A node published its GPUs."""
+        if self.ledger.node(node.name) != node:
+            self.ledger.upsert_node(node)
+            self.freed.add(node.name)
+
+    def forget_node(self, name: str) -> None:
+        """A node's GPUs are published no more."""
+        self.ledger.remove_node(name)
+
+    def observe_pod(self, pod: Pod) -> None:
+        """A pod as the API server shows it. A bound pod's charge takes the place of any promise."""
+        charge = charge_of(pod)
+        if charge is not None:
+            self._forget_request(pod.uid)
+            self._promises.pop(pod.uid, None)
+            self.ledger.charge(pod.uid, charge)
+        elif pod.ended or pod.node or (pod.deleting and self._promised(pod.uid) is not Promise.RESERVATION):
+            self.forget_pod(pod.uid)
+
+    def forget_pod(self, uid: str) -> None:
+        """A pod is gone: whatever it held is free."""
+        self._forget_request(uid)
+        self._promises.pop(uid, None)
+        self._release(uid)
+
+    def replace(self, nodes: Iterable[GpuNode], pods: Iterable[Pod]) -> None:
+        """All nodes and pods at once, after a LIST: what is not among them is gone."""
+        self.replace_nodes(nodes)
+        self.replace_pods(pods)
+
+    def replace_nodes(self, nodes: Iterable[GpuNode]) -> None:
+        listed = {node.name: node for node in nodes}
+        for gone in [node.name for node in self.ledger.nodes() if node.name not in listed]:
+            self.forget_node(gone)
+        for node in listed.values():
+            self.observe_node(node)
+
+    def replace_pods(self, pods: Iterable[Pod]) -> None:
+        listed = {pod.uid: pod for pod in pods}
+        known = {*self.ledger.charges(), *self._requests}
+        for uid in known - listed.keys():
+            if uid not in self._promises:  # a list may be older than a promise; its deadline decides
+                self.forget_pod(uid)
+        for pod in listed.values():
+            self.observe_pod(pod)
+
+    # Questions
+
+    def filter(self, pod: Pod, names: Sequence[str]) -> Filtered:
+        """Which of ``names`` can hold ``pod``; drops the pod's former hold, holds nothing new unless one is left."""
+        request = self._request(pod)
+        if request is None:
+            return Filtered(list(names))
+        if isinstance(request, Reason):
+            return self._refuse(pod, names, request)
+        if self._promised(pod.uid) is Promise.RESERVATION:
+            text = "the outcome of this pod's Binding is not known yet"
+            return self._refuse(pod, names, Reason(Code.OUTCOME_UNKNOWN, text))
+        if request.demand.preferences.remote is Remote.REQUIRED:
+            text = "tessera.io/remote is required, and this cluster has no remote pool"
+            return self._refuse(pod, names, Reason(Code.REMOTE_UNAVAILABLE, text))
+        self._drop_hold(pod.uid)
+        answer = self._filter(request, names)
+        if len(answer.nodes) == 1:
+            self._hold(request, answer.nodes)
+        return answer
+
+    def prioritize(self, pod: Pod, names: Sequence[str]) -> list[tuple[str, int]]:
+        """Scores 0..10: 10 for exactly one node, on which room is then held, the rest 0..9 by rank."""
+        request = self._request(pod)
+        if request is None or isinstance(request, Reason):
+            return [(name, 0) for name in names]
+        self._drop_hold(pod.uid)
+        rows = self._rows(names)
+        fits = fits_of(self.ledger, request.demand, self._level(request.demand))
+        costs = node_costs(self.ledger, request.demand, fits, self._policy(request.demand))
+        ranked = order(self.ledger, rows, costs, self.options.seed)
+        chosen = self._hold(request, ranked)
+        rest = [name for name in ranked if name != chosen]
+        scores = {name: 9 - index * 10 // len(rest) for index, name in enumerate(rest)}
+        return [(name, 10 if name == chosen else scores.get(name, 0)) for name in names]
+
+    def reserve(self, uid: str, node: str) -> tuple[Request, Assignment] | Reason:
+        """Picks the GPUs on ``node`` on the ledger as it is now and charges them; the caller sends the Binding."""
+        request = self._requests.get(uid)
+        if request is None:
+            return Reason(Code.INVALID_REQUEST, f"pod {uid} is not known, or asks for no slice")
+        if self._promised(uid) is Promise.RESERVATION:
+            return Reason(Code.OUTCOME_UNKNOWN, "the outcome of this pod's Binding is not known yet")
+        if self.ledger.charge_of(uid) is not None and self._promised(uid) is None:
+            return Reason(Code.BINDING_REFUSED, "the pod is bound already")
+        self._drop_hold(uid)
+        assignment = self._choose(request, node)
+        if assignment is None:
+            return self._node_reason(request, node)
+        charge = Charge(node, request.totals, assignment)
+        if reason := self.ledger.reserve(uid, charge):
+            return reason
+        self._promises[uid] = Promised(Promise.RESERVATION, self._clock() + self.options.reservation_s)
+        return request, assignment
+
+    def confirm(self, uid: str) -> None:
+        """The Binding was accepted: the charge stays until the API server's own events speak of it."""
+        self.waiting.pop(uid, None)
+
+    def undo(self, uid: str) -> None:
+        """The Binding was refused: the reservation is void. A charge that is a fact already stays."""
+        if self._promises.pop(uid, None) is not None:
+            self._release(uid)
+
+    def expire(self) -> list[str]:
+        """Drops holds and forgotten requests past their time; answers UIDs of reservations past theirs, for the caller to look up."""
+        now = self._clock()
+        late = [uid for uid, promised in self._promises.items() if promised.deadline <= now]
+        for uid in late:
+            if self._promises[uid].kind is Promise.HOLD:
+                self._drop_hold(uid)
+        for uid in [uid for uid, request in self._requests.items() if request.seen + _REQUEST_LIFE_S <= now]:
+            if uid not in self._promises:
+                self._forget_request(uid)
+        return [uid for uid in late if self._promised(uid) is Promise.RESERVATION]
+
+    def request_of(self, uid: str) -> Request | None:
+        return self._requests.get(uid)
+
+    def promises(self) -> Mapping[str, Promised]:
+        return self._promises
+
+    def fits_on(self, pod: Pod, node: str) -> bool:
+        """Whether ``node`` holds ``pod`` now; a pod that asks for no slice fits anywhere."""
+        demand = demand_of(pod)
+        if demand is None:
+            return True
+        if isinstance(demand, Reason):
+            return False
+        row = self.ledger.row(node)
+        if row is None or not self.ledger.room_of(totals_of(pod))[row]:
+            return False
+        return choose(self.ledger, node, demand, self._policy(demand), self._level(demand)) is not None
+
+    # Inner workings
+
+    def _request(self, pod: Pod) -> Request | Reason | None:
+        demand = demand_of(pod)
+        if not isinstance(demand, PodDemand):
+            return demand
+        request = Request(pod, demand, totals_of(pod), self._clock())
+        self._requests[pod.uid] = request
+        return request
+
+    def _forget_request(self, uid: str) -> None:
+        self._requests.pop(uid, None)
+        self.waiting.pop(uid, None)
+
+    def _refuse(self, pod: Pod, names: Sequence[str], reason: Reason) -> Filtered:
+        self.waiting[pod.uid] = (pod, reason)
+        return Filtered([], {}, dict.fromkeys(names, reason.text), reason)
+
+    def _filter(self, request: Request, names: Sequence[str]) -> Filtered:
+        ledger, demand, level = self.ledger, request.demand, self._level(request.demand)
+        fits = fits_of(ledger, demand, level)
+        mask = feasible(ledger, demand, request.totals, fits, self._policy(demand), level)
+        known = ledger.rows()
+        nodes = [name for name in names if name in known and mask[known[name]]]
+        if len(nodes) == len(names):
+            return Filtered(nodes)
+        hardest = min(range(len(fits)), key=lambda i: int(fits[i].fits.sum()))
+        texts, hopeless = node_texts(ledger, demand.containers[hardest], fits[hardest])
+        answer = Filtered(nodes)
+        for name in names:
+            row = known.get(name)
+            if row is None:
+                answer.unresolvable[name] = "node has no GPU"
+            elif not mask[row]:
+                (answer.unresolvable if hopeless[row] else answer.failed)[name] = texts[row]
+        if nodes:
+            self.waiting.pop(request.pod.uid, None)
+            return answer
+        reason = cluster_reason(ledger, demand.containers[hardest], fits[hardest])
+        self.waiting[request.pod.uid] = (request.pod, reason)
+        return Filtered([], answer.failed, answer.unresolvable, reason)
+
+    def _hold(self, request: Request, ranked: Sequence[str]) -> str | None:
+        uid = request.pod.uid
+        for name in ranked:
+            assignment = self._choose(request, name)
+            if assignment is None:
+                continue
+            if self.ledger.reserve(uid, Charge(name, request.totals, assignment)) is None:
+                self._promises[uid] = Promised(Promise.HOLD, self._clock() + self.options.hold_s)
+                return name
+        return None
+
+    def _choose(self, request: Request, node: str) -> Assignment | None:
+        demand = request.demand
+        return choose(self.ledger, node, demand, self._policy(demand), self._level(demand))
+
+    def _node_reason(self, request: Request, node: str) -> Reason:
+        level = self._level(request.demand)
+        row = self.ledger.row(node)
+        if row is None:
+            return Reason(Code.NO_GPU, f"node {node} has no GPU")
+        for container, found in zip(
+            request.demand.containers, fits_of(self.ledger, request.demand, level), strict=True
+        ):
+            if found.fits[row].sum() < container.gpus:
+                texts, _ = node_texts(self.ledger, container, found)
+                return Reason(Code.NO_ROOM, f"node {node}: {texts[row]}")
+        return Reason(Code.NO_ROOM, f"node {node}: no room for all containers together")
+
+    def _promised(self, uid: str) -> Promise | None:
+        promised = self._promises.get(uid)
+        return promised.kind if promised else None
+
+    def _drop_hold(self, uid: str) -> None:
+        if self._promised(uid) is Promise.HOLD:
+            del self._promises[uid]
+            self._release(uid)
+
+    def _release(self, uid: str) -> None:
+        charge = self.ledger.release(uid)
+        if charge is not None:
+            self.freed.add(charge.node)
+
+    def _level(self, demand: PodDemand) -> int:
+        return min_level(demand, self.options.level)
+
+    def _policy(self, demand: PodDemand) -> Policy:
+        return POLICIES[demand.preferences.placement or self.options.placement]
+
+    def _rows(self, names: Sequence[str]) -> Ints:
+        known = self.ledger.rows()
+        return np.array([known[name] for name in names if name in known], np.int64)
