@@ -1,0 +1,17 @@
+#!/bin/sh
+# Runs as the first process of a node's mount namespace and holds it: usage node-namespace.sh NODE-FOLDER.
+# What the kubelet and containerd expect at fixed places is the node's own folder here, so two nodes share a
+# machine and nothing stays on it: mounts made in here end with the namespace.
+set -eu
+node=$1
+
+mount --make-rshared /          # volumes with mount propagation need it; the namespace itself is private
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/cdi /run/lock /run/netns /run/containerd
+mount --bind "$node/cdi" /run/cdi
+mount --bind "$node/kubelet" /var/lib/kubelet
+mount --bind "$node/pods" /var/log/pods
+mount --bind "$node/containers" /var/log/containers
+
+touch "$node/namespace-ready"
+exec sleep 2147483647

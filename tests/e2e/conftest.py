@@ -1,0 +1,59 @@
+"""Fixtures of the end-to-end suite: one real cluster for the session, one namespace for each test.
+
+`TESSERA_E2E_KEEP=1` leaves the cluster running for a look by hand (`python -m tests.e2e.cluster list` / `down`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e import programs
+from tests.e2e.cluster.api import Api
+from tests.e2e.cluster.cluster import Cluster
+from tests.e2e.cluster.processes import wait_until
+
+_CLUSTER = pytest.StashKey[Cluster]()
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Two Ready nodes and a control plane, shared by the session. Restarts of its processes are allowed."""
+    keep = bool(os.environ.get("TESSERA_E2E_KEEP"))
+    try:
+        started = Cluster(keep=keep).start()
+    except programs.Missing as missing:
+        pytest.fail(str(missing), pytrace=False)
+    request.config.stash[_CLUSTER] = started
+    yield started
+    if keep:
+        print(f"\ncluster left running: export KUBECONFIG={started.kubeconfig}")
+    else:
+        started.stop()
+
+
+@pytest.fixture
+def api(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Api]:
+    """The administrator's client in a new namespace, which goes with all its pods when the test ends."""
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[-40:].strip("-")
+    wanted = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": f"{name}-"}}
+    namespace = cluster.api.create(wanted)["metadata"]["name"]
+    client = cluster.as_user(cluster.admin, namespace)
+    client.wait("ServiceAccount", "default", bool)
+    yield client
+    client.delete("Namespace", namespace)  # from here on nothing new can be made in it
+    client.request("DELETE", client.path("Pod"))
+    wait_until(f"pods of {namespace} gone", lambda: not client.items("Pod"), timeout_s=60)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A failed test also shows the last lines of every process of the cluster."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    started = item.config.stash.get(_CLUSTER, None)
+    if report.failed and started:
+        report.sections.append(("cluster", started.logs()))
