@@ -1,0 +1,71 @@
+"""The node's capacity of what the kubelet counts itself: gpu-mem, gpu-core and gpu.
+
+The kubelet keeps what is patched, but zeroes it when it registers anew without a checkpoint, and after a restart it
+ends running pods that no longer fit. So the figures are the installed size, sick GPUs included, never below what the
+node's pods ask for; health is said in GPUNode only.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import structlog
+
+from tessera.device_plugin.cluster import Cluster, NodePods
+from tessera.device_plugin.inventory import Inventory, conflict_of
+from tessera.model import names
+from tessera.model.charges import Totals, totals_of
+from tessera.model.gpus import Gpu
+from tessera.model.pods import Pod
+from tessera.model.quantities import QuantityError, parse_quantity
+
+log = structlog.get_logger()
+
+
+def wanted(gpus: Iterable[Gpu], pods: Iterable[Pod]) -> dict[str, str]:
+    """The figures that the node should show; empty for a node without GPUs, where a zero would refuse pods whose
+    slices lie elsewhere."""
+    installed = list(gpus)
+    if not installed:
+        return {}
+    asked = [totals_of(pod) for pod in pods if not pod.ended]
+    sums = Totals(
+        mem_bytes=max(sum(gpu.mem_bytes for gpu in installed), sum(t.mem_bytes for t in asked)),
+        core_percent=max(100 * len(installed), sum(t.core_percent for t in asked)),
+        gpus=max(len(installed), sum(t.gpus for t in asked)),
+    )
+    return {
+        names.GPU_MEM: str(sums.mem_bytes),
+        names.GPU_CORE: str(sums.core_percent),
+        names.GPU: str(sums.gpus),
+    }
+
+
+def differs(want: Mapping[str, str], capacity: Mapping[str, str], allocatable: Mapping[str, str]) -> bool:
+    """Whether either side shows another figure; ``80Gi`` and its bytes are the same."""
+    return any(not _same(value, shown.get(key)) for key, value in want.items() for shown in (capacity, allocatable))
+
+
+class Capacity:
+    """Re-asserts the figures, and notes on the way whether another plugin offers the same GPUs."""
+
+    def __init__(self, cluster: Cluster, pods: NodePods, inventory: Inventory) -> None:
+        self._cluster = cluster
+        self._pods = pods
+        self._inventory = inventory
+
+    async def assert_now(self) -> None:
+        """One look and at most one patch. Raises ``ClusterError``."""
+        if not (self._inventory.known and self._pods.synced):
+            return
+        capacity, allocatable = await self._cluster.node_resources()
+        self._inventory.set_conflict(conflict_of(allocatable))
+        want = wanted(self._inventory.gpus.values(), [live.pod for live in self._pods.all()])
+        if want and differs(want, capacity, allocatable):
+            await self._cluster.set_node_resources(want)
+            log.info("node capacity set", **{key.partition("/")[2].replace("-", "_"): v for key, v in want.items()})
+
+
+def _same(value: str, shown: str | None) -> bool:
+    try:
+        return shown is not None and parse_quantity(value) == parse_quantity(shown)
+    except QuantityError:
+        return False

@@ -1,0 +1,102 @@
+"""The plugin's own state on disk: one small file for each slice that is not released.
+
+Written and flushed before the kubelet gets its answer, so that after a crash at any point the plugin knows every name
+that it gave away. A file that cannot be read harms only its own slot, which then refuses to start.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+from tessera.device_plugin.disk import Disk, remove_durably, replace_durably
+from tessera.device_plugin.slices import Holder, Slice
+from tessera.device_plugin.slots import slot_of
+from tessera.model.assignment import Share
+
+VERSION = 1
+
+
+class _Share(msgspec.Struct):
+    uuid: str
+    mem: int
+    core: int = 0
+    whole: bool = False
+
+
+class _Holder(msgspec.Struct):
+    uid: str
+    namespace: str
+    pod: str
+    container: str
+
+
+class _Record(msgspec.Struct):
+    version: int
+    device: str
+    serial: int
+    holder: _Holder | None = None
+    shares: list[_Share] = []
+
+
+class JournalError(Exception):
+    """A file of the journal cannot be read; the text names it."""
+
+
+class Journal:
+    """The folder ``<state_dir>/slices``. Blocking calls."""
+
+    def __init__(self, folder: Path, disk: Disk) -> None:
+        self._folder = folder
+        self._disk = disk
+
+    def load(self) -> tuple[list[Slice], dict[str, str]]:
+        """All slices, and per slot with an unreadable file a sentence that names the file."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        slices: list[Slice] = []
+        broken: dict[str, str] = {}
+        for path in sorted(self._folder.iterdir()):
+            if path.suffix == ".tmp":
+                self._disk.unlink(path)
+            elif path.suffix == ".json":
+                try:
+                    slices.append(_read(path))
+                except JournalError as error:
+                    broken[slot_of(path.stem) or path.stem] = str(error)
+        return slices, broken
+
+    def save(self, item: Slice) -> None:
+        """Writes one slice; it is on the device when this returns."""
+        replace_durably(self._disk, self._path(item.device), msgspec.json.encode(_to_wire(item)))
+
+    def remove(self, device: str) -> None:
+        """Forgets one slice."""
+        remove_durably(self._disk, self._path(device))
+
+    def _path(self, device: str) -> Path:
+        return self._folder / f"{device}.json"
+
+
+def _read(path: Path) -> Slice:
+    try:
+        record = msgspec.json.decode(path.read_bytes(), type=_Record)
+    except (OSError, msgspec.DecodeError) as error:
+        raise JournalError(f"{path}: unreadable journal entry: {error}") from None
+    slot = slot_of(record.device)
+    if record.version != VERSION:
+        raise JournalError(f"{path}: found version {record.version}; allowed: {VERSION}")
+    if slot is None or record.device != path.stem:
+        raise JournalError(f"{path}: found device {record.device!r}; allowed: the file's own name")
+    holder = Holder(**msgspec.structs.asdict(record.holder)) if record.holder else None
+    shares = tuple(Share(s.uuid, s.mem, s.core, s.whole) for s in record.shares)
+    return Slice(record.device, slot, record.serial, holder, shares)
+
+
+def _to_wire(item: Slice) -> _Record:
+    holder = item.holder
+    return _Record(
+        version=VERSION,
+        device=item.device,
+        serial=item.serial,
+        holder=_Holder(holder.uid, holder.namespace, holder.pod, holder.container) if holder else None,
+        shares=[_Share(s.uuid, s.mem_bytes, s.core_percent, s.whole) for s in item.shares],
+    )
