@@ -196,17 +196,17 @@ class Engine:
         self.waiting.pop(uid, None)
 
     def undo(self, uid: str) -> None:
-        """The Binding was refused: the reservation is void. A charge that is a fact already stays."""
+        """The promise is void (Binding refused, hold too old). A charge that is a fact already stays."""
         if self._promises.pop(uid, None) is not None:
             self._release(uid)
 
     def expire(self) -> list[str]:
-        """Drops holds and forgotten requests past their time; answers UIDs of reservations past theirs, for the caller to look up."""
+        """Drops what is past its time; answers UIDs of late reservations, for the caller to look up."""
         now = self._clock()
         late = [uid for uid, promised in self._promises.items() if promised.deadline <= now]
         for uid in late:
             if self._promises[uid].kind is Promise.HOLD:
-                self._drop_hold(uid)
+                self.undo(uid)
         for uid in [uid for uid, request in self._requests.items() if request.seen + _REQUEST_LIFE_S <= now]:
             if uid not in self._promises:
                 self._forget_request(uid)
@@ -307,7 +307,7 @@ class Engine:
     def _drop_hold(self, uid: str) -> None:
         if self._promised(uid) is Promise.HOLD:
             del self._promises[uid]
-            self._release(uid)
+            self.ledger.release(uid)  # the same pod takes room again at once: no room to tell others of
 
     def _release(self, uid: str) -> None:
         charge = self.ledger.release(uid)

@@ -1,0 +1,109 @@
+"""The HTTP routes that kube-scheduler calls: filter, prioritize, bind, preempt.
+
+Raw bytes in and out through msgspec; the engine decides in memory, only bind awaits the API server. A body that is
+not the protocol's answers 400 with one sentence; a scheduler that does not lead, or has not read the cluster yet,
+answers an ``Error``, which sends the pod back to the queue.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import msgspec
+from prometheus_client import Histogram
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tessera.kube.convert import pod_of
+from tessera.model.pods import Pod
+from tessera.reasons import Reason
+from tessera.scheduler import extender_wire as wire
+from tessera.scheduler.engine import Engine
+from tessera.scheduler.preemption import viable
+
+_encode = msgspec.json.Encoder().encode
+_args = msgspec.json.Decoder(wire.ExtenderArgs).decode
+_binding = msgspec.json.Decoder(wire.ExtenderBindingArgs).decode
+_preemption = msgspec.json.Decoder(wire.ExtenderPreemptionArgs).decode
+
+
+class Gate(Protocol):
+    """Whether this process may answer at all; ``None`` or why not."""
+
+    def __call__(self) -> Reason | None: ...
+
+
+class Binds(Protocol):
+    async def bind(self, namespace: str, name: str, uid: str, node: str) -> Reason | None: ...
+
+
+class Extender:
+    """The four verbs over one engine. ``on_refused`` hears of every pod that no node can hold."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        binder: Binds,
+        gate: Gate,
+        on_refused: Callable[[Pod, Reason], None],
+        seconds: Histogram,
+    ) -> None:
+        self._engine, self._binder, self._gate, self._on_refused = engine, binder, gate, on_refused
+        self._seconds = seconds
+
+    def routes(self) -> list[Route]:
+        verbs: dict[str, Callable[[bytes], Awaitable[Any]]] = {
+            "filter": self.filter,
+            "prioritize": self.prioritize,
+            "bind": self.bind,
+            "preempt": self.preempt,
+        }
+        return [
+            Route(f"/{name}", _endpoint(name, verb, self._seconds.labels(name)), methods=["POST"])
+            for name, verb in verbs.items()
+        ]
+
+    async def filter(self, body: bytes) -> wire.ExtenderFilterResult:
+        args = _args(body)
+        if reason := self._gate():
+            return wire.ExtenderFilterResult([], Error=reason.text)
+        pod = pod_of(args.Pod)
+        found = self._engine.filter(pod, args.NodeNames or [])
+        if found.reason is not None:
+            self._on_refused(pod, found.reason)
+        return wire.ExtenderFilterResult(found.nodes, found.failed, found.unresolvable)
+
+    async def prioritize(self, body: bytes) -> list[wire.HostPriority]:
+        args = _args(body)
+        scores = self._engine.prioritize(pod_of(args.Pod), args.NodeNames or [])
+        return [wire.HostPriority(name, score) for name, score in scores]
+
+    async def bind(self, body: bytes) -> wire.ExtenderBindingResult:
+        args = _binding(body)
+        reason = self._gate() or await self._binder.bind(args.PodNamespace, args.PodName, args.PodUID, args.Node)
+        return wire.ExtenderBindingResult(reason.text if reason else "")
+
+    async def preempt(self, body: bytes) -> wire.ExtenderPreemptionResult:
+        args = _preemption(body)
+        candidates = wire.victims_of(args)
+        if self._gate():
+            return wire.ExtenderPreemptionResult({})
+        uids = {node: [pod.UID for pod in victims.Pods or ()] for node, victims in candidates.items()}
+        nodes = viable(self._engine, pod_of(args.Pod), uids)
+        return wire.ExtenderPreemptionResult({node: candidates[node] for node in nodes})
+
+
+def _endpoint(
+    name: str, verb: Callable[[bytes], Awaitable[Any]], seconds: Histogram
+) -> Callable[[HttpRequest], Awaitable[Response]]:
+    async def endpoint(request: HttpRequest) -> Response:
+        body = await request.body()
+        try:
+            with seconds.time():
+                answer = await verb(body)
+        except msgspec.MsgspecError as error:
+            text = f"{name}: the body is not kube-scheduler's extender/v1 request: {error}"
+            return Response(_encode({"Error": text}), status_code=400, media_type="application/json")
+        return Response(_encode(answer), media_type="application/json")
+
+    return endpoint

@@ -1,0 +1,155 @@
+"""The scheduler process: reflectors feed the engine, the extender answers kube-scheduler, the webhook the API server.
+
+Only the leader answers the extender's verbs, and only after it has read all pods and GPUs since it became leader's
+candidate; the webhook answers always, because it needs no state.
+"""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+from prometheus_client import generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from tessera.kube import wire
+from tessera.kube.connection import connect
+from tessera.kube.events import EventRecorder, reference
+from tessera.kube.gateway import Gateway
+from tessera.kube.lease import LeaderLease
+from tessera.kube.reflector import Reflector
+from tessera.kube.resources import GPU_NODES, PODS
+from tessera.model.pods import Pod
+from tessera.reasons import Code, Reason
+from tessera.scheduler.binder import Binder
+from tessera.scheduler.engine import Engine, Options
+from tessera.scheduler.extender import Extender
+from tessera.scheduler.metrics import Metrics
+from tessera.scheduler.room import Bell
+from tessera.scheduler.settings import SchedulerSettings
+from tessera.scheduler.watching import node_sink, pod_sink
+from tessera.scheduler.webhook.rewrite import Options as WebhookOptions
+from tessera.scheduler.webhook.routes import routes as webhook_routes
+from tessera.serving import Server
+
+_EXPIRY_PERIOD_S = 1.0
+
+log = structlog.get_logger()
+
+
+class Service:
+    """Everything that ``tessera scheduler`` runs. ``failed`` completes if a part of it dies."""
+
+    def __init__(self, settings: SchedulerSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._settings = settings
+        self.engine = Engine(clock, _options(settings))
+        self.metrics = Metrics(self.engine)
+        self.gateway = Gateway(connect(settings), timeout_s=settings.request_timeout_s)
+        self.recorder = EventRecorder(self.gateway, "tessera-scheduler", host=socket.gethostname())
+        identity = settings.identity or f"{socket.gethostname()}_{os.urandom(4).hex()}"
+        self.lease = LeaderLease(
+            self.gateway, settings.lease_namespace, settings.lease_name, identity, duration_s=settings.lease_s
+        )
+        self.binder = Binder(self.engine, self.gateway, self.lease, self.recorder)
+        self._pods: Reflector[wire.Pod] = Reflector(self.gateway, PODS, lambda c: pod_sink(self.engine, c))
+        self._nodes: Reflector[wire.GpuNode] = Reflector(self.gateway, GPU_NODES, lambda c: node_sink(self.engine, c))
+        self._extender = Server(self._extender_app(), settings.host, settings.port, settings.extender_tls)
+        self._webhook = Server(self._webhook_app(), settings.host, settings.webhook_port, settings.webhook_tls)
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    async def start(self) -> None:
+        """Returns once both servers listen; the extender answers errors until it leads and has read the cluster."""
+        await self.gateway.__aenter__()
+        bell = Bell(self.engine, self.gateway, lambda: str(time.time_ns()), lambda: self.lease.leading)
+        parts: dict[str, Coroutine[Any, Any, Any]] = {
+            "pods": self._pods.run(),
+            "gpunodes": self._nodes.run(),
+            "lease": self.lease.run(),
+            "events": self.recorder.run(),
+            "room": bell.run(),
+            "expiry": self._expire(),
+        }
+        self._tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
+        await self._webhook.start()
+        await self._extender.start()
+        log.info("listening", extender=self.url, webhook=self.webhook_url)
+
+    async def stop(self) -> None:
+        """Stops answering, then gives the lease back, so that the next leader need not wait for its end."""
+        await self._extender.stop()
+        await self._webhook.stop()
+        await self.binder.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.lease.release()
+        await self.gateway.__aexit__(None, None, None)
+
+    async def failed(self) -> None:
+        """Returns only by raising what ended one of the parts."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            raise RuntimeError(f"{task.get_name()} ended") from task.exception()
+
+    async def wait_ready(self) -> None:
+        """Until this process leads and has read the cluster."""
+        await self._pods.wait_synced()
+        await self._nodes.wait_synced()
+        await self.lease.wait_leading()
+
+    @property
+    def url(self) -> str:
+        return self._extender.url
+
+    @property
+    def webhook_url(self) -> str:
+        return f"{self._webhook.url}/mutate"
+
+    def gate(self) -> Reason | None:
+        """Why the verbs may not be answered now, or ``None``."""
+        if not (self._pods.synced and self._nodes.synced):
+            return Reason(Code.NOT_SYNCED, "tessera-scheduler has not read all pods and GPUs yet")
+        if not self.lease.leading:
+            return Reason(Code.NOT_LEADER, "this tessera-scheduler does not lead")
+        return None
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(_EXPIRY_PERIOD_S)
+            await self.binder.settle_late(self.engine.expire())
+
+    def _refused(self, pod: Pod, reason: Reason) -> None:
+        self.metrics.refusals.labels(reason.code).inc()
+        regarding = reference(PODS, name=pod.name, namespace=pod.namespace, uid=pod.uid)
+        self.recorder.record(regarding, "Warning", "NoRoom", reason.text)
+
+    def _extender_app(self) -> Starlette:
+        extender = Extender(self.engine, self.binder, self.gate, self._refused, self.metrics.verb_seconds)
+        return Starlette(routes=extender.routes())
+
+    def _webhook_app(self) -> Starlette:
+        settings = self._settings
+        options = WebhookOptions(settings.scheduler_name, settings.tolerate, frozenset(settings.compatibility))
+        own = [Route("/readyz", self._readyz), Route("/healthz", _healthz), Route("/metrics", self._metrics)]
+        return Starlette(routes=[*webhook_routes(options), *own])
+
+    async def _readyz(self, _: Request) -> Response:
+        reason = self.gate()
+        return PlainTextResponse(reason.text if reason else "ok", 503 if reason else 200)
+
+    async def _metrics(self, _: Request) -> Response:
+        return Response(generate_latest(self.metrics.registry), media_type="text/plain; version=0.0.4")
+
+
+async def _healthz(_: Request) -> Response:
+    return PlainTextResponse("ok")
+
+
+def _options(settings: SchedulerSettings) -> Options:
+    return Options(settings.placement, settings.enforcement, settings.order_seed, settings.hold_s)

@@ -1,0 +1,56 @@
+"""The scheduler's settings: ``TESSERA_*`` variables, overridden by the command line."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from tessera.scheduler.webhook.compatibility import Dialect
+from tessera.serving import Tls
+from tessera.settings import KubeSettings, LogSettings
+
+
+class SchedulerSettings(KubeSettings, LogSettings):
+    """How the extender decides, where it listens, and whose lease it holds."""
+
+    host: str = Field("127.0.0.1", description="address to listen on; beyond loopback only with TLS files")
+    port: int = Field(8443, ge=0, le=65535, description="port of the extender's verbs; 0: any")
+    webhook_port: int = Field(9443, ge=0, le=65535, description="port of webhook, /readyz and /metrics; 0: any")
+    tls_cert_file: Path | None = Field(None, description="PEM certificate of extender and webhook")
+    tls_key_file: Path | None = Field(None, description="PEM key of that certificate")
+    client_ca_file: Path | None = Field(None, description="PEM bundle that signs kube-scheduler's client certificate")
+
+    placement: Literal["pack", "spread"] = Field("pack", description="policy for pods that name none")
+    enforcement: int = Field(0, ge=0, le=3, description="lowest enforcement level for pods that name none")
+    order_seed: int = Field(0, description="decides ties between equal nodes")
+    hold_s: float = Field(10.0, gt=0, description="seconds that room is held from prioritize until bind")
+
+    lease_namespace: str = Field("tessera-system", description="namespace of the leader's Lease")
+    lease_name: str = Field("tessera-scheduler", description="name of the leader's Lease")
+    lease_s: int = Field(15, ge=5, description="seconds that a silent leader stays leader")
+    identity: str = Field("", description="this replica's name in the Lease; default the host's name and a random part")
+
+    scheduler_name: str = Field("tessera", description="schedulerName that the webhook sets")
+    compatibility: list[Dialect] = Field([], description="other projects' keys to translate")
+    tolerate: bool = Field(False, description="whether the webhook lets slices tolerate the taint of GPU nodes")
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> "SchedulerSettings":
+        files = (self.tls_cert_file, self.tls_key_file)
+        if any(files) and not all(files):
+            raise ValueError("tls_cert_file and tls_key_file: found one, allowed: both or none")
+        return self
+
+    @property
+    def webhook_tls(self) -> Tls | None:
+        """The API server brings no client certificate."""
+        if self.tls_cert_file is None or self.tls_key_file is None:
+            return None
+        return Tls(self.tls_cert_file, self.tls_key_file)
+
+    @property
+    def extender_tls(self) -> Tls | None:
+        """kube-scheduler brings a client certificate; nobody else may bind."""
+        if self.tls_cert_file is None or self.tls_key_file is None:
+            return None
+        return Tls(self.tls_cert_file, self.tls_key_file, self.client_ca_file)

@@ -1,0 +1,114 @@
+"""An ASGI application on uvicorn inside the running event loop, plain on loopback or with TLS.
+
+Certificates are read again when their files change: new handshakes get the new certificate, open connections stay.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvicorn
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM files. With ``client_ca_file`` only clients with a certificate of that CA are served."""
+
+    cert_file: Path
+    key_file: Path
+    client_ca_file: Path | None = None
+
+
+class PlainTextRefused(ValueError):
+    """Serving without TLS is for loopback only."""
+
+
+class Server:
+    """Serves ``app`` on ``host``:``port`` (0: any free port) between ``start`` and ``stop``."""
+
+    def __init__(self, app: Callable[..., Any], host: str, port: int, tls: Tls | None = None) -> None:
+        if tls is None and not is_loopback(host):
+            raise PlainTextRefused(f"listen address: found {host!r} without TLS files; allowed: a loopback address")
+        self._tls, self._host = tls, host
+        self._config = uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, lifespan="off",
+                                      timeout_graceful_shutdown=2, **_tls_arguments(tls))  # fmt: skip
+        self._server = uvicorn.Server(self._config)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Returns once connections are accepted; raises ``OSError`` if the address is taken."""
+        self._config.load()
+        self._server.lifespan = self._config.lifespan_class(self._config)
+        await self._server.startup()
+        if self._server.should_exit:
+            raise OSError(f"cannot listen on {self._host}:{self._config.port}")
+        self._tasks = [asyncio.create_task(self._server.main_loop())]
+        if self._tls:
+            self._tasks.append(asyncio.create_task(self._reload()))
+
+    async def stop(self) -> None:
+        self._server.should_exit = True
+        for task in self._tasks[1:]:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await self._server.shutdown()
+        self._tasks = []
+
+    @property
+    def port(self) -> int:
+        port: int = self._server.servers[0].sockets[0].getsockname()[1]
+        return port
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self._tls else 'http'}://{self._host}:{self.port}"
+
+    async def _reload(self) -> None:
+        assert self._tls is not None and isinstance(self._config.ssl, ssl.SSLContext)
+        seen = _stamp(self._tls)
+        while True:
+            await asyncio.sleep(5)
+            found = _stamp(self._tls)
+            if found == seen:
+                continue
+            try:
+                self._config.ssl.load_cert_chain(self._tls.cert_file, self._tls.key_file)
+            except (OSError, ssl.SSLError) as error:
+                log.warning("certificate not reloaded, the former one stays", error=str(error))
+                continue
+            seen = found
+            log.info("certificate reloaded", file=str(self._tls.cert_file))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is ``localhost`` or a loopback address."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _tls_arguments(tls: Tls | None) -> dict[str, Any]:
+    if tls is None:
+        return {}
+    found: dict[str, Any] = {"ssl_certfile": str(tls.cert_file), "ssl_keyfile": str(tls.key_file)}
+    if tls.client_ca_file:
+        found |= {"ssl_ca_certs": str(tls.client_ca_file), "ssl_cert_reqs": ssl.CERT_REQUIRED}
+    return found
+
+
+def _stamp(tls: Tls) -> tuple[float, float]:
+    try:
+        return tls.cert_file.stat().st_mtime, tls.key_file.stat().st_mtime
+    except OSError:
+        return (0.0, 0.0)

@@ -1,0 +1,58 @@
+"""Small clusters and pods as literals."""
+
+from tessera.model import names
+from tessera.model.assignment import Assignment, encode
+from tessera.model.gpus import Gpu, GpuNode, Health
+from tessera.model.pods import ContainerSpec, Kind, Pod
+from tessera.model.quantities import GIB
+from tessera.scheduler.engine import Engine, Options
+
+
+class Clock:
+    """Seconds that pass only when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def node(name: str, *gib: int, model: str = "NVIDIA L4", level: int = 0, sick: tuple[int, ...] = ()) -> GpuNode:
+    gpus = (
+        Gpu(f"GPU-{name}-{i}", model, size * GIB, size * GIB, level=level,
+            health=Health(False, "Xid 79") if i in sick else Health())
+        for i, size in enumerate(gib)
+    )  # fmt: skip
+    return GpuNode(name, tuple(gpus))
+
+
+def pod(name: str, *limits: str, uid: str = "", annotations: dict[str, str] | None = None, priority: int = 0) -> Pod:
+    """``limits`` such as ``gpu-mem=4Gi gpu-core=30``, one for each container."""
+    containers = []
+    for i, text in enumerate(limits):
+        wanted = {f"tessera.io/{key}": value for key, value in (part.split("=") for part in text.split())}
+        containers.append(ContainerSpec(f"c{i}", f"spec.containers[{i}]", Kind.APP, {**wanted, names.SLICE: "1"}))
+    return Pod("default", name, uid or f"uid-{name}", tuple(containers), annotations or {}, priority=priority)
+
+
+def bound(pod: Pod, node: str, assignment: Assignment | None, phase: str = "Running") -> Pod:
+    annotations = {**pod.annotations, **({names.ASSIGNMENT: encode(assignment)} if assignment else {})}
+    return Pod(pod.namespace, pod.name, pod.uid, pod.containers, annotations, node, phase)
+
+
+def engine(*nodes: GpuNode, clock: Clock | None = None, options: Options | None = None) -> Engine:
+    found = Engine(clock or Clock(), options)
+    found.replace(nodes, ())
+    return found
+
+
+def place(engine: Engine, pod: Pod, names: list[str] | None = None) -> Assignment:
+    """Filter, prioritize and reserve as kube-scheduler would; fails if no node holds the pod."""
+    filtered = engine.filter(pod, names or [n.name for n in engine.ledger.nodes()])
+    assert filtered.nodes, filtered.reason
+    best = max(engine.prioritize(pod, filtered.nodes), key=lambda pair: pair[1])[0]
+    reserved = engine.reserve(pod.uid, best)
+    assert isinstance(reserved, tuple), reserved
+    engine.observe_pod(bound(pod, best, reserved[1]))
+    return reserved[1]
