@@ -1,0 +1,190 @@
+"""The dashboard as one object: start it, read its ``url``, stop it.
+
+It follows pods, GPUNodes and ``NoRoom`` events through the gateway and serves them. A collection that cannot be
+followed does not stop it: the page says what is missing and since when.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import structlog
+import uvicorn
+
+from tessera.dashboard.api import build_app
+from tessera.dashboard.auth import Gate, KubernetesGate, Mode, OpenGate, ReviewError
+from tessera.dashboard.cluster import Cluster
+from tessera.dashboard.feed import Feed, Source
+from tessera.dashboard.settings import DashboardSettings
+from tessera.kube.connection import Connection
+from tessera.kube.errors import KubeError
+from tessera.kube.gateway import Gateway
+from tessera.kube.reflector import Reflector
+from tessera.kube.resources import EVENTS, GPU_NODES, PODS, Plain, Resource
+
+SILENT_S = 90.0
+"""Bookmarks come about once a minute, so longer silence means that nobody is there."""
+CHECK_S = 1.0
+GRACE_S = 3
+LOG = structlog.get_logger()
+
+_REVIEWS = {
+    "/apis/authentication.k8s.io/v1/tokenreviews": Resource[Plain](
+        "authentication.k8s.io/v1", "TokenReview", "tokenreviews", False, dict
+    ),
+    "/apis/authorization.k8s.io/v1/subjectaccessreviews": Resource[Plain](
+        "authorization.k8s.io/v1", "SubjectAccessReview", "subjectaccessreviews", False, dict
+    ),
+}
+
+
+class SettingsError(ValueError):
+    """The settings must not be served like this; the text is one sentence."""
+
+
+class GatewayReviews:
+    """Asks the API server for reviews."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def review(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            return await self._gateway.create(_REVIEWS[path], dict(body))
+        except KubeError as error:
+            raise ReviewError(str(error)) from error
+
+
+class Service:
+    """One dashboard. ``async with Service(...) as service`` starts and stops it."""
+
+    def __init__(self, settings: DashboardSettings, connection: Connection, *, request_timeout_s: float = 10.0) -> None:
+        if refusal := settings.refusal():
+            raise SettingsError(refusal)
+        self._settings, self._connection, self._timeout_s = settings, connection, request_timeout_s
+        self._stack = contextlib.AsyncExitStack()
+        self.feed = Feed(secrets.token_hex(4))
+        self.url = ""
+
+    async def __aenter__(self) -> "Service":
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Begins to listen and to follow; returns when requests are answered, which may be before the first list."""
+        async with contextlib.AsyncExitStack() as stack:
+            gateway = await stack.enter_async_context(Gateway(self._connection, timeout_s=self._timeout_s))
+            await stack.enter_async_context(self._following(gateway))
+            self.url = await stack.enter_async_context(self._serving(gateway))
+            self._stack = stack.pop_all()
+        LOG.info("the dashboard listens", url=self.url, auth=str(self._settings.auth))
+
+    async def stop(self) -> None:
+        """Ends the streams, the server and the watches."""
+        self.feed.close()
+        await self._stack.aclose()
+
+    @asynccontextmanager
+    async def _following(self, gateway: Gateway) -> AsyncIterator[None]:
+        cluster = Cluster()
+        nodes = Reflector(gateway, GPU_NODES, cluster.take_node)
+        pods = Reflector(gateway, PODS, cluster.take_pod)
+        events = Reflector(gateway, EVENTS, cluster.take_event, field_selector="reason=NoRoom")
+        tasks = [asyncio.create_task(r.run()) for r in (nodes, pods, events)]
+        tasks.append(asyncio.create_task(self._publish(cluster, nodes, pods)))
+        tasks.append(asyncio.create_task(self._watch_source({"gpunodes": nodes, "pods": pods})))
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _publish(self, cluster: Cluster, *needed: Reflector[Any]) -> None:
+        for reflector in needed:
+            await reflector.wait_synced()
+        await cluster.publish_to(self.feed)
+
+    async def _watch_source(self, reflectors: Mapping[str, Reflector[Any]]) -> None:
+        while True:
+            self.feed.follow(source_of(reflectors))
+            await asyncio.sleep(CHECK_S)
+
+    @asynccontextmanager
+    async def _serving(self, gateway: Gateway) -> AsyncIterator[str]:
+        settings = self._settings
+        app = build_app(self.feed, self._gate(gateway), loopback_only=settings.auth is Mode.NONE)
+        listener = _listener(settings)
+        config = uvicorn.Config(
+            app, lifespan="off", log_config=None, access_log=False, server_header=False, date_header=False,
+            timeout_graceful_shutdown=GRACE_S, ssl_certfile=settings.tls_cert or None,
+            ssl_keyfile=settings.tls_key or None,
+        )  # fmt: skip
+        server = _Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            await _started(server, task)
+            yield _url(listener, tls=bool(settings.tls_cert))
+        finally:
+            self.feed.close()
+            server.should_exit = True
+            await task
+            listener.close()
+
+    def _gate(self, gateway: Gateway) -> Gate:
+        if self._settings.auth is Mode.NONE:
+            return OpenGate()
+        if not self._settings.loopback and not self._settings.tls_cert:
+            LOG.warning("bearer tokens come over plain HTTP: let a proxy in front end TLS, or set tls_cert and tls_key")
+        return KubernetesGate(GatewayReviews(gateway), time.monotonic)
+
+
+def source_of(reflectors: Mapping[str, Reflector[Any]]) -> Source:
+    """Whether all ``reflectors`` follow their collections, and the first that does not."""
+    for name, reflector in reflectors.items():
+        if not reflector.synced:
+            return Source(False, f"{name} have not been listed yet")
+        if reflector.age_s > SILENT_S:
+            return Source(False, f"no word about {name} for over {int(SILENT_S)} s")
+    return Source(True, "")
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the process it runs in."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _started(server: _Server, task: "asyncio.Task[None]") -> None:
+    while not server.started:
+        if task.done():
+            task.result()
+            raise OSError("the dashboard's server ended before it listened")
+        await asyncio.sleep(0.01)
+
+
+def _listener(settings: DashboardSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(f"listen: {settings.listen} cannot be used: {error.strerror}") from error
+    return listener
+
+
+def _url(listener: socket.socket, *, tls: bool) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -1,0 +1,128 @@
+"""What the dashboard shows: GPUs, nodes, pods and totals as plain values.
+
+All amounts are integers, bytes or percent points of one GPU. Every value is frozen, so that two snapshots can be
+compared and only what changed is sent.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """One container's share of one GPU. ``core_percent`` 0 means no cap."""
+
+    namespace: str
+    pod: str
+    container: str
+    mem_bytes: int
+    core_percent: int
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GpuState:
+    """A GPU and its tenants. ``mem_bytes`` is what the scheduler may give, ``total_bytes`` what the driver reports.
+
+    ``index`` is its place on the node in the driver's order, -1 for a GPU that no node reports.
+    """
+
+    uuid: str
+    node: str
+    index: int
+    model: str
+    mem_bytes: int
+    total_bytes: int
+    allocated_bytes: int
+    core_percent: int
+    tenants: tuple[Tenant, ...]
+    healthy: bool
+    health_reason: str
+    level: int
+
+    @property
+    def free_bytes(self) -> int:
+        """What could still be given: nothing on an unhealthy GPU, never below zero."""
+        return max(0, self.mem_bytes - self.allocated_bytes) if self.healthy else 0
+
+    @property
+    def overcommitted(self) -> bool:
+        return self.allocated_bytes > self.mem_bytes or self.core_percent > 100
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """A node's GPUs in sum. ``level`` is the lowest enforcement level of its GPUs."""
+
+    name: str
+    models: tuple[str, ...]
+    gpus: int
+    unhealthy_gpus: int
+    mem_bytes: int
+    allocated_bytes: int
+    core_percent: int
+    pods: int
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
+class PodShare:
+    """A part of one GPU that a pod holds, over all of its containers."""
+
+    uuid: str
+    mem_bytes: int
+    core_percent: int
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PodState:
+    """A pod that asks for slices or holds some.
+
+    ``asks`` is one line for a person (``4Gi``, ``2 GPUs x 12Gi, 30%``). ``reason`` is a stable word and ``message`` a
+    sentence, both empty unless the pod waits, is refused or has ended. ``gpus`` is empty while it waits and once ended.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    phase: str
+    node: str
+    created: str
+    asks: str
+    gpus: tuple[PodShare, ...]
+    waiting: bool
+    reason: str
+    message: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The pool in sum. ``largest_free_bytes`` is the largest slice that one GPU could still hold."""
+
+    nodes: int = 0
+    gpus: int = 0
+    unhealthy_gpus: int = 0
+    overcommitted_gpus: int = 0
+    idle_gpus: int = 0
+    mem_bytes: int = 0
+    allocated_bytes: int = 0
+    free_bytes: int = 0
+    largest_free_bytes: int = 0
+    core_percent: int = 0
+    pods: int = 0
+    running_pods: int = 0
+    waiting_pods: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The pool at one moment: GPUs by UUID, nodes by name, pods by ``namespace/name``, each in order of its key."""
+
+    gpus: dict[str, GpuState] = field(default_factory=dict)
+    nodes: dict[str, NodeState] = field(default_factory=dict)
+    pods: dict[str, PodState] = field(default_factory=dict)
+    totals: Totals = Totals()
