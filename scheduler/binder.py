@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from tessera.kube.convert import pod_of
+from tessera.kube.convert import pod_of, pod_reference
 from tessera.kube.errors import ApiError, UnknownOutcome, Unreachable
-from tessera.kube.events import EventRecorder, reference
+from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
 from tessera.kube.lease import LeaderLease
 from tessera.kube.resources import PODS
@@ -119,9 +119,7 @@ class Binder:
 
     def _tell(self, request: Request, node: str, assignment: Assignment) -> None:
         parts = [f"{name}: {_words(shares)}" for name, shares in assignment.containers]
-        pod = request.pod
-        regarding = reference(PODS, name=pod.name, namespace=pod.namespace, uid=pod.uid)
-        self._recorder.record(regarding, "Normal", "SliceAssigned", f"{node}: {'; '.join(parts)}")
+        self._recorder.record(pod_reference(request.pod), "Normal", "SliceAssigned", f"{node}: {'; '.join(parts)}")
 
 
 def _words(shares: tuple[Share, ...]) -> str:

@@ -20,7 +20,8 @@ from starlette.routing import Route
 
 from tessera.kube import wire
 from tessera.kube.connection import connect
-from tessera.kube.events import EventRecorder, reference
+from tessera.kube.convert import pod_reference
+from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
 from tessera.kube.lease import LeaderLease
 from tessera.kube.reflector import Reflector
@@ -126,8 +127,7 @@ class Service:
 
     def _refused(self, pod: Pod, reason: Reason) -> None:
         self.metrics.refusals.labels(reason.code).inc()
-        regarding = reference(PODS, name=pod.name, namespace=pod.namespace, uid=pod.uid)
-        self.recorder.record(regarding, "Warning", "NoRoom", reason.text)
+        self.recorder.record(pod_reference(pod), "Warning", "NoRoom", reason.text)
 
     def _extender_app(self) -> Starlette:
         extender = Extender(self.engine, self.binder, self.gate, self._refused, self.metrics.verb_seconds)

@@ -28,6 +28,11 @@ def pod_of(pod: wire.Pod) -> Pod:
     )
 
 
+def pod_reference(pod: Pod) -> wire.ObjectReference:
+    """The pod as an event's subject."""
+    return wire.ObjectReference(api_version="v1", kind="Pod", namespace=pod.namespace, name=pod.name, uid=pod.uid)
+
+
 def _containers(spec: wire.PodSpec) -> Iterable[ContainerSpec]:
     for index, container in enumerate(spec.init_containers):
         kind = Kind.SIDECAR if container.restart_policy == "Always" else Kind.INIT
