@@ -139,8 +139,8 @@ def _add_probes(app: FastAPI, feed: Feed, gate: Gate) -> None:
     registry = registry_of(feed)
 
     @app.get("/healthz", response_class=PlainTextResponse)
-    async def healthz() -> str:
-        return "ok\n"
+    async def healthz() -> PlainTextResponse:
+        return PlainTextResponse(f"{feed.broken or 'ok'}\n", 500 if feed.broken else 200)
 
     @app.get("/readyz", response_class=PlainTextResponse)
     async def readyz() -> PlainTextResponse:

@@ -6,22 +6,21 @@ the time allows, so that a busy cluster costs a bounded share of one core.
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import replace
 
 from tessera.dashboard.facts import Cause, PodFacts
 from tessera.dashboard.feed import Feed
-from tessera.dashboard.snapshot import build, concerns
+from tessera.dashboard.holdings import Holding, holding_of
+from tessera.dashboard.snapshot import build
+from tessera.dashboard.states import Snapshot
 from tessera.kube import wire
 from tessera.kube.convert import gpu_node_of, pod_of
-from tessera.kube.reflector import Change, Deleted, Replaced, Upserted
+from tessera.kube.reflector import Change, Replaced, Upserted
 from tessera.model.gpus import GpuNode
 from tessera.reasons import Code
 
 MIN_PAUSE_S = 0.2
 SHARE_OF_TIME = 4
-
-T = TypeVar("T")
 
 
 class Cluster:
@@ -29,31 +28,71 @@ class Cluster:
 
     def __init__(self) -> None:
         self._nodes: dict[str, GpuNode] = {}
-        self._pods: dict[str, PodFacts] = {}
+        self._facts: dict[str, PodFacts] = {}
+        self._holdings: dict[str, Holding] = {}
+        self._by_uid: dict[str, str] = {}
         self._no_room: dict[str, tuple[str, str]] = {}
         self._dirty = asyncio.Event()
 
     def take_node(self, change: Change[wire.GpuNode]) -> None:
-        _take(self._nodes, change, lambda node: node.metadata.name, gpu_node_of)
+        if isinstance(change, Replaced):
+            self._nodes = {node.metadata.name: gpu_node_of(node) for node in change.objects}
+        elif isinstance(change, Upserted):
+            self._nodes[change.object.metadata.name] = gpu_node_of(change.object)
+        else:
+            self._nodes.pop(change.object.metadata.name, None)
         self._dirty.set()
 
     def take_pod(self, change: Change[wire.Pod]) -> None:
-        _take(self._pods, change, _key, _facts_if_ours)
+        if isinstance(change, Replaced):
+            for key in list(self._facts):
+                self._forget(key)
+            for pod in change.objects:
+                self._keep(facts_of(pod))
+        elif isinstance(change, Upserted):
+            self._keep(facts_of(change.object))
+        else:
+            self._forget(f"{change.object.metadata.namespace}/{change.object.metadata.name}")
         self._dirty.set()
 
     def take_event(self, change: Change[wire.Event]) -> None:
         """Keeps the latest ``NoRoom`` of each pod, by the pod's uid."""
         if isinstance(change, Replaced):
+            stale = list(self._no_room)
             self._no_room = {e.involved_object.uid: _word(e) for e in sorted(change.objects, key=_when)}
-        elif isinstance(change, Upserted):
-            self._no_room[change.object.involved_object.uid] = _word(change.object)
-        elif self._no_room.get(change.object.involved_object.uid, ("", ""))[0] == change.object.metadata.name:
-            del self._no_room[change.object.involved_object.uid]
-        self._dirty.set()
+            self._renew(*stale, *self._no_room)
+            return
+        uid = change.object.involved_object.uid
+        if isinstance(change, Upserted):
+            self._no_room[uid] = _word(change.object)
+        elif self._no_room.get(uid, ("", ""))[0] == change.object.metadata.name:
+            del self._no_room[uid]
+        self._renew(uid)
 
-    def facts(self) -> list[PodFacts]:
-        """All pods that concern the pool, with their ``NoRoom`` messages."""
-        return [with_no_room(f, self._no_room.get(f.pod.uid, ("", ""))[1]) for f in self._pods.values()]
+    def snapshot(self) -> Snapshot:
+        """What the dashboard shows of all objects now."""
+        return build(self._nodes.values(), self._holdings.values())
+
+    def _keep(self, facts: PodFacts) -> None:
+        key, uid = facts.pod.key, facts.pod.uid
+        facts = with_no_room(facts, self._no_room.get(uid, ("", ""))[1])
+        holding = holding_of(facts)
+        if holding is None:
+            self._forget(key)
+            return
+        self._facts[key], self._holdings[key], self._by_uid[uid] = facts, holding, key
+
+    def _forget(self, key: str) -> None:
+        if facts := self._facts.pop(key, None):
+            del self._holdings[key]
+            self._by_uid.pop(facts.pod.uid, None)
+
+    def _renew(self, *uids: str) -> None:
+        """Reads the pods again whose ``NoRoom`` may have changed."""
+        for uid in uids:
+            if key := self._by_uid.get(uid):
+                self._keep(self._facts[key])
+        self._dirty.set()
 
     async def publish_to(self, feed: Feed) -> None:
         """Publishes a snapshot after each change, for ever."""
@@ -61,7 +100,8 @@ class Cluster:
             await self._dirty.wait()
             self._dirty.clear()
             began = time.monotonic()
-            feed.publish(await asyncio.to_thread(build, list(self._nodes.values()), self.facts()))
+            nodes, holdings = list(self._nodes.values()), list(self._holdings.values())
+            feed.publish(await asyncio.to_thread(build, nodes, holdings))
             await asyncio.sleep(max(MIN_PAUSE_S, SHARE_OF_TIME * (time.monotonic() - began)))
 
 
@@ -82,18 +122,13 @@ def with_no_room(facts: PodFacts, message: str) -> PodFacts:
     """``facts`` with the message of the pod's latest ``NoRoom`` event."""
     if message == facts.no_room:
         return facts
-    return PodFacts(facts.pod, facts.created, facts.gated, facts.unscheduled, message, facts.status, facts.container)
+    return replace(facts, no_room=message)
 
 
 def newest_no_room(events: list[wire.Event]) -> dict[str, str]:
     """The message of the latest ``NoRoom`` event by pod uid."""
     ours = sorted((e for e in events if e.reason == Code.NO_ROOM), key=_when)
     return {e.involved_object.uid: e.message for e in ours}
-
-
-def _facts_if_ours(pod: wire.Pod) -> PodFacts | None:
-    facts = facts_of(pod)
-    return facts if concerns(facts) else None
 
 
 def _unscheduled(status: wire.PodStatus) -> Cause:
@@ -113,31 +148,9 @@ def _container(status: wire.PodStatus) -> Cause:
     return Cause()
 
 
-def _key(pod: wire.Pod) -> str:
-    return f"{pod.metadata.namespace}/{pod.metadata.name}"
-
-
 def _word(event: wire.Event) -> tuple[str, str]:
     return event.metadata.name, event.message
 
 
 def _when(event: wire.Event) -> str:
     return event.last_timestamp or event.first_timestamp or event.metadata.creation_timestamp or ""
-
-
-W = TypeVar("W")
-
-
-def _take(kept: dict[str, T], change: Change[W], key: Callable[[W], str], read: Callable[[W], T | None]) -> None:
-    """Applies one change to ``kept``; an object that ``read`` answers ``None`` for is not kept."""
-    if isinstance(change, Replaced):
-        kept.clear()
-        for obj in change.objects:
-            if (value := read(obj)) is not None:
-                kept[key(obj)] = value
-    elif isinstance(change, Deleted):
-        kept.pop(key(change.object), None)
-    elif (value := read(change.object)) is not None:
-        kept[key(change.object)] = value
-    else:
-        kept.pop(key(change.object), None)

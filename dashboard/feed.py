@@ -36,6 +36,7 @@ class Feed:
         self._whole: bytes | None = None
         self.synced = False
         self.closed = False
+        self.broken = ""
 
     @property
     def snapshot(self) -> Snapshot:

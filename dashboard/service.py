@@ -22,14 +22,14 @@ from tessera.dashboard.cluster import Cluster
 from tessera.dashboard.feed import Feed, Source
 from tessera.dashboard.settings import DashboardSettings
 from tessera.kube.connection import Connection
-from tessera.kube.errors import KubeError
+from tessera.kube.errors import ApiError, KubeError
 from tessera.kube.gateway import Gateway
 from tessera.kube.reflector import Reflector
 from tessera.kube.resources import EVENTS, GPU_NODES, PODS, Plain, Resource
 
 SILENT_S = 90.0
 """Bookmarks come about once a minute, so longer silence means that nobody is there."""
-CHECK_S = 1.0
+CHECK_S = 2.0
 GRACE_S = 3
 LOG = structlog.get_logger()
 
@@ -98,9 +98,11 @@ class Service:
         nodes = Reflector(gateway, GPU_NODES, cluster.take_node)
         pods = Reflector(gateway, PODS, cluster.take_pod)
         events = Reflector(gateway, EVENTS, cluster.take_event, field_selector="reason=NoRoom")
-        tasks = [asyncio.create_task(r.run()) for r in (nodes, pods, events)]
-        tasks.append(asyncio.create_task(self._publish(cluster, nodes, pods)))
-        tasks.append(asyncio.create_task(self._watch_source({"gpunodes": nodes, "pods": pods})))
+        jobs = [nodes.run(), pods.run(), events.run(), self._publish(cluster, nodes, pods)]
+        jobs.append(self._watch_source(gateway, {"gpunodes": nodes, "pods": pods}))
+        tasks = [asyncio.create_task(job) for job in jobs]
+        for task in tasks:
+            task.add_done_callback(self._ended)
         try:
             yield
         finally:
@@ -108,14 +110,20 @@ class Service:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """None of the jobs ends by itself: one that does has a bug, and the liveness probe says so."""
+        if not task.cancelled() and (error := task.exception()):
+            LOG.error("the dashboard cannot go on", exc_info=error)
+            self.feed.broken = f"{type(error).__name__}: {error}"
+
     async def _publish(self, cluster: Cluster, *needed: Reflector[Any]) -> None:
         for reflector in needed:
             await reflector.wait_synced()
         await cluster.publish_to(self.feed)
 
-    async def _watch_source(self, reflectors: Mapping[str, Reflector[Any]]) -> None:
+    async def _watch_source(self, gateway: Gateway, reflectors: Mapping[str, Reflector[Any]]) -> None:
         while True:
-            self.feed.follow(source_of(reflectors))
+            self.feed.follow(source_of(reflectors, await _silence(gateway)))
             await asyncio.sleep(CHECK_S)
 
     @asynccontextmanager
@@ -147,14 +155,25 @@ class Service:
         return KubernetesGate(GatewayReviews(gateway), time.monotonic)
 
 
-def source_of(reflectors: Mapping[str, Reflector[Any]]) -> Source:
-    """Whether all ``reflectors`` follow their collections, and the first that does not."""
+def source_of(reflectors: Mapping[str, Reflector[Any]], silence: str) -> Source:
+    """Whether all ``reflectors`` follow their collections; ``silence`` says why the API server does not answer."""
     for name, reflector in reflectors.items():
         if not reflector.synced:
-            return Source(False, f"{name} have not been listed yet")
+            return Source(False, silence or f"{name} have not been listed yet")
         if reflector.age_s > SILENT_S:
-            return Source(False, f"no word about {name} for over {int(SILENT_S)} s")
-    return Source(True, "")
+            return Source(False, silence or f"no word about {name} for over {int(SILENT_S)} s")
+    return Source(not silence, silence)
+
+
+async def _silence(gateway: Gateway) -> str:
+    """Why the API server does not answer, empty if it does; a refusal is an answer."""
+    try:
+        await gateway.send("GET", "/version")
+    except ApiError as error:
+        return str(error) if error.temporary else ""
+    except KubeError as error:
+        return str(error)
+    return ""
 
 
 class _Server(uvicorn.Server):

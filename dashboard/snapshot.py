@@ -1,83 +1,40 @@
 """From the API server's objects to what the dashboard shows. Pure.
 
-Which pods hold room is decided by ``charge_of``, as in the scheduler's ledger, so the two agree. A share on a GPU that
-no node reports is shown as a GPU that is gone, never dropped.
+A share on a GPU that no node reports is shown as a GPU that is gone, never dropped.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from tessera.dashboard.facts import Cause, PodFacts, asks, why_ended, why_waiting
-from tessera.dashboard.states import GpuState, NodeState, PodShare, PodState, Snapshot, Tenant, Totals
-from tessera.model import names
-from tessera.model.assignment import Assignment, AssignmentError, Share, decode
-from tessera.model.charges import charge_of
-from tessera.model.demands import wants_slice
+from tessera.dashboard.holdings import Holding
+from tessera.dashboard.states import GpuState, NodeState, PodState, Snapshot, Tenant, Totals
 from tessera.model.gpus import LEVEL_NONE, Gpu, GpuNode
-from tessera.reasons import Code
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A pod that concerns the pool, with the assignment that takes room now, and what is wrong with it."""
-
-    facts: PodFacts
-    live: Assignment | None
-    problem: Cause
-
-
-def build(nodes: Iterable[GpuNode], pods: Iterable[PodFacts]) -> Snapshot:
-    """The snapshot of all ``nodes`` and of those ``pods`` that ask for a slice or hold one."""
-    held = sorted((_hold(f) for f in pods if concerns(f)), key=lambda h: h.facts.pod.key)
-    tenants = _tenants(held)
+def build(nodes: Iterable[GpuNode], holdings: Iterable[Holding]) -> Snapshot:
+    """The snapshot of all ``nodes`` and ``holdings``."""
+    held = sorted(holdings, key=lambda h: h.state.key)
+    tenants, where = _tenants(held)
     ordered = sorted(nodes, key=lambda n: n.name)
     gpus: dict[str, GpuState] = {}
     for node in ordered:
         for index, gpu in enumerate(node.gpus):
             gpus.setdefault(gpu.uuid, _gpu(node.name, index, gpu, tenants.get(gpu.uuid, ())))
-    where = {share.uuid: h.facts.pod.node for h in held if h.live for share in h.live.shares}
     gpus |= {uuid: _gone(uuid, where[uuid], tenants[uuid]) for uuid in sorted(tenants.keys() - gpus.keys())}
-    states = {h.facts.pod.key: _pod(h) for h in held}
-    node_states = _nodes(ordered, gpus.values(), states.values())
-    return Snapshot(gpus, node_states, states, _totals(node_states, gpus.values(), states.values()))
+    pods = {h.state.key: h.state for h in held}
+    node_states = _nodes(ordered, gpus.values(), pods.values())
+    return Snapshot(gpus, node_states, pods, _totals(node_states, gpus.values(), pods.values()))
 
 
-def concerns(facts: PodFacts) -> bool:
-    """Whether a pod asks for a slice or holds one."""
-    return names.ASSIGNMENT in facts.pod.annotations or wants_slice(facts.pod)
-
-
-def _hold(facts: PodFacts) -> _Held:
-    charge = charge_of(facts.pod)
-    if charge is None or charge.assignment is not None:
-        return _Held(facts, charge.assignment if charge else None, Cause())
-    text = facts.pod.annotations.get(names.ASSIGNMENT)
-    if text is None:
-        return _Held(facts, None, Cause(Code.NO_ASSIGNMENT, f"bound to {charge.node} without an assignment"))
-    try:
-        decode(text)
-    except AssignmentError as error:
-        return _Held(facts, None, Cause(Code.INVALID_ASSIGNMENT, str(error)))
-    return _Held(facts, None, Cause())
-
-
-def _tenants(held: Iterable[_Held]) -> dict[str, Sequence[Tenant]]:
+def _tenants(held: Iterable[Holding]) -> tuple[dict[str, list[Tenant]], dict[str, str]]:
+    """The tenants of each GPU, and the node on which the last of them runs."""
     found: dict[str, list[Tenant]] = defaultdict(list)
+    where: dict[str, str] = {}
     for h in held:
-        for container, shares in h.live.containers if h.live else ():
-            for share in shares:
-                found[share.uuid].append(_tenant(h, container, share))
-    return dict(found)
-
-
-def _tenant(held: _Held, container: str, share: Share) -> Tenant:
-    pod = held.facts.pod
-    return Tenant(pod.namespace, pod.name, container, share.mem_bytes, _core(share), share.whole)
-
-
-def _core(share: Share) -> int:
-    return 100 if share.whole else share.core_percent
+        for uuid, tenant in h.tenants:
+            found[uuid].append(tenant)
+            where[uuid] = h.state.node
+    return dict(found), where
 
 
 def _gpu(node: str, index: int, gpu: Gpu, tenants: Sequence[Tenant]) -> GpuState:
@@ -94,36 +51,6 @@ def _gone(uuid: str, node: str, tenants: Sequence[Tenant]) -> GpuState:
         allocated_bytes=sum(t.mem_bytes for t in tenants), core_percent=sum(t.core_percent for t in tenants),
         tenants=tuple(tenants), healthy=False, health_reason="no node reports this GPU", level=LEVEL_NONE,
     )  # fmt: skip
-
-
-def _pod(held: _Held) -> PodState:
-    pod = held.facts.pod
-    shares = _pod_shares(held.live) if held.live else ()
-    waiting = pod.phase == "Pending" and not pod.node
-    cause = held.problem or _cause(held.facts, waiting)
-    return PodState(
-        namespace=pod.namespace, name=pod.name, uid=pod.uid, phase="Terminating" if pod.deleting else pod.phase,
-        node=pod.node, created=held.facts.created, asks=asks(pod), gpus=shares, waiting=waiting,
-        reason=cause.reason, message=cause.message,
-    )  # fmt: skip
-
-
-def _cause(facts: PodFacts, waiting: bool) -> Cause:
-    if waiting:
-        return why_waiting(facts)
-    if facts.pod.phase == "Succeeded":
-        return Cause("Completed", "all containers ended well")
-    return why_ended(facts)
-
-
-def _pod_shares(assignment: Assignment) -> tuple[PodShare, ...]:
-    by_gpu: dict[str, PodShare] = {}
-    for share in assignment.shares:
-        old = by_gpu.get(share.uuid, PodShare(share.uuid, 0, 0, False))
-        by_gpu[share.uuid] = PodShare(
-            share.uuid, old.mem_bytes + share.mem_bytes, old.core_percent + _core(share), old.whole or share.whole
-        )
-    return tuple(by_gpu.values())
 
 
 def _nodes(nodes: Sequence[GpuNode], gpus: Iterable[GpuState], pods: Iterable[PodState]) -> dict[str, NodeState]:

@@ -1,7 +1,7 @@
 // The pool drawn on a canvas: one cell a GPU, grouped by node. Layout is pure; drawing takes a layout and colours.
 
 const STEPS = [
-  { most: 96, cell: 44, gap: 4, label: 20 },
+  { most: 96, cell: 54, gap: 4, label: 20 },
   { most: 400, cell: 28, gap: 3, label: 18 },
   { most: 1500, cell: 18, gap: 2, label: 15 },
   { most: 5000, cell: 12, gap: 2, label: 0 },
@@ -185,7 +185,13 @@ function drawShare(context, size, x, y, share, colour, palette) {
   context.font = "600 12px system-ui, sans-serif";
   context.textAlign = "center";
   context.fillStyle = share < 0.55 ? palette.text : colour.light ? palette.onLight : palette.onDark;
-  const at = share < 0.55 ? y + 15 : y + size / 2 + 4;
+  const at = share < 0.55 ? y + 17 : y + size / 2 + 4;
+  if (share >= 0.55) {
+    // Keeps the lines between slices from crossing the number.
+    context.strokeStyle = colour.css;
+    context.lineWidth = 4;
+    context.strokeText(`${Math.round(share * 100)}%`, x + size / 2, at);
+  }
   context.fillText(`${Math.round(share * 100)}%`, x + size / 2, at);
   context.textAlign = "start";
 }

@@ -30,7 +30,7 @@ export function Nodes({ nodes, text, rows, chosen }) {
 function NodeRow({ node, chosen }) {
   return html`<tr class=${chosen ? "chosen-row" : ""} data-node=${node.name}>
     <th scope="row"><button type="button" class="link" aria-pressed=${chosen} title="Show only this node"
-      onClick=${() => set({ node: chosen ? "" : node.name, podRows: 50 })}>${node.name}</button></th>
+      onClick=${() => set({ node: chosen ? "" : node.name, podRows: 25 })}>${node.name}</button></th>
     <td>${node.gpus} × ${node.models.join(", ") || "unknown"}${node.unhealthy_gpus > 0 && html` <span class="tag bad">${node.unhealthy_gpus} unhealthy</span>`}</td>
     <td class="gauge"><${Bar} part=${node.allocated_bytes} whole=${node.mem_bytes} label="memory given" />
       <span class="small">${bytes(node.allocated_bytes)} of ${bytes(node.mem_bytes)}</span></td>
@@ -49,14 +49,16 @@ export function Pods({ pods, text, kind, rows, node, gpu }) {
   const ofKind = KINDS.find(([name]) => name === kind)[2];
   const found = [...pods.values()].filter((pod) => ofKind(pod) && (!node || pod.node === node) &&
     (!gpu || pod.gpus.some((share) => share.uuid === gpu)) && (!wanted || searchable(pod).includes(wanted)));
+  // Waiting pods come first: they are what somebody is looking for. The sort is stable, so names stay in order.
+  found.sort((a, b) => Number(b.waiting) - Number(a.waiting));
   return html`<section class="card" aria-labelledby="pods-title">
     <header class="card-head"><h2 id="pods-title">Pods <span class="tally">${number(found.length)}</span></h2>
       <div class="switch" role="group" aria-label="Which pods">${KINDS.map(([name, label]) => html`<button type="button"
-        aria-pressed=${kind === name} onClick=${() => set({ podKind: name, podRows: 50 })}>${label}</button>`)}</div>
+        aria-pressed=${kind === name} onClick=${() => set({ podKind: name, podRows: 25 })}>${label}</button>`)}</div>
       ${node && html`<button type="button" class="chip" onClick=${() => set({ node: "" })} aria-label=${`Stop filtering by node ${node}`}>node ${node} ✕</button>`}
       ${gpu && html`<button type="button" class="chip" onClick=${() => set({ gpu: "" })} aria-label="Stop filtering by GPU">one GPU ✕</button>`}
       <input type="search" placeholder="Filter pods" aria-label="Filter pods" value=${text}
-        onInput=${(event) => set({ podText: event.target.value, podRows: 50 })} /></header>
+        onInput=${(event) => set({ podText: event.target.value, podRows: 25 })} /></header>
     ${found.length === 0 ? html`<p class="empty">${pods.size ? "No pod matches." : html`No pod asks for a slice yet. Try <code>tessera.io/gpu-mem: 4Gi</code> in a container's limits.`}</p>`
     : html`<div class="scroll"><table id="pods"><thead><tr><th scope="col">Pod</th><th scope="col">Phase</th><th scope="col">Asks for</th>
         <th scope="col">Holds</th><th scope="col">Node</th><th scope="col" class="num">Age</th></tr></thead>

@@ -54,8 +54,13 @@ export class HeatMap extends Component {
     const cell = this.plan.cells[this.state.mark];
     if (!cell) return;
     const wide = this.tip.offsetWidth;
+    const tall = this.tip.offsetHeight;
     const left = Math.max(0, Math.min(cell.x + this.plan.cell / 2 - wide / 2, this.width - wide));
-    this.tip.style.transform = `translate(${Math.round(left)}px, ${cell.y + this.plan.cell + 10}px)`;
+    const top = cell.y - this.scroller.scrollTop;
+    const below = top + this.plan.cell + 10;
+    const above = top - tall - 6;
+    const crowded = this.scroller.scrollHeight > this.scroller.clientHeight && below + tall > this.scroller.clientHeight;
+    this.tip.style.transform = `translate(${Math.round(left)}px, ${Math.round(crowded && above > 0 ? above : below)}px)`;
   }
 
   onMove = (event) => {
@@ -66,7 +71,9 @@ export class HeatMap extends Component {
   onKey = (event) => {
     if (!this.plan) return;
     if (KEYS.includes(event.key)) {
-      this.setState({ mark: step(this.plan, this.state.mark, event.key) });
+      const mark = step(this.plan, this.state.mark, event.key);
+      this.show(mark);
+      this.setState({ mark });
     } else if (event.key === "Enter" || event.key === " ") {
       this.choose();
     } else if (event.key === "Escape") {
@@ -78,21 +85,30 @@ export class HeatMap extends Component {
     event.preventDefault();
   };
 
+  /** Scrolls the map so that a cell reached by keys is in view. */
+  show(index) {
+    const cell = this.plan.cells[index];
+    const { scrollTop, clientHeight } = this.scroller;
+    if (!cell || (cell.y >= scrollTop && cell.y + this.plan.cell <= scrollTop + clientHeight)) return;
+    this.scroller.scrollTop = cell.y - clientHeight / 2;
+  }
+
   choose = () => {
     const uuid = this.plan?.cells[this.state.mark]?.gpu.uuid ?? "";
     set({ gpu: uuid === state.gpu ? "" : uuid });
   };
 
-  render({ gpus }, { mark }) {
+  render({ gpus, gpu }, { mark }) {
     const marked = this.plan?.cells[mark]?.gpu;
     const current = marked && gpus.get(marked.uuid);
-    return html`<div class="heat" ref=${(el) => { this.frame = el; }}>
+    const tip = current && current.uuid !== gpu;
+    return html`<div class="heat"><div class="heat-scroll" tabindex="-1" ref=${(el) => { this.scroller = el; }}><div ref=${(el) => { this.frame = el; }}>
       <canvas ref=${(el) => { this.canvas = el; }} id="heat" tabindex="0" role="application"
         aria-label=${`Map of ${count(gpus.size, "GPU")}. Arrow keys move, Enter chooses a GPU.`} aria-describedby="heat-says"
         onMouseMove=${this.onMove} onMouseLeave=${() => this.setState({ mark: -1 })} onClick=${this.choose}
-        onKeyDown=${this.onKey} onBlur=${() => this.setState({ mark: -1 })}></canvas>
+        onKeyDown=${this.onKey} onBlur=${() => this.setState({ mark: -1 })}></canvas></div></div>
       <p id="heat-says" class="unseen" aria-live="polite">${current ? spoken(current) : ""}</p>
-      ${current && html`<div class="tip" role="tooltip" ref=${(el) => { this.tip = el; }}><${GpuFacts} gpu=${current} most=${TIP_TENANTS} /></div>`}
+      ${tip && html`<div class="tip" role="tooltip" ref=${(el) => { this.tip = el; }}><${GpuFacts} gpu=${current} most=${TIP_TENANTS} /></div>`}
     </div>`;
   }
 }

@@ -14,7 +14,7 @@ export const state = {
   node: "",
   podText: "",
   podKind: "all",
-  podRows: 50,
+  podRows: 25,
   nodeText: "",
   nodeRows: 25,
   tableOpen: false,
