@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cluster import pods
+from tests.e2e.cluster.addresses import free_ports
 from tests.e2e.cluster.api import Api, ApiError, Json
 from tests.e2e.cluster.cluster import Cluster, node_is_ready
 from tests.e2e.cluster.node import NodeSpec
 from tests.e2e.cluster.processes import NotReady, wait_until
+from tests.e2e.cluster.scheduler import Extender
 from tests.e2e.stub_plugin import StubPlugin
 
 pytestmark = pytest.mark.e2e
@@ -42,12 +44,16 @@ def test_a_pod_runs_on_the_node_it_asks_for_and_its_log_can_be_read(
     assert pods.read_report(cluster.nodes[node].container_log(pod)) == seen
 
 
-def test_a_pod_reaches_the_api_server_with_its_own_service_account(api: Api) -> None:
-    token = "$(cat /var/run/secrets/kubernetes.io/serviceaccount/token)"
-    ask = f'wget -qO- --no-check-certificate --header "Authorization: Bearer {token}" https://$KUBERNETES_SERVICE_HOST/version'
-    api.create(pods.pod("inside", pods.container(command=["sh", "-c", f"{ask} && sleep 600"])))
+def test_a_pod_reaches_the_api_server_and_holds_a_token_for_it(cluster: Cluster, api: Api) -> None:
+    folder = "/var/run/secrets/kubernetes.io/serviceaccount"
+    script = f"nc -w 5 $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT </dev/null && exec report {folder}/token"
+    api.create(pods.pod("inside", pods.container(command=["sh", "-c", script])))
     api.wait("Pod", "inside", pods.running)
-    assert "v1.36.3" in str(wait_until("version printed", lambda: api.log("inside")))
+    token = pods.report(api, "inside").files[f"{folder}/token"]
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview", "metadata": {}}
+    me = cluster.as_user(token).create(review)["status"]["userInfo"]
+    assert me["username"] == f"system:serviceaccount:{api.namespace}:default"
+    assert me["extra"]["authentication.kubernetes.io/pod-name"] == ["inside"]
 
 
 def test_identities_are_held_to_their_rights(cluster: Cluster, api: Api) -> None:
@@ -144,6 +150,24 @@ def test_a_device_plugin_on_the_host_hands_out_cdi_devices(cluster: Cluster, api
     pods.burst(api, [pods.pod(name, one_slot) for name in names])
     seen = {pods.report(api, name).env["STUB_SLOT"] for name in names}
     assert len(seen) == 10
+
+
+@pytest.fixture
+def dead_extender(cluster: Cluster) -> Iterator[None]:
+    """A scheduler whose extender does not answer."""
+    client = cluster.authority.issue("kube-scheduler-as-client")
+    (port,) = free_ports(1)
+    cluster.scheduler.use(Extender(f"https://127.0.0.1:{port}", cluster.authority.cert, client))
+    yield
+    cluster.scheduler.use(None)
+
+
+@pytest.mark.usefixtures("dead_extender")
+def test_only_pods_with_managed_resources_meet_the_extender(api: Api) -> None:
+    api.create(pods.pod("plain"), pods.pod("slice", pods.container(limits={"tessera.io/gpu-mem": "4Gi"})))
+    api.wait("Pod", "plain", pods.running)
+    refused = wait_until("slice refused", lambda: [e["message"] for e in api.events("slice")])
+    assert "/filter" in str(refused) and "connection refused" in str(refused)
 
 
 def test_a_failed_start_raises_and_leaves_nothing() -> None:

@@ -23,7 +23,7 @@ trap 'exit 0' TERM INT
 echo '=== env'
 env
 for path in "$@"; do
-    for file in $(find "$path" -type f 2>/dev/null); do
+    for file in $(find -L "$path" -type f 2>/dev/null); do
         echo "=== file $file"
         cat "$file"
         echo

@@ -17,9 +17,6 @@ from tests.e2e.cluster.containerd import Containerd
 from tests.e2e.cluster.kubelet import Kubelet
 from tests.e2e.cluster.processes import Process
 
-# Mount points that the namespace needs; made on the host where absent.
-FIXED = (Path("/var/lib/kubelet"), Path("/var/log/pods"), Path("/var/log/containers"))
-
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
@@ -65,8 +62,6 @@ class Node:
             (home / "namespace-ready").exists,
         )
         cgroups.create(cgroup)
-        for fixed in FIXED:
-            fixed.mkdir(parents=True, exist_ok=True)
         self._namespace.start().wait_ready()
         nsenter = str(programs.find("nsenter"))
         inside = [nsenter, f"--mount=/proc/{self._namespace.pid}/ns/mnt", "--"]

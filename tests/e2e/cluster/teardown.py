@@ -13,7 +13,6 @@ import tempfile
 from pathlib import Path
 
 from tests.e2e.cluster import addresses, cgroups
-from tests.e2e.cluster.node import FIXED
 from tests.e2e.cluster.processes import kill_all, marked
 
 PREFIX = "tsr-"
@@ -46,9 +45,6 @@ def remove(directory: Path) -> None:
             Path("/proc/sys", name).write_text(value)
     shutil.rmtree(directory)
     addresses.release(block)
-    for fixed in FIXED:
-        with contextlib.suppress(OSError):  # in use, or not empty
-            fixed.rmdir()
 
 
 def remove_abandoned() -> None:

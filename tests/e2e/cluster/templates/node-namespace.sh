@@ -6,8 +6,11 @@ set -eu
 node=$1
 
 mount --make-rshared /          # volumes with mount propagation need it; the namespace itself is private
-mount -t tmpfs -o mode=755 tmpfs /run
-mkdir -p /run/cdi /run/lock /run/netns /run/containerd
+for place in /run /var/lib /var/log; do
+    mount -t tmpfs -o mode=755 tmpfs "$place"
+done
+# Mount points must not be folders of the host: whoever removes one there ends the mount in here.
+mkdir -p /run/cdi /run/lock /run/netns /var/lib/kubelet /var/log/pods /var/log/containers
 mount --bind "$node/cdi" /run/cdi
 mount --bind "$node/kubelet" /var/lib/kubelet
 mount --bind "$node/pods" /var/log/pods
