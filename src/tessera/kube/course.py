@@ -22,6 +22,8 @@ BACKOFF_FIRST_S = 0.2
 BACKOFF_LAST_S = 15.0
 WATCH_S = (300, 600)
 """Bounds of a watch's life; drawn anew each time, so that a fleet does not come back at once."""
+PATIENCE = 5
+"""After so many failures in a row a watch is not resumed any more; the collection is listed anew."""
 HASTY_S = 1.0
 """A watch that ends sooner and said nothing counts as a failure, or it would be asked for in a tight loop."""
 
@@ -158,10 +160,16 @@ class Course(Generic[T]):
             self._restart_list(immediately=gone)
         elif gone:
             self._restart_list(immediately=True)
-        elif isinstance(error, msgspec.DecodeError) or (isinstance(error, ApiError) and not error.temporary):
+        elif isinstance(error, msgspec.DecodeError) or self._hopeless(error):
             self._restart_list(immediately=False)
         else:
             self._fail()
+
+    def _hopeless(self, error: KubeError) -> bool:
+        """Whether resuming will not do: a firm refusal, or one after the other (storage restored from a backup)."""
+        if not isinstance(error, ApiError) or error.too_many_requests:
+            return False
+        return not error.temporary or self._failures >= PATIENCE
 
     def _restart_list(self, *, immediately: bool) -> None:
         """Lists from the start. Even an expiry waits if it is not the first trouble in a row."""

@@ -94,7 +94,7 @@ class LeaderLease:
             await self._changed.wait_for(lambda: self.leading)
 
     async def wait_lost(self) -> None:
-        """Until the lease is lost; noticed within ``retry_s``."""
+        """Until the lease is lost; noticed within a third of its duration and a retry. ``valid_for`` is exact."""
         async with self._changed:
             await self._changed.wait_for(lambda: not self.leading)
 
@@ -115,7 +115,8 @@ class LeaderLease:
         await self._notice(was)
 
     async def release(self) -> None:
-        """Lets the next leader start at once. Only after the last write that relied on the lease was answered."""
+        """Lets the next leader start at once. After ``run`` was cancelled and the last write that relied on the lease
+        was answered."""
         self._released = True
         leading, self._valid_until = self.leading, float("-inf")
         if leading and self._seen is not None:
@@ -127,9 +128,8 @@ class LeaderLease:
         await self._notice(self._held)
 
     async def _try(self) -> None:
-        if self._held and self._seen is not None and self.leading:
-            if await self._write(self._seen):
-                return
+        if self._held and self._seen is not None and self.leading and await self._write(self._seen):
+            return
         lease = await self._read()
         if self._released:
             return

@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Reflector(Generic[T]):
-    """``sink`` gets ``Replaced``, ``Upserted`` and ``Deleted``; if it raises, that is a bug and ``run`` ends with it."""
+    """``sink`` gets ``Replaced``, ``Upserted`` and ``Deleted``; if it raises, ``run`` ends with that error."""
 
     def __init__(
         self,
