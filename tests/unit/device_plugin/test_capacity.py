@@ -1,0 +1,52 @@
+"""What the node is said to have."""
+
+from dataclasses import replace
+
+from tessera.device_plugin.capacity import differs, wanted
+from tessera.device_plugin.inventory import Inventory, LocalGpu, conflict_of
+from tessera.model.gpus import Gpu, Health
+from tessera.model.pods import ContainerSpec, Pod
+
+GIB = 1 << 30
+GPU = Gpu("GPU-a", "L4", 22 * GIB, 23 * GIB)
+OTHER = replace(GPU, uuid="GPU-b")
+
+
+def asking(mem: str, phase: str = "Running") -> Pod:
+    limits = {"tessera.io/gpu-mem": mem, "tessera.io/slice": "1"}
+    return Pod("ns", "p", "u", (ContainerSpec("c", "spec.containers[0]", limits=limits),), phase=phase)
+
+
+def test_the_installed_size_counts_sick_gpus_too() -> None:
+    sick = replace(OTHER, health=Health(False, "Xid 79"))
+    assert wanted([GPU, sick], []) == {
+        "tessera.io/gpu-mem": str(44 * GIB),
+        "tessera.io/gpu-core": "200",
+        "tessera.io/gpu": "2",
+    }
+
+
+def test_capacity_never_falls_below_what_living_pods_ask() -> None:
+    assert wanted([GPU], [asking("20Gi"), asking("20Gi")])["tessera.io/gpu-mem"] == str(40 * GIB)
+    assert wanted([GPU], [asking("20Gi"), asking("20Gi", "Succeeded")])["tessera.io/gpu-mem"] == str(22 * GIB)
+
+
+def test_a_node_without_gpus_carries_no_key_at_all() -> None:
+    assert wanted([], [asking("1Gi")]) == {}
+
+
+def test_the_same_figure_in_another_form_is_no_difference() -> None:
+    want = {"tessera.io/gpu-mem": str(22 * GIB)}
+    assert not differs(want, {"tessera.io/gpu-mem": "22Gi"}, {"tessera.io/gpu-mem": "23622320128"})
+    assert differs(want, {"tessera.io/gpu-mem": "22Gi"}, {"tessera.io/gpu-mem": "0"})
+    assert differs(want, {}, {"tessera.io/gpu-mem": "22Gi"})
+
+
+def test_another_gpu_plugin_makes_every_gpu_unhealthy_until_it_goes() -> None:
+    inventory = Inventory()
+    inventory.update([LocalGpu(GPU, 0)])
+    inventory.set_conflict(conflict_of({"nvidia.com/gpu": "2", "cpu": "8"}))
+    health = inventory.gpus["GPU-a"].health
+    assert not health.healthy and health.reason.startswith("Conflict: found allocatable nvidia.com/gpu=2")
+    inventory.set_conflict(conflict_of({"nvidia.com/gpu": "0"}))
+    assert inventory.gpus["GPU-a"].health.healthy
