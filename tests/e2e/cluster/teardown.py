@@ -25,7 +25,9 @@ def new_directory() -> Path:
 
 def record(directory: Path, block: addresses.Block, cgroup_names: list[str], keep: bool) -> None:
     """Writes what `remove` needs, before any of it exists."""
-    tunables = {name: Path("/proc/sys", name).read_text().strip() for name in TUNABLES}
+    others = [json.loads((other / "state.json").read_text()) for other in clusters()]
+    now = {name: Path("/proc/sys", name).read_text().strip() for name in TUNABLES}
+    tunables = others[0]["tunables"] if others else now  # as they were before the first cluster
     owner = {"pid": os.getpid(), "started": _started(os.getpid()), "keep": keep}
     state = {"block": block.number, "cgroups": cgroup_names, "owner": owner, "tunables": tunables}
     (directory / "state.json").write_text(json.dumps(state))
@@ -40,10 +42,10 @@ def remove(directory: Path) -> None:
         cgroups.remove(name)
     block = addresses.Block(state["block"])
     block.remove_all()
-    for name, value in state["tunables"].items():
+    shutil.rmtree(directory)
+    for name, value in state["tunables"].items() if not clusters() else ():
         with contextlib.suppress(OSError):
             Path("/proc/sys", name).write_text(value)
-    shutil.rmtree(directory)
     addresses.release(block)
 
 
