@@ -70,6 +70,6 @@ def _encode(key: str) -> str:
 
 def _decode(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+        return base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
         raise BadContinue(f"continue: found {token!r}; allowed: the value of the previous answer") from None

@@ -18,7 +18,7 @@ export function Nodes({ nodes, text, rows, chosen }) {
   return html`<section class="card" aria-labelledby="nodes-title">
     <header class="card-head"><h2 id="nodes-title">Nodes <span class="tally">${number(found.length)}</span></h2>
       <input type="search" placeholder="Filter nodes" aria-label="Filter nodes" value=${text}
-        onInput=${(event) => set({ nodeText: event.target.value, nodeRows: 25 })} /></header>
+        onInput=${(event) => set({ nodeText: event.target.value, nodeRows: 15 })} /></header>
     ${found.length === 0 ? html`<p class="empty">${nodes.size ? "No node matches." : "No node reports GPUs yet."}</p>`
     : html`<div class="scroll"><table id="nodes">
       <thead><tr><th scope="col">Node</th><th scope="col">GPUs</th><th scope="col">Memory</th><th scope="col" class="num">Compute</th><th scope="col" class="num">Pods</th><th scope="col">Held by</th></tr></thead>

@@ -16,7 +16,7 @@ export const state = {
   podKind: "all",
   podRows: 25,
   nodeText: "",
-  nodeRows: 25,
+  nodeRows: 15,
   tableOpen: false,
   tablePage: 0,
 };

@@ -1,0 +1,203 @@
+"""``kubectl tessera``: the pool as the API server knows it, with the user's own kubeconfig and rights.
+
+Reads only. Needs nothing of ours to run in the cluster but the objects it shows; the numbers are computed by the same
+code as the dashboard's.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Coroutine
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from tessera.cli.kubectl_reading import Access
+
+T = TypeVar("T")
+app = typer.Typer(
+    name="kubectl tessera",
+    help="Shows the cluster's GPUs in slices: who holds what, what is free, and why a pod waits.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Output(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+
+
+class Top(StrEnum):
+    NODES = "nodes"
+    GPUS = "gpus"
+    TENANTS = "tenants"
+
+
+Kubeconfig = Annotated[str, typer.Option("--kubeconfig", help="Path of a kubeconfig.", show_default=False)]
+Context = Annotated[str, typer.Option("--context", help="Context within the kubeconfig.", show_default=False)]
+Server = Annotated[str, typer.Option("--server", help="URL of an API server without sign-in.", show_default=False)]
+Namespace = Annotated[
+    str, typer.Option("-n", "--namespace", help="Namespace; default the context's.", show_default=False)
+]
+AllNamespaces = Annotated[bool, typer.Option("-A", "--all-namespaces", help="Pods of all namespaces.")]
+OutputOption = Annotated[Output, typer.Option("-o", "--output", help="table or json.")]
+NodeOption = Annotated[str, typer.Option("--node", help="Only this node.", show_default=False)]
+
+
+@app.command()
+def top(
+    what: Annotated[Top, typer.Argument(help="nodes, gpus or tenants.")] = Top.NODES,
+    output: OutputOption = Output.TABLE,
+    kubeconfig: Kubeconfig = "",
+    context: Context = "",
+    server: Server = "",
+) -> None:
+    """What is given and what is free, most used first."""
+    from tessera.cli import kubectl_reading as reading
+    from tessera.cli import kubectl_tables as tables
+
+    snapshot = _run(reading.pool(_access(kubeconfig, context, server)))
+    if what is Top.NODES:
+        nodes = sorted(snapshot.nodes.values(), key=lambda n: -n.allocated_bytes)
+        _show(output, nodes, lambda: tables.nodes(nodes, snapshot.totals))
+    elif what is Top.GPUS:
+        found = sorted(snapshot.gpus.values(), key=lambda g: -g.allocated_bytes)
+        _show(output, found, lambda: tables.gpus(found))
+    else:
+        tenants = reading.tenants(snapshot)
+        _show(output, tenants, lambda: tables.tenants(tenants))
+
+
+@app.command()
+def gpus(
+    node: NodeOption = "",
+    output: OutputOption = Output.TABLE,
+    kubeconfig: Kubeconfig = "",
+    context: Context = "",
+    server: Server = "",
+) -> None:
+    """All GPUs in order of their nodes, with health and how slices are held."""
+    from tessera.cli import kubectl_reading as reading
+    from tessera.cli import kubectl_tables as tables
+
+    snapshot = _run(reading.pool(_access(kubeconfig, context, server)))
+    if node and node not in snapshot.nodes:
+        _fail(f"--node: found {node!r}; allowed: {', '.join(snapshot.nodes) or 'none, no node reports GPUs'}")
+    found = [g for g in snapshot.gpus.values() if node in ("", g.node)]
+    _show(output, found, lambda: tables.gpus(found))
+
+
+@app.command()
+def pods(
+    namespace: Namespace = "",
+    all_namespaces: AllNamespaces = False,
+    pending: Annotated[bool, typer.Option("--pending", help="Only pods that wait.")] = False,
+    output: OutputOption = Output.TABLE,
+    kubeconfig: Kubeconfig = "",
+    context: Context = "",
+    server: Server = "",
+) -> None:
+    """Pods that ask for slices: what they hold, and why they wait."""
+    from tessera.cli import kubectl_reading as reading
+    from tessera.cli import kubectl_tables as tables
+
+    access = _access(kubeconfig, context, server)
+    where = "" if all_namespaces else namespace or _namespace(access)
+    snapshot = _run(reading.pods(access, where))
+    found = [p for p in snapshot.pods.values() if p.waiting or not pending]
+    empty = f"No pod {'waits' if pending else 'asks for a slice'} in {where or 'any namespace'}."
+    _show(output, found, lambda: tables.pods(found) if found else empty)
+
+
+@app.command()
+def explain(
+    pod: Annotated[str, typer.Argument(help="Name of a pod, or NAMESPACE/NAME.", show_default=False)],
+    namespace: Namespace = "",
+    output: OutputOption = Output.TABLE,
+    kubeconfig: Kubeconfig = "",
+    context: Context = "",
+    server: Server = "",
+) -> None:
+    """Where one pod landed and what it is held to, or why it waits."""
+    from tessera.cli import kubectl_reading as reading
+    from tessera.cli import kubectl_tables as tables
+
+    access = _access(kubeconfig, context, server)
+    before, _, name = pod.rpartition("/")
+    if before and namespace and before != namespace:
+        _fail(f"POD: found {pod!r} beside --namespace {namespace}; allowed: one of the two")
+    story = _run(reading.explain(access, before or namespace or _namespace(access), name))
+    if story is None:
+        _fail(f"pod {name}: asks for no slice and holds none")
+    _show(output, story, lambda: tables.story(story))
+
+
+@app.command()
+def version() -> None:
+    """The version of this plugin."""
+    from tessera import __version__
+
+    print(f"kubectl-tessera {__version__}")
+
+
+def main() -> None:
+    """The console script ``kubectl-tessera``; kubectl finds it as ``kubectl tessera``."""
+    app()
+
+
+def _access(kubeconfig: str, context: str, server: str) -> "Access":
+    from tessera.cli.kubectl_reading import Access
+
+    return Access(kubeconfig, context, server)
+
+
+def _namespace(access: "Access") -> str:
+    from tessera.cli.kubectl_reading import default_namespace
+    from tessera.kube.connection import ConfigurationError
+
+    try:
+        return default_namespace(access)
+    except ConfigurationError as error:
+        _fail(str(error))
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Runs ``work``; what the outside world refuses becomes one sentence."""
+    from tessera.kube.connection import ConfigurationError
+    from tessera.kube.errors import ApiError, KubeError
+
+    try:
+        return asyncio.run(work)
+    except ApiError as error:
+        _fail(error.message or str(error))
+    except (KubeError, ConfigurationError) as error:
+        _fail(str(error))
+
+
+def _fail(sentence: str) -> NoReturn:
+    print(f"error: {sentence}", file=sys.stderr)
+    raise typer.Exit(1)
+
+
+def _show(output: Output, value: Any, table: Any) -> None:
+    if output is Output.JSON:
+        import msgspec
+
+        plain = msgspec.to_builtins(value)
+        print(json.dumps({"items": plain} if isinstance(plain, list) else plain, indent=2))
+        return
+    from rich.console import Console
+
+    console = Console()
+    # A pipe gets whole lines: nothing is cut to a width that nobody sees.
+    console.print(table(), width=None if console.is_terminal else 400, soft_wrap=not console.is_terminal)
+
+
+if __name__ == "__main__":
+    main()
