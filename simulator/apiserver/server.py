@@ -86,11 +86,12 @@ class ApiServer:
         self.store.compact()
 
     async def __aenter__(self) -> Self:
-        listening = socket.create_server(("127.0.0.1", self._port))
+        listening = _listen(self._port)
         self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         config = uvicorn.Config(
             self._app,
             http=_Protocol,
+            interface="asgi3",
             ws="none",
             lifespan="off",
             log_config=None,
@@ -180,14 +181,29 @@ class ApiServer:
             async with contextlib.aclosing(watch.chunks(timeout_s, bookmark_s)) as chunks:
                 async for chunk in chunks:
                     if cut.is_set():
-                        return
+                        break
                     if chunk:
                         await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            if not cut.is_set():
+            if cut.is_set():
+                await asyncio.sleep(0.001)  # lets uvicorn notice, or it complains of an answer cut short
+            else:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             closed()
             gone.cancel()
+
+
+def _listen(port: int) -> socket.socket:
+    """A loopback socket whose connections do not wait for the peer's delayed ACK between headers and body.
+
+    asyncio switches Nagle's algorithm off only for sockets that name their protocol; accepted ones inherit this.
+    """
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listening.bind(("127.0.0.1", port))
+    listening.listen(1024)
+    return listening
 
 
 _JSON = [(b"content-type", b"application/json")]
