@@ -1,0 +1,104 @@
+"""Objects as the API server stores them, and a dashboard over a simulated API server."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from tessera.dashboard.service import Service
+from tessera.dashboard.settings import DashboardSettings
+from tessera.kube import wire
+from tessera.kube.connection import plain
+from tessera.model.quantities import GIB
+from tessera.simulator.apiserver import ApiServer
+
+Plain = dict[str, Any]
+
+
+def gpu_node(name: str, *uuids: str, gib: int = 40, ill: str = "") -> Plain:
+    gpus = [
+        wire.GpuStatus(
+            uuid=uuid,
+            model="NVIDIA A100",
+            memory_bytes=gib * GIB,
+            memory_total_bytes=(gib + 1) * GIB,
+            enforcement_level=1,
+            health=wire.GpuHealth(
+                state="Unhealthy" if uuid == ill else "Healthy", reason="Xid 79" if uuid == ill else ""
+            ),
+        )
+        for uuid in uuids
+    ]
+    node = wire.GpuNode(metadata=wire.ObjectMeta(name=name, uid=f"uid-{name}"), status=wire.GpuNodeStatus(gpus=gpus))
+    built: Plain = msgspec.to_builtins(node)
+    return built
+
+
+def pod(
+    name: str, *, mem: str = "4Gi", namespace: str = "default", on: str = "", uuid: str = "", why: str = ""
+) -> Plain:
+    """Running if it is ``on`` a node with a slice of GPU ``uuid``, else waiting because of ``why``."""
+    limits = {"tessera.io/gpu-mem": mem, "tessera.io/slice": "1"}
+    meta: Plain = {"name": name, "namespace": namespace, "uid": f"uid-{namespace}-{name}"}
+    meta["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    status: Plain = {"phase": "Running" if on else "Pending"}
+    if uuid:
+        share = {"uuid": uuid, "mem": int(mem.removesuffix("Gi")) * GIB, "core": 0}
+        assignment = {"version": 1, "containers": {"main": {"gpus": [share]}}}
+        meta["annotations"] = {"tessera.io/assignment": json.dumps(assignment)}
+    if why:
+        status["conditions"] = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why}]
+    spec: Plain = {"containers": [{"name": "main", "image": "x", "resources": {"limits": limits}}]}
+    if on:
+        spec["nodeName"] = on
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec, "status": status}
+
+
+def no_room(pod_name: str, message: str, namespace: str = "default", name: str = "") -> Plain:
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": name or f"{pod_name}.1", "namespace": namespace, "uid": f"event-{pod_name}"},
+        "involvedObject": {
+            "kind": "Pod",
+            "namespace": namespace,
+            "name": pod_name,
+            "uid": f"uid-{namespace}-{pod_name}",
+        },
+        "reason": "NoRoom",
+        "message": message,
+        "type": "Warning",
+        "lastTimestamp": "2026-01-01T00:00:05Z",
+    }
+
+
+def fill(api: ApiServer) -> None:
+    """Two nodes with three GPUs, two running pods, one that waits."""
+    api.store.put("gpunodes", gpu_node("host-a", "GPU-0", "GPU-1"))
+    api.store.put("gpunodes", gpu_node("host-b", "GPU-2", gib=16, ill="GPU-2"))
+    api.store.put("pods", pod("small", on="host-a", uuid="GPU-0"))
+    api.store.put("pods", pod("large", mem="20Gi", namespace="kube-system", on="host-a", uuid="GPU-1"))
+    api.store.put("pods", pod("huge", mem="90Gi", why="0/2 nodes are available: 3 GPUs not enough memory"))
+
+
+@asynccontextmanager
+async def dashboard(api: ApiServer, **settings: Any) -> AsyncIterator[Service]:
+    chosen = DashboardSettings(**({"listen": "127.0.0.1:0", "auth": "none"} | settings))
+    async with Service(chosen, plain(api.url), request_timeout_s=5.0) as service:
+        yield service
+
+
+async def eventually(holds: Callable[[], bool | Awaitable[bool]], what: str, limit_s: float = 10.0) -> None:
+    """Waits for a condition, with a deadline."""
+    try:
+        async with asyncio.timeout(limit_s):
+            while True:
+                found = holds()
+                if found if isinstance(found, bool) else await found:
+                    return
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"not within {limit_s} s: {what}") from None
