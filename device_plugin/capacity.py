@@ -2,7 +2,8 @@
 
 The kubelet keeps what is patched, but zeroes it when it registers anew without a checkpoint, and after a restart it
 ends running pods that no longer fit. So the figures are the installed size, sick GPUs included, never below what the
-node's pods ask for; health is said in GPUNode only.
+pods that have containers here ask for; health is said in GPUNode only. A pod that was bound but has no container yet
+does not raise them: the kubelet's own sum is the wall that it must pass.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,8 +22,8 @@ log = structlog.get_logger()
 
 
 def wanted(gpus: Iterable[Gpu], pods: Iterable[Pod]) -> dict[str, str]:
-    """The figures that the node should show; empty for a node without GPUs, where a zero would refuse pods whose
-    slices lie elsewhere."""
+    """The figures that the node should show beside these started pods; empty for a node without GPUs, where a zero
+    would refuse pods whose slices lie elsewhere."""
     installed = list(gpus)
     if not installed:
         return {}
@@ -58,7 +59,8 @@ class Capacity:
             return
         capacity, allocatable = await self._cluster.node_resources()
         self._inventory.set_conflict(conflict_of(allocatable))
-        want = wanted(self._inventory.gpus.values(), [live.pod for live in self._pods.all()])
+        started = [live.pod for live in self._pods.all() if live.container_ids or live.pod.phase == "Running"]
+        want = wanted(self._inventory.gpus.values(), started)
         if want and differs(want, capacity, allocatable):
             await self._cluster.set_node_resources(want)
             log.info("node capacity set", **{key.partition("/")[2].replace("-", "_"): v for key, v in want.items()})

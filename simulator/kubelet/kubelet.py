@@ -138,23 +138,23 @@ class SimKubelet:
             self._end(self._worker(pod), 0)
 
     async def _admit(self, pod: Plain) -> None:
-        refusal = misfit(pod, self.active(), self._allocatable)
+        """Devices first, then the sums, as the kubelet's admit handlers stand."""
+        others, worker = self.active(), self._worker(pod)
+        self.workers[uid_of(pod)] = worker
+        try:
+            await self._allocate(pod)
+            summed = {key: value for key, value in self._allocatable.items() if not self.table.knows(key)}
+            refusal = misfit(pod, others, summed)
+        except AdmissionError as error:
+            text = f"Pod was rejected: Allocate failed due to {error}, which is unexpected"
+            refusal = ("UnexpectedAdmissionError", text)
         if refusal is None:
-            worker = self._worker(pod)
-            self.workers[uid_of(pod)] = worker
-            try:
-                await self._allocate(pod)
-            except AdmissionError as error:
-                del self.workers[uid_of(pod)]
-                text = f"Pod was rejected: Allocate failed due to {error}, which is unexpected"
-                refusal = ("UnexpectedAdmissionError", text)
-            else:
-                worker.begin()
-        if refusal:
-            self._rejected.add(uid_of(pod))
-            reason, message = refusal
-            status = {"phase": "Failed", "reason": reason, "message": message, "startTime": now()}
-            self._reporter.report(pod, status)
+            worker.begin()
+            return
+        del self.workers[uid_of(pod)]
+        self._rejected.add(uid_of(pod))
+        reason, message = refusal
+        self._reporter.report(pod, {"phase": "Failed", "reason": reason, "message": message, "startTime": now()})
 
     async def _allocate(self, pod: Plain) -> None:
         """Devices for every container that is not running. Raises ``AdmissionError``."""

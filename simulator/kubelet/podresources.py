@@ -27,7 +27,7 @@ class PodResourcesServer(api_pb2_grpc.PodResourcesListerServicer):
         burst: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._socket = socket
+        self.socket = socket
         self._table = table
         self._active = active
         self._per_s, self._burst, self._clock = per_s, burst, clock
@@ -38,11 +38,11 @@ class PodResourcesServer(api_pb2_grpc.PodResourcesListerServicer):
 
     async def start(self) -> None:
         """Listens."""
-        self._socket.parent.mkdir(parents=True, exist_ok=True)
-        self._socket.unlink(missing_ok=True)
+        self.socket.parent.mkdir(parents=True, exist_ok=True)
+        self.socket.unlink(missing_ok=True)
         server = grpc.aio.server()
         api_pb2_grpc.add_PodResourcesListerServicer_to_server(self, server)  # type: ignore[no-untyped-call]
-        server.add_insecure_port(f"unix://{self._socket.absolute()}")
+        server.add_insecure_port(f"unix://{self.socket.absolute()}")
         await server.start()
         self._server = server
 
