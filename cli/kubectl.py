@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tessera.cli.kubectl_reading import Access
 
 T = TypeVar("T")
+PIPE_WIDTH = 1000
 app = typer.Typer(
     name="kubectl tessera",
     help="Shows the cluster's GPUs in slices: who holds what, what is free, and why a pod waits.",
@@ -194,9 +195,8 @@ def _show(output: Output, value: Any, table: Any) -> None:
         return
     from rich.console import Console
 
-    console = Console()
-    # A pipe gets whole lines: nothing is cut to a width that nobody sees.
-    console.print(table(), width=None if console.is_terminal else 400, soft_wrap=not console.is_terminal)
+    # A pipe gets whole lines: nothing is folded at a width that nobody sees.
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table())
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def default_namespace(access: Access) -> str:
     try:
         contexts, active = list_kube_config_contexts(settings.kubeconfig or None)
     except (ConfigException, OSError) as error:
-        raise ConfigurationError(f"kubeconfig: {error}") from error
+        raise ConfigurationError(f"kubeconfig {settings.kubeconfig or '~/.kube/config'}: {error}") from error
     chosen = next((c for c in contexts if c["name"] == settings.context), active)
     return str(chosen["context"].get("namespace") or "default")
 

@@ -71,11 +71,11 @@ export function cellAt(plan, x, y) {
 /** The cell reached from `index` by an arrow key. */
 export function step(plan, index, key) {
   const from = plan.cells[index];
+  if (key === "End") return plan.cells.length - 1;
   if (!from) return plan.cells.length ? 0 : -1;
   if (key === "ArrowRight") return Math.min(index + 1, plan.cells.length - 1);
   if (key === "ArrowLeft") return Math.max(index - 1, 0);
   if (key === "Home") return 0;
-  if (key === "End") return plan.cells.length - 1;
   const down = key === "ArrowDown";
   let best = index;
   let distance = Infinity;
