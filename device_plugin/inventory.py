@@ -59,6 +59,16 @@ class Inventory:
         """Returns at the next change."""
         await self._changed.wait()
 
+    async def connected_within(self, seconds: float) -> bool:
+        """Whether the agent is there, now or within this time."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not self.connected:
+                    await self.changed()
+        except TimeoutError:
+            return False
+        return True
+
     def _marked(self, gpu: Gpu) -> Gpu:
         return replace(gpu, health=Health(False, f"Conflict: {self._conflict}")) if self._conflict else gpu
 

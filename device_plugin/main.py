@@ -38,8 +38,6 @@ def run(argv: Sequence[str] | None = None) -> int:
     given = vars(parser().parse_args(argv))
     kube = {name.removeprefix("kube_"): value for name, value in given.items() if name.startswith("kube_")}
     own = {name: value for name, value in given.items() if not name.startswith("kube_")}
-    if "nvidia_cdi_dirs" in own:
-        own["nvidia_cdi_dirs"] = own["nvidia_cdi_dirs"].split(",")
     try:
         settings, connection = DevicePluginSettings(**own), KubeSettings(**kube)
     except ValidationError as error:

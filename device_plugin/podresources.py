@@ -61,7 +61,12 @@ class PodResources:
 
     async def _call(self) -> api_pb2.ListPodResourcesResponse:
         if self._channel is None:
-            options = [("grpc.max_receive_message_length", MAX_MESSAGE)]
+            # A restarted kubelet must be found at once, not after gRPC's growing back-off.
+            options = [
+                ("grpc.max_receive_message_length", MAX_MESSAGE),
+                ("grpc.min_reconnect_backoff_ms", 100),
+                ("grpc.max_reconnect_backoff_ms", 500),
+            ]
             self._channel = grpc.aio.insecure_channel(self._target, options=options)
         stub = api_pb2_grpc.PodResourcesListerStub(self._channel)  # type: ignore[no-untyped-call]
         request = api_pb2.ListPodResourcesRequest()

@@ -26,6 +26,9 @@ from tessera.reasons import Code
 
 log = structlog.get_logger()
 
+AGENT_WAIT_S = 3.0
+"""Both start together after a reboot: a short wait here saves the kubelet's ten seconds until its next try."""
+
 Clock = Callable[[], float]
 
 
@@ -94,7 +97,7 @@ class PreStart:
         grant = grant_of(pod, holder.container)
         if isinstance(grant, Refusal):
             raise Refused(grant)
-        if not self._inventory.connected:
+        if not await self._inventory.connected_within(AGENT_WAIT_S):
             raise wait("the node agent cannot be reached, so the GPUs are not known")
         refusal = check_gpus(grant, holder.container, self._inventory.gpus)
         if refusal:

@@ -102,7 +102,7 @@ class Service:
             settle_s=settings.spec_settle_s,
             lifetime_s=settings.spec_lifetime_s,
         )
-        live_uids = partial(pod_uids, settings.proc_dir)
+        live_uids = partial(pod_uids, settings.proc_root)
         self.reclaimer = Reclaimer(
             store, self._pods, self._cluster, self._resources, self._agent, self.specs, live_uids
         )

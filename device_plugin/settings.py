@@ -1,9 +1,10 @@
 """Settings of the device plugin, from ``TESSERA_*`` variables or the command line."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tessera.device_plugin.writer import NvidiaCdi
 
@@ -18,10 +19,10 @@ class DevicePluginSettings(BaseSettings):
     device_plugin_dir: Path | None = None
     pod_resources_socket: Path | None = None
     cdi_dir: Path = Path("/var/run/cdi")
-    nvidia_cdi_dirs: tuple[Path, ...] = (Path("/etc/cdi"), Path("/var/run/cdi"))
+    nvidia_cdi_dirs: Annotated[tuple[Path, ...], NoDecode] = (Path("/etc/cdi"), Path("/var/run/cdi"))
     agent_socket: Path = Path("/run/tessera/agent.sock")
     state_dir: Path = Path("/var/lib/tessera/device-plugin")
-    proc_dir: Path = Path("/proc")
+    proc_root: Path = Path("/proc")
     require_nvidia_cdi: NvidiaCdi = NvidiaCdi.AUTO
     require_checkpoint: bool = True
     prestart_deadline_s: float = Field(default=20.0, gt=0, le=25)
@@ -31,6 +32,11 @@ class DevicePluginSettings(BaseSettings):
     capacity_every_s: float = Field(default=10.0, gt=0)
     heartbeat_every_s: float = Field(default=30.0, gt=0)
     reclaim_every_s: float = Field(default=10.0, gt=0)
+
+    @field_validator("nvidia_cdi_dirs", mode="before")
+    @classmethod
+    def _comma_list(cls, value: object) -> object:
+        return [part for part in value.split(",") if part] if isinstance(value, str) else value
 
     @property
     def plugins(self) -> Path:
