@@ -1,0 +1,133 @@
+"""One MPS control daemon: started, asked and stopped through nvidia-cuda-mps-control.
+
+Commands go to its standard input; ``-d`` starts a daemon for the pipe folder of the environment. Every call has a time
+limit and raises ``MpsError`` with the program's own words.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tessera.node_agent.enforcement.mps_replies import ServerStatus, error_of, pids_of, status_of
+
+MIB = 1 << 20
+
+
+class MpsError(Exception):
+    """The control program is missing, does not answer, or complains."""
+
+
+class MpsControl:
+    """The daemon of one pipe folder, which serves the GPUs in ``uuids`` and nothing else."""
+
+    def __init__(self, program: str, folder: Path, uuids: tuple[str, ...], timeout_s: float = 5.0) -> None:
+        self.pipe, self.log = folder / "pipe", folder / "log"
+        self.uuids = uuids
+        self._program, self._timeout_s = program, timeout_s
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What the daemon sees: its folders and GPUs, by UUID."""
+        folders = {"CUDA_MPS_PIPE_DIRECTORY": str(self.pipe), "CUDA_MPS_LOG_DIRECTORY": str(self.log)}
+        return {**folders, "CUDA_VISIBLE_DEVICES": ",".join(self.uuids)}
+
+    async def start(self) -> None:
+        """Starts the daemon; one that runs already is left as it is."""
+        if await self.running():
+            return
+        for folder in (self.pipe, self.log):
+            folder.mkdir(parents=True, exist_ok=True)
+        # Without the flag, clients of a second user wait until those of the first have gone; old drivers lack it.
+        for arguments in (["-d", "-multiuser-server"], ["-d"]):
+            await self._launch(arguments)
+            if await self.running():
+                return
+        raise MpsError(f"{self._program} -d: the daemon does not answer; see {self.log}")
+
+    async def running(self) -> bool:
+        """Whether the daemon answers."""
+        with contextlib.suppress(MpsError):
+            await self.servers()
+            return True
+        return False
+
+    async def servers(self) -> tuple[int, ...]:
+        """Process ids of the servers."""
+        return pids_of(await self._ask("get_server_list"))
+
+    async def status(self, server: int) -> ServerStatus:
+        return status_of(await self._ask(f"get_server_status {server}"))
+
+    async def clients(self, server: int) -> tuple[int, ...]:
+        """Process ids of a server's clients, as the host numbers them."""
+        return pids_of(await self._ask(f"get_client_list {server}"))
+
+    async def start_server(self, uid: int) -> None:
+        await self._ask(f"start_server -uid {uid}")
+
+    async def set_default_memory_limit(self, uuid: str, mem_bytes: int) -> None:
+        """The ceiling for clients of servers that start from now on, in whole MiB."""
+        await self._ask(f"set_default_device_pinned_mem_limit {uuid} {mem_bytes // MIB}M")
+
+    async def default_memory_limit(self, uuid: str) -> str:
+        """The ceiling as printed, which is rounded: compare with ``same_size``."""
+        return await self._ask(f"get_default_device_pinned_mem_limit {uuid}")
+
+    async def set_memory_limit(self, server: int, uuid: str, mem_bytes: int) -> None:
+        """The ceiling for clients that a running server takes from now on."""
+        await self._ask(f"set_device_pinned_mem_limit {server} {uuid} {mem_bytes // MIB}M")
+
+    async def set_default_percentage(self, percent: int) -> None:
+        await self._ask(f"set_default_active_thread_percentage {percent}")
+
+    async def set_percentage(self, server: int, percent: int) -> None:
+        await self._ask(f"set_active_thread_percentage {server} {percent}")
+
+    async def terminate_client(self, server: int, client: int) -> None:
+        """Ends a client's work in an orderly way, so that killing it afterwards harms nobody."""
+        await self._ask(f"terminate_client {server} {client}")
+
+    async def quit(self) -> None:
+        """Stops the daemon; one that does not run is no error."""
+        with contextlib.suppress(MpsError):
+            await self._ask("quit")
+
+    async def _ask(self, command: str) -> str:
+        reply = await self._run([], f"{command}\n")
+        if complaint := error_of(reply):
+            raise MpsError(f"{command}: {complaint}")
+        return reply
+
+    async def _launch(self, arguments: list[str]) -> None:
+        """The daemon keeps what it inherits, so it is given nothing that we would wait for."""
+        null, group = asyncio.subprocess.DEVNULL, True
+        process = await self._spawn(arguments, stdin=null, stdout=null, stderr=null, start_new_session=group)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), self._timeout_s)
+
+    async def _run(self, arguments: list[str], text: str) -> str:
+        pipe = asyncio.subprocess.PIPE
+        process = await self._spawn(arguments, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.STDOUT)
+        try:
+            output, _ = await asyncio.wait_for(process.communicate(text.encode()), self._timeout_s)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            raise MpsError(f"{self._program}: no answer within {self._timeout_s:g} s") from None
+        reply = output.decode(errors="replace")
+        if process.returncode:
+            raise MpsError(
+                f"{self._program}: {error_of(reply) or reply.strip() or f'exit status {process.returncode}'}"
+            )
+        return reply
+
+    async def _spawn(self, arguments: list[str], **options: Any) -> asyncio.subprocess.Process:
+        environment = {**os.environ, **self.environment}
+        try:
+            return await asyncio.create_subprocess_exec(self._program, *arguments, env=environment, **options)
+        except OSError as error:
+            raise MpsError(f"{self._program}: {error.strerror or error}") from None

@@ -1,0 +1,112 @@
+"""The node's GPUs as the scheduler sees them: inventory, health and enforcement level in one, and who follows it."""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+
+from tessera.model.gpus import Gpu
+from tessera.model.quantities import round_down
+from tessera.node_agent.enforcement.detect import Sight, finding_of
+from tessera.node_agent.enforcement.port import Finding, Limiter
+from tessera.node_agent.inventory import Inventory
+
+log = structlog.get_logger()
+
+DETECT_S = 30.0
+"""Between two detections of the level of a healthy GPU."""
+
+
+class Gpus:
+    """``headroom_bytes`` is kept back on each GPU. ``known``: whether the GPUs were looked at once."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        limiter: Limiter,
+        headroom_bytes: int,
+        *,
+        wsl: bool = False,
+        allow_unwatched: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._inventory, self._limiter, self._headroom = inventory, limiter, headroom_bytes
+        self._wsl, self._allow_unwatched = wsl, allow_unwatched
+        self._clock = clock
+        self._wanted: dict[str, Finding] = {}
+        self._detected: dict[str, float] = {}
+        self._sights: dict[str, Sight] = {}
+        self._now: dict[str, Gpu] = {}
+        self._changed = asyncio.Event()
+        self.known = False
+
+    @property
+    def now(self) -> dict[str, Gpu]:
+        """By UUID, in the driver's order."""
+        return self._now
+
+    def index(self, uuid: str) -> int:
+        """NVML's index."""
+        return self._inventory.devices[uuid].index
+
+    def finding(self, uuid: str) -> Finding:
+        """The enforcement level of a GPU and its evidence."""
+        device = self._inventory.devices[uuid]
+        wanted = self._wanted.get(uuid, Finding(0, "not looked at yet"))
+        sight = self._sights.get(uuid, Sight())
+        return finding_of(device, wanted, sight, wsl=self._wsl, allow_unwatched=self._allow_unwatched)
+
+    def saw(self, uuid: str, *, blind: bool) -> None:
+        """The processes of a GPU were read; ``blind``: of some the bytes were not told."""
+        self._sights[uuid] = self._sights.get(uuid, Sight()).after(blind)
+        self._publish()
+
+    async def refresh(self) -> tuple[Gpu, ...]:
+        """Takes the inventory anew; answers the GPUs whose health or level is another than before."""
+        for uuid in self._inventory.devices:
+            if not self._inventory.health(uuid).healthy:
+                self._detected.pop(uuid, None)
+            elif self._clock() - self._detected.get(uuid, -math.inf) >= DETECT_S:
+                self._wanted[uuid] = await self._limiter.detect(uuid)
+                self._detected[uuid] = self._clock()
+        self.known = True
+        return self._publish()
+
+    async def follow(self) -> AsyncIterator[tuple[Gpu, ...]]:
+        """The GPUs once they are known, and again after each change."""
+        told: tuple[Gpu, ...] | None = None
+        while True:
+            changed, now = self._changed, tuple(self._now.values())
+            if self.known and now != told:
+                told = now
+                yield now
+            if changed is self._changed:
+                await changed.wait()
+
+    def _publish(self) -> tuple[Gpu, ...]:
+        before, self._now = self._now, {uuid: self._gpu(uuid) for uuid in self._inventory.devices}
+        changed = tuple(gpu for uuid, gpu in self._now.items() if before.get(uuid) != gpu)
+        for gpu in changed:
+            log.info("GPU", uuid=gpu.uuid, healthy=gpu.health.healthy, reason=gpu.health.reason, level=gpu.level,
+                     evidence=self.finding(gpu.uuid).evidence)  # fmt: skip
+        self._changed.set()
+        self._changed = asyncio.Event()
+        return changed
+
+    def _gpu(self, uuid: str) -> Gpu:
+        device = self._inventory.devices[uuid]
+        free = device.total_bytes - device.reserved_bytes - self._headroom
+        return Gpu(
+            uuid=uuid,
+            model=device.name,
+            mem_bytes=max(round_down(free), 0),
+            total_bytes=device.total_bytes,
+            sm_count=device.sm_count,
+            compute_capability=device.compute_capability,
+            numa_node=device.numa_node,
+            nvlink_peers=device.nvlink_peers,
+            health=self._inventory.health(uuid),
+            level=self.finding(uuid).level,
+        )

@@ -1,0 +1,236 @@
+"""NVML as the agent uses it: a few blocking calls behind a port, and the real ones over ``nvidia-ml-py``.
+
+NVML finds its GPUs when it is opened; one that was lost and came back is seen after ``close`` and ``open``. All calls
+of one ``Nvml`` come from one thread at a time.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+_CORES_PER_SM = {(7, 0): 64, (7, 2): 64, (7, 5): 64, (8, 0): 64}
+"""CUDA cores of a multiprocessor by compute capability, where it is not 128 (CUDA C++ Programming Guide)."""
+_NOT_OFFERED = (3, 13, 25)
+"""NOT_SUPPORTED, FUNCTION_NOT_FOUND, ARGUMENT_VERSION_MISMATCH: this GPU or driver cannot tell."""
+
+
+class NvmlError(Exception):
+    """A call failed with NVML's ``code`` (0: the library is not there)."""
+
+    def __init__(self, function: str, code: int, text: str) -> None:
+        super().__init__(f"{function}: {text}")
+        self.function, self.code, self.text = function, code, text
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A GPU as the driver describes it. ``numa_node`` -1 and ``sm_count`` 0: unknown."""
+
+    uuid: str
+    index: int
+    name: str
+    total_bytes: int
+    reserved_bytes: int
+    sm_count: int
+    compute_capability: str
+    numa_node: int
+    nvlink_peers: tuple[str, ...]
+    mig: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One look at all GPUs: those that answered, and by index those that did not and why."""
+
+    devices: tuple[Device, ...]
+    failures: tuple[tuple[int, NvmlError], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A process on a GPU. ``used_bytes`` is ``None`` where the driver does not tell. ``mps``: a client of MPS."""
+
+    pid: int
+    gpu_uuid: str
+    used_bytes: int | None
+    mps: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Xid:
+    """An error that the driver reported on a GPU."""
+
+    gpu_uuid: str
+    code: int
+
+
+class Nvml(Protocol):
+    """Each call may raise ``NvmlError``."""
+
+    def open(self) -> None:
+        """Loads the library and finds the GPUs; open already: no error."""
+        ...
+
+    def close(self) -> None:
+        """Forgets the GPUs and the events; never raises."""
+        ...
+
+    def driver_version(self) -> str: ...
+
+    def read(self) -> Reading:
+        """All GPUs. A GPU that fails is in ``failures``; the call raises only if none can be counted."""
+        ...
+
+    def processes(self, uuid: str) -> tuple[GpuProcess, ...]:
+        """The compute processes of one GPU, each once."""
+        ...
+
+    def utilization(self, uuid: str) -> int:
+        """Percent of the last sampling period in which the GPU was busy."""
+        ...
+
+    def next_xid(self) -> Xid | None:
+        """The next error event since ``open``, without waiting."""
+        ...
+
+
+class DriverNvml:
+    """The driver's library, by ``pynvml``."""
+
+    def __init__(self) -> None:
+        self._handles: dict[str, Any] = {}
+        self._facts: dict[str, Device] = {}
+        self._events: Any = None
+        self._open = False
+
+    def open(self) -> None:
+        if self._open:
+            return
+        _call("nvmlInitWithFlags", 0)
+        self._open = True
+
+    def close(self) -> None:
+        for function, arguments in (("nvmlEventSetFree", (self._events,)), ("nvmlShutdown", ())):
+            if self._open and (self._events is not None or not arguments):
+                _or(None, (*range(1, 1000),), function, *arguments)
+        self._handles.clear()
+        self._facts.clear()
+        self._events, self._open = None, False
+
+    def driver_version(self) -> str:
+        return str(_call("nvmlSystemGetDriverVersion"))
+
+    def read(self) -> Reading:
+        found: dict[int, Any] = {}
+        failures: list[tuple[int, NvmlError]] = []
+        for index in range(int(_call("nvmlDeviceGetCount"))):
+            try:
+                handle = _call("nvmlDeviceGetHandleByIndex", index)
+                found[index] = (handle, str(_call("nvmlDeviceGetUUID", handle)))
+            except NvmlError as error:
+                failures.append((index, error))
+        self._handles = {uuid: handle for handle, uuid in found.values()}
+        devices = []
+        for index, (handle, uuid) in found.items():
+            try:
+                devices.append(self._device(index, handle, uuid))
+            except NvmlError as error:
+                failures.append((index, error))
+        return Reading(tuple(devices), tuple(failures))
+
+    def processes(self, uuid: str) -> tuple[GpuProcess, ...]:
+        handle = self._handle(uuid)
+        plain = _call("nvmlDeviceGetComputeRunningProcesses_v3", handle)
+        clients: Any = _or([], _NOT_OFFERED, "nvmlDeviceGetMPSComputeRunningProcesses_v3", handle)
+        found = {p.pid: GpuProcess(p.pid, uuid, _bytes(p.usedGpuMemory)) for p in plain}
+        for p in clients:
+            known = [b for b in (_bytes(p.usedGpuMemory), found[p.pid].used_bytes if p.pid in found else None) if b]
+            found[p.pid] = GpuProcess(p.pid, uuid, max(known) if known else _bytes(p.usedGpuMemory), mps=True)
+        return tuple(found.values())
+
+    def utilization(self, uuid: str) -> int:
+        return int(_call("nvmlDeviceGetUtilizationRates", self._handle(uuid)).gpu)
+
+    def next_xid(self) -> Xid | None:
+        if self._events is None:
+            self._subscribe()
+        timeout = 10
+        event = _or(None, (timeout, *_NOT_OFFERED), "nvmlEventSetWait_v2", self._events, 0)
+        if event is None:
+            return None
+        return Xid(str(_call("nvmlDeviceGetUUID", event.device)) if event.device else "", int(event.eventData))
+
+    def _subscribe(self) -> None:
+        events = _call("nvmlEventSetCreate")
+        for handle in self._handles.values():
+            _or(None, _NOT_OFFERED, "nvmlDeviceRegisterEvents", handle, 8, events)
+        self._events = events
+
+    def _handle(self, uuid: str) -> Any:
+        if uuid not in self._handles:
+            raise NvmlError("nvmlDeviceGetHandleByUUID", 6, f"{uuid} is not among the GPUs of the last reading")
+        return self._handles[uuid]
+
+    def _device(self, index: int, handle: Any, uuid: str) -> Device:
+        memory = _memory(handle)
+        mig = bool(_or([0, 0], _NOT_OFFERED, "nvmlDeviceGetMigMode", handle)[0])
+        facts = self._facts.get(uuid)
+        if facts is None:
+            facts = self._describe(index, handle, uuid)
+            self._facts[uuid] = facts
+        return Device(uuid, index, facts.name, *memory, facts.sm_count, facts.compute_capability, facts.numa_node,
+                      facts.nvlink_peers, mig)  # fmt: skip
+
+    def _describe(self, index: int, handle: Any, uuid: str) -> Device:
+        """What does not change while NVML is open."""
+        major, minor = _call("nvmlDeviceGetCudaComputeCapability", handle)
+        cores = int(_or(0, _NOT_OFFERED, "nvmlDeviceGetNumGpuCores", handle))
+        numa = int(_or(-1, _NOT_OFFERED, "nvmlDeviceGetNumaNodeId", handle))
+        name = str(_call("nvmlDeviceGetName", handle))
+        sms = cores // _CORES_PER_SM.get((major, minor), 128)
+        return Device(uuid, index, name, 0, 0, sms, f"{major}.{minor}", numa, self._peers(handle, uuid))
+
+    def _peers(self, handle: Any, uuid: str) -> tuple[str, ...]:
+        """GPUs reached over NVLink, also through a switch. A peer that does not answer is none."""
+        nvlink, ok = 2, 0
+        others = [(peer, other) for peer, other in self._handles.items() if peer != uuid]
+        status = "nvmlDeviceGetP2PStatus"
+        return tuple(p for p, other in others if _or(-1, (*range(1, 1000),), status, handle, other, nvlink) == ok)
+
+
+def _memory(handle: Any) -> tuple[int, int]:
+    """Total and reserved bytes; older drivers do not tell the reserve."""
+    version_2 = 0x02000028
+    found = _or(None, _NOT_OFFERED, "nvmlDeviceGetMemoryInfo", handle, version_2)
+    if found is None:
+        return int(_call("nvmlDeviceGetMemoryInfo", handle).total), 0
+    return int(found.total), int(found.reserved)
+
+
+def _bytes(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _or(absent: T, codes: tuple[int, ...], function: str, *arguments: Any) -> T | Any:
+    """``absent`` where the call fails with one of ``codes``."""
+    try:
+        return _call(function, *arguments)
+    except NvmlError as error:
+        if error.code in codes:
+            return absent
+        raise
+
+
+def _call(function: str, *arguments: Any) -> Any:
+    try:
+        import pynvml
+    except ImportError as error:
+        raise NvmlError(function, 0, f"nvidia-ml-py is not installed: {error}") from None
+    called: Callable[..., Any] = getattr(pynvml, function)
+    try:
+        return called(*arguments)
+    except pynvml.NVMLError as error:
+        code = int(getattr(error, "value", 999))
+        raise NvmlError(function, code, f"{error} (code {code})") from None

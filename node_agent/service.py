@@ -1,0 +1,183 @@
+"""The node agent put together: what it starts with, its loops, and how it ends.
+
+A loop outlives whatever the outside world does to one of its rounds: the error is logged and the next round comes.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+
+from tessera.kube.events import EventRecorder
+from tessera.kube.gateway import Gateway
+from tessera.kube.reflector import Reflector
+from tessera.kube.resources import PODS
+from tessera.node_agent.announce import Announcer
+from tessera.node_agent.enforcement.mps import Mps
+from tessera.node_agent.enforcement.port import Limiter
+from tessera.node_agent.enforcement.watch import Watch
+from tessera.node_agent.gpus import Gpus
+from tessera.node_agent.health import Rules
+from tessera.node_agent.inventory import Inventory
+from tessera.node_agent.metrics import AgentCollector, MetricsServer
+from tessera.node_agent.nvml import DriverNvml, Nvml
+from tessera.node_agent.over_limit import Graces, OverLimit
+from tessera.node_agent.pods import ContainerNames
+from tessera.node_agent.preparation import Preparation
+from tessera.node_agent.probe import Probe
+from tessera.node_agent.processes import HostProcesses, Processes
+from tessera.node_agent.server import AgentService, AgentSocket
+from tessera.node_agent.settings import Enforcement, NodeAgentSettings
+from tessera.node_agent.slices import SliceStore
+from tessera.node_agent.watcher import Watcher
+
+log = structlog.get_logger()
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Service:
+    """``gateway``: posts events and learns the containers' names; without one neither happens."""
+
+    def __init__(
+        self,
+        settings: NodeAgentSettings,
+        *,
+        nvml: Nvml | None = None,
+        processes: Processes | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        gateway: Gateway | None = None,
+    ) -> None:
+        self._settings, self._gateway = settings, gateway
+        processes = processes or HostProcesses(settings.proc_root, settings.cgroup_mount, settings.cgroup_root)
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        self.store = SliceStore(settings.state_dir)
+        self.probe = Probe(nvml or DriverNvml(), processes, clock)
+        rules = Rules(settings.recovery_probes, settings.xid_quiet_s)
+        self.inventory = Inventory(rules, settings.state_dir / "inventory.json", _boot_id(), clock)
+        self.limiter = self._limiter(clock)
+        self.gpus = Gpus(
+            self.inventory,
+            self.limiter,
+            _headroom(settings),
+            wsl=_is_wsl(settings.proc_root),
+            allow_unwatched=settings.allow_unwatched,
+            clock=clock,
+        )
+        self.preparation = Preparation(self.store, self.gpus, self.limiter)
+        self._recorder = EventRecorder(gateway, "tessera-node-agent", host=settings.node) if gateway else None
+        self._announcer = Announcer(self._recorder, settings.node)
+        self._names = ContainerNames()
+        graces = Graces(settings.over_limit_grace_s, settings.over_limit_container_grace_s, settings.over_limit_clear_s)
+        self.watcher = Watcher(
+            self.probe, self.gpus, self.store, processes, self.limiter, OverLimit(graces), self._announcer,
+            self._names.name_of, clock,
+        )  # fmt: skip
+        self._socket = AgentSocket(settings.agent_socket, AgentService(self.gpus, self.preparation, self.probe))
+        self._metrics = MetricsServer(
+            AgentCollector(self.gpus, self.store, self.watcher), settings.metrics_host, settings.metrics_port
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Returns once the GPUs were looked at and calls are answered. Raises ``OSError``."""
+        await self._look()
+        await self.preparation.restore()
+        await self._socket.start()
+        if self._settings.metrics_port:
+            self._metrics.start()
+        self._tasks = [
+            asyncio.create_task(_every(self._settings.inventory_every_s, self._look), name="inventory"),
+            asyncio.create_task(_every(self._settings.accounting_every_s, self.watcher.tick), name="accounting"),
+        ]
+        if self._gateway and self._recorder:
+            here = f"spec.nodeName={self._settings.node}"
+            reflector = Reflector(self._gateway, PODS, self._names, field_selector=here)
+            self._tasks.append(asyncio.create_task(reflector.run(), name="pods"))
+            self._tasks.append(asyncio.create_task(self._recorder.run(), name="events"))
+        log.info("node agent ready", node=self._settings.node, gpus=len(self.gpus.now), slices=len(list(self.store)))
+
+    async def wait(self) -> None:
+        """Returns, or raises what a loop raised, when one of the loops ends: that is a bug."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def stop(self) -> None:
+        """Stops answering and looking. Prepared slices and MPS daemons in use stay as they are."""
+        await self._socket.stop()
+        if self._recorder:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._recorder.flush(), 1.0)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._settings.metrics_port:
+            self._metrics.stop()
+        await self.limiter.close()
+        await self.probe.close()
+
+    async def _look(self) -> None:
+        look = await self.probe.look(self.inventory.devices)
+        known = set(self.gpus.now)
+        if look.error:
+            self.inventory.failed(look.error)
+        elif look.reading:
+            self.inventory.observe(look.reading)
+        for event in look.xids:
+            self.inventory.xid(event)
+            log.warning("Xid", gpu=event.gpu_uuid, xid=event.code)
+            self._announcer.xid(event)
+        before = {uuid: gpu.health.healthy for uuid, gpu in self.gpus.now.items()}
+        for gpu in await self.gpus.refresh():
+            if gpu.uuid in known and before[gpu.uuid] != gpu.health.healthy:
+                self._announcer.health(gpu)
+        for incident in await self.limiter.observe():
+            log.warning(incident.reason, gpu=incident.gpu_uuid, text=incident.text)
+            self._announcer.incident(incident, self.store)
+
+    def _limiter(self, clock: Callable[[], float]) -> Limiter:
+        """``auto`` takes the highest level that is proven; of MPS no proof is made yet, so only ``mps`` chooses it."""
+        if self._settings.enforcement is not Enforcement.MPS:
+            return Watch()
+        return Mps(
+            self._settings.mps_control,
+            self._settings.mps_root,
+            lambda: self.store,
+            lambda pid: self.watcher.end_client(pid),
+            max_clients=self._settings.mps_clients,
+            clock=clock,
+        )
+
+
+async def _every(period_s: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Runs ``work`` at most once in a period, for ever."""
+    while True:
+        started = time.monotonic()
+        try:
+            await work()
+        except Exception:
+            log.exception("a round failed; the next one comes", work=getattr(work, "__qualname__", ""))
+        await asyncio.sleep(max(period_s - (time.monotonic() - started), 0.001))
+
+
+def _headroom(settings: NodeAgentSettings) -> int:
+    mps = settings.mps_headroom_bytes if settings.enforcement is Enforcement.MPS else 0
+    return settings.headroom_bytes + mps
+
+
+def _boot_id() -> str:
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _is_wsl(proc_root: Path) -> bool:
+    try:
+        return "microsoft" in (proc_root / "version").read_text().lower()
+    except OSError:
+        return False

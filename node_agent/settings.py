@@ -1,0 +1,56 @@
+"""Settings of the node agent, from ``TESSERA_*`` variables or the command line."""
+
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1 << 20
+
+
+class Enforcement(StrEnum):
+    """How limits are held: the highest level that works, only watched, or MPS and nothing less."""
+
+    AUTO = "auto"
+    WATCH = "watch"
+    MPS = "mps"
+
+
+class NodeAgentSettings(BaseSettings):
+    """One node's agent. Paths are the host's; sizes in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="TESSERA_", extra="ignore")
+
+    node: str = Field(min_length=1, description="this node's name")
+    agent_socket: Path = Field(Path("/run/tessera/agent.sock"), description="unix socket to serve on")
+    state_dir: Path = Field(
+        Path("/var/lib/tessera/agent"), description="prepared slices and limits; not on /run, which is often noexec"
+    )
+    proc_root: Path = Field(Path("/proc"), description="the host's /proc; processes are ended only with /proc itself")
+    cgroup_mount: Path = Field(Path("/sys/fs/cgroup"), description="the host's cgroup file system")
+    cgroup_root: str = Field("", description="only cgroups below this path count; empty: all")
+    enforcement: Enforcement = Field(Enforcement.AUTO, description="auto, watch or mps")
+    allow_unwatched: bool = Field(False, description="place slices also where the driver tells no bytes of a process")
+    headroom_bytes: int = Field(256 * MIB, ge=0, description="per GPU, kept back for what the driver itself needs")
+    mps_control: str = Field("nvidia-cuda-mps-control", description="the control program; empty: never MPS")
+    mps_headroom_bytes: int = Field(512 * MIB, ge=0, description="per GPU, kept back for an MPS server")
+    mps_dir: Path | None = Field(None, description="pipe and log folders; default: <state-dir>/mps")
+    mps_clients: int = Field(
+        48, ge=1, le=60, description="clients of one GPU that are let in: 48 on R580, 60 from R590"
+    )
+    accounting_every_s: float = Field(0.25, gt=0, description="between two looks at the GPUs' processes")
+    inventory_every_s: float = Field(1.0, gt=0, description="between two looks at the GPUs")
+    recovery_probes: int = Field(3, ge=1, description="good looks in a row until a lost GPU counts as healthy")
+    xid_quiet_s: float = Field(300.0, ge=0, description="without a further error until a non-fatal Xid is forgiven")
+    over_limit_grace_s: float = Field(0.5, ge=0, description="over the limit until the newest process is ended")
+    over_limit_container_grace_s: float = Field(0.75, ge=0, description="from there until the container is ended")
+    over_limit_clear_s: float = Field(10.0, ge=0, description="under the limit until an episode is forgotten")
+    metrics_host: str = Field("127.0.0.1", description="address of the Prometheus endpoint")
+    metrics_port: int = Field(0, ge=0, le=65535, description="port of the Prometheus endpoint; 0: none")
+    api: bool = Field(True, description="post events to the API server and read the pods of this node")
+
+    @property
+    def mps_root(self) -> Path:
+        """Folder of the MPS daemons' pipes and logs."""
+        return self.mps_dir or self.state_dir / "mps"

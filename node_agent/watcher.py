@@ -1,0 +1,106 @@
+"""Several times a second: who uses how much of which GPU, and what is done about those over their limit."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+
+from tessera.node_agent.accounting import Accounts, NameOf, Usage, account
+from tessera.node_agent.announce import Announcer
+from tessera.node_agent.enforcement.port import Limiter
+from tessera.node_agent.gpus import Gpus
+from tessera.node_agent.over_limit import Action, OverLimit, Step
+from tessera.node_agent.probe import Probe, Snapshot
+from tessera.node_agent.processes import Process, Processes
+from tessera.node_agent.slices import SliceStore
+
+log = structlog.get_logger()
+
+TERMINATE_S = 0.5
+"""How long the limiter may take to end a client in its own way before the process is killed."""
+
+
+class Watcher:
+    """``accounts``: the last reading. ``ended``: how many processes and containers were ended, by step."""
+
+    def __init__(
+        self,
+        probe: Probe,
+        gpus: Gpus,
+        store: SliceStore,
+        processes: Processes,
+        limiter: Limiter,
+        machine: OverLimit,
+        announcer: Announcer,
+        name_of: NameOf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._probe, self._gpus, self._store, self._processes = probe, gpus, store, processes
+        self._limiter, self._machine, self._announcer = limiter, machine, announcer
+        self._name_of, self._clock = name_of, clock
+        self.accounts = Accounts((), ())
+        self.blind: frozenset[str] = frozenset()
+        self.ended = dict.fromkeys(Step, 0)
+
+    async def tick(self) -> None:
+        """One reading and what follows from it."""
+        snapshot = await self._probe.snapshot(self._gpus.now)
+        self._note_sight(snapshot)
+        self.accounts = account(snapshot.found, snapshot.processes, self._store, self._name_of)
+        for action in self._machine.observe(self._clock(), self.accounts.usages):
+            await self._act(action)
+
+    async def end_client(self, pid: int) -> bool:
+        """Kills a GPU process if it belongs to a container that holds a slice."""
+        process = await asyncio.to_thread(self._processes.look, pid)
+        if process is None or process.container is None:
+            return False
+        if process.container.pod_uid not in {item.pod_uid for item in self._store}:
+            return False
+        return await asyncio.to_thread(self._processes.end, process)
+
+    def _note_sight(self, snapshot: Snapshot) -> None:
+        blind = {one.gpu_uuid for one in snapshot.found if one.used_bytes is None}
+        for uuid in {one.gpu_uuid for one in snapshot.found}:
+            self._gpus.saw(uuid, blind=uuid in blind)
+        for uuid in blind - self.blind:
+            log.warning("the driver does not tell the memory of a process", gpu=uuid)
+        self.blind = frozenset(blind)
+
+    async def _act(self, action: Action) -> None:
+        usage, process = action.usage, action.process
+        holders = self._holders(usage)
+        self.ended[action.step] += 1
+        log.warning(
+            "over limit",
+            step=action.step,
+            gpu=usage.gpu_uuid,
+            used=usage.used_bytes,
+            limit=usage.limit_bytes,
+            pid=process.pid,
+            pod_uid=usage.container.pod_uid,
+            container_id=usage.container.container_id,
+        )
+        self._announcer.over_limit(holders, action)
+        if action.step is Step.END_CLIENT:
+            await self._terminate(usage.gpu_uuid, process)
+            await asyncio.to_thread(self._processes.end, process)
+        elif action.step is Step.END_CONTAINER:
+            for client in usage.clients:
+                await self._terminate(usage.gpu_uuid, client.process)
+            await asyncio.to_thread(self._processes.end_container, process)
+
+    def _holders(self, usage: Usage) -> list[tuple[str, str, str, str]]:
+        """Namespace, pod, UID and container of the slices that ``usage`` is held against."""
+        return [
+            (item.namespace, item.pod, item.pod_uid, item.container)
+            for item in self._store
+            if item.pod_uid == usage.container.pod_uid and (item.id in usage.slices or not usage.slices)
+        ]
+
+    async def _terminate(self, uuid: str, process: Process) -> None:
+        try:
+            await asyncio.wait_for(self._limiter.terminate(uuid, process.pid), TERMINATE_S)
+        except TimeoutError:
+            log.warning("terminate_client took too long", gpu=uuid, pid=process.pid)

@@ -1,0 +1,1 @@
+"""A stand-in for nvidia-cuda-mps-control and its daemon, without a GPU."""
