@@ -1,0 +1,372 @@
+"""Admission on a real API server: the chart's webhook and policies as rendered, every kind of client and workload."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import uvicorn
+import yaml
+from starlette.applications import Starlette
+
+from tessera.scheduler.webhook.compatibility import Dialect
+from tessera.scheduler.webhook.rewrite import Options
+from tessera.scheduler.webhook.routes import routes
+from tests.e2e import programs
+from tests.e2e.admission_objects import (
+    BAD,
+    CORE,
+    GOOD,
+    GPU,
+    KINDS,
+    MEM,
+    SLICE,
+    SLOT,
+    container,
+    limits_of,
+    pod,
+    spec_of,
+    workload,
+)
+from tests.e2e.cluster.addresses import free_ports
+from tests.e2e.cluster.api import Api, ApiError, Json
+from tests.e2e.cluster.cluster import Cluster
+from tests.e2e.cluster.kubectl import Kubectl
+from tests.e2e.cluster.processes import wait_until
+
+pytestmark = pytest.mark.e2e
+CHART = Path(__file__).parents[2] / "charts" / "tessera"
+SYSTEM = "tessera-system"
+VALUES = ("--namespace", SYSTEM, "--set", "compatibility={hami}", "--set", "gpuNodes.taint=true")
+FAMILIES = ("pods", "templates", "cronjobs", "podtemplates")
+WARNING = "use this name in files kept in Git: removing the short key later does not remove the request"
+
+
+@dataclass
+class Admission:
+    """A control plane without nodes, the chart's admission objects, and the webhook served with the chart's keys."""
+
+    cluster: Cluster
+    api: Api
+    kubectl: Kubectl
+
+    def refusal(self, body: Json, api: Api | None = None) -> str:
+        """The server's sentence against creating ``body``, or an empty text."""
+        return _refusal(lambda: self.dry(body, api))
+
+    def dry(self, body: Json, api: Api | None = None) -> Json:
+        """What would be stored."""
+        api = api or self.api
+        path = api.path(body["kind"], "", body["metadata"].get("namespace"), body["apiVersion"])
+        stored: Json = yaml.safe_load(api.request("POST", f"{path}?dryRun=All", body))
+        return stored
+
+
+def _refusal(act: Callable[[], object]) -> str:
+    try:
+        act()
+    except ApiError as error:
+        return error.message
+    return ""
+
+
+@pytest.fixture(scope="module")
+def admission() -> Iterator[Admission]:
+    try:
+        cluster = Cluster(specs=()).start()
+    except programs.Missing as missing:
+        pytest.fail(str(missing), pytrace=False)
+    stop = _install(cluster)
+    try:
+        found = Admission(cluster, cluster.api, cluster.kubectl())
+        wait_until("policies in force", lambda: "0 or more" not in found.refusal(pod({MEM: "0", **SLOT})) and
+                   found.refusal(pod({MEM: "0", **SLOT})))  # fmt: skip
+        wait_until("webhook in force", lambda: not found.refusal(pod({"gpu-mem": "4Gi"})))
+        yield found
+    finally:
+        stop()
+        cluster.stop()
+
+
+def _install(cluster: Cluster) -> Callable[[], None]:
+    """The chart by `helm install`. No node runs its pods: an endpoint beside them leads to the webhook served here."""
+    cluster.api.wait("ServiceAccount", "default", bool)
+    cluster.kubectl().helm("install", "tessera", str(CHART), "--create-namespace", *VALUES)
+    port = free_ports(1)[0]
+    stop = _serve(cluster, cluster.api.get("Secret", "tessera-scheduler-tls", SYSTEM), port)
+    labels = {"kubernetes.io/service-name": "tessera-scheduler", "endpointslice.kubernetes.io/managed-by": "e2e"}
+    cluster.api.create(
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "addressType": "IPv4",
+            "metadata": {"name": "webhook-of-the-test", "namespace": SYSTEM, "labels": labels},
+            "endpoints": [{"addresses": [cluster.block.api], "conditions": {"ready": True}}],
+            "ports": [{"name": "webhook", "port": port}],
+        }
+    )
+    return stop
+
+
+def _serve(cluster: Cluster, secret: Json, port: int) -> Callable[[], None]:
+    files = {}
+    for name, value in secret["data"].items():
+        files[name] = cluster.directory / "certs" / f"webhook-{name}"
+        files[name].write_bytes(base64.b64decode(value))
+    app = Starlette(routes=routes(Options(tolerate=True, compatibility=frozenset({Dialect.HAMI}))))
+    config = uvicorn.Config(app, cluster.block.api, port, log_level="warning",
+                            ssl_certfile=files["tls.crt"], ssl_keyfile=str(files["tls.key"]))  # fmt: skip
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        server.should_exit = True
+        thread.join(10)
+
+    wait_until("webhook listening", lambda: server.started, 10)
+    return stop
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_well_formed_pods_are_stored(admission: Admission, name: str) -> None:
+    body = copy.deepcopy(GOOD[name])
+    if name == "qualified, other scheduler's default":
+        body["spec"]["schedulerName"] = "default-scheduler"
+    stored = admission.dry(body)
+    asked = [
+        c
+        for c in spec_of(stored)["containers"]
+        if any(k.startswith("tessera.io/") for k in c["resources"].get("limits", {}))
+    ]
+    assert all(c["resources"]["limits"][SLICE] == "1" for c in asked)
+    assert stored["spec"]["schedulerName"] == ("tessera" if asked else "default-scheduler")
+    tolerated = any(t["key"] == GPU for t in stored["spec"]["tolerations"] if "key" in t)
+    assert tolerated == bool(asked)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_malformed_pods_are_refused_with_one_sentence(admission: Admission, name: str) -> None:
+    body, sentence = BAD[name]
+    assert sentence in admission.refusal(body)
+
+
+def test_a_pod_level_key_is_warned_of_in_our_words(admission: Admission) -> None:
+    admission.api.warnings.clear()
+    assert admission.refusal(BAD["pod level"][0])
+    assert "found '1Gi'; allowed: slices in containers only" in " ".join(admission.api.warnings)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_workload_kind_takes_the_short_form_and_refuses_the_malformed(admission: Admission, kind: str) -> None:
+    stored = admission.dry(workload(kind, {"gpu-mem": "4Gi", "gpu-core": 20}))
+    assert limits_of(stored) == {MEM: "4Gi", CORE: "20", **SLOT}
+    assert spec_of(stored)["schedulerName"] == "tessera"
+    refused = admission.refusal(workload(kind, {"gpu-core": 101}))
+    assert ".spec.containers[main].resources.limits[tessera.io/gpu-core]: found '101'; allowed" in refused
+    assert limits_of(admission.dry(workload(kind, {MEM: "4Gi"}))) == {MEM: "4Gi", **SLOT}
+    assert not limits_of(admission.dry(workload(kind, {})))
+
+
+@pytest.mark.parametrize("server_side", [False, True], ids=["client", "server"])
+@pytest.mark.parametrize("kind", ["Pod", *KINDS])
+def test_apply_twice_changed_and_removed(admission: Admission, kind: str, server_side: bool) -> None:
+    name = f"again-{kind.lower()}-{'ssa' if server_side else 'csa'}"
+    fixed = kind in ("Pod", "Job")
+
+    def body(limits: Json) -> Json:
+        return pod(limits, name=name) if kind == "Pod" else workload(kind, limits, name)
+
+    def apply(limits: Json, check: bool = True) -> str:
+        return admission.kubectl.apply(body(limits), server_side=server_side, check=check)
+
+    version = body({})["apiVersion"]
+    assert WARNING in apply({"gpu-mem": "4Gi"})
+    first = admission.api.get(kind, name, "default", version)
+    assert limits_of(first) == {MEM: "4Gi", **SLOT}
+    assert WARNING in apply({"gpu-mem": "4Gi"})
+    again = admission.api.get(kind, name, "default", version)
+    assert spec_of(again) == spec_of(first) and again["metadata"].get("generation") == first["metadata"].get(
+        "generation"
+    )
+    if fixed:
+        assert "8Gi" in apply({"gpu-mem": "8Gi"}, check=False), "an immutable request is refused by the API server"
+    else:
+        apply({"gpu-mem": "8Gi"})
+        assert limits_of(admission.api.get(kind, name, "default", version)) == {MEM: "8Gi", **SLOT}
+        apply({})
+        left = limits_of(admission.api.get(kind, name, "default", version))
+        assert left == {MEM: "8Gi", **SLOT}, "removing the short key does not remove the request"
+    admission.api.delete(kind, name, "default", version)
+
+
+def test_removing_the_qualified_name_removes_the_slot_too(admission: Admission) -> None:
+    for server_side in (False, True):
+        name = f"qualified-{server_side}".lower()
+        admission.kubectl.apply(workload("Deployment", {MEM: "4Gi"}, name), server_side=server_side)
+        admission.kubectl.apply(workload("Deployment", {}, name), server_side=server_side)
+        stored = admission.api.get("Deployment", name, "default", "apps/v1")
+        assert not spec_of(stored)["containers"][0]["resources"].get("limits")
+
+
+def test_a_deployment_that_gets_a_slice_later_keeps_one_replica_set_a_revision(admission: Admission) -> None:
+    first, second = workload("Deployment", {}, "later"), workload("Deployment", {"gpu-mem": "4Gi"}, "later")
+    first["spec"]["replicas"] = second["spec"]["replicas"] = 1
+    admission.kubectl.apply(first)
+    admission.kubectl.apply(second)
+
+    def pods() -> list[Json]:
+        found = admission.api.items("Pod", "default", labelSelector="app=later")
+        return [p for p in found if SLICE in limits_of(p) and "deletionTimestamp" not in p["metadata"]]
+
+    wait_until("a pod with a slice", pods, 30)
+    (made,) = pods()
+    assert made["spec"]["schedulerName"] == "tessera"
+    admission.kubectl.run("annotate", "deployment/later", "note=x")
+    admission.api.wait("Deployment", "later", lambda d: d["status"].get("observedGeneration") ==
+                       d["metadata"]["generation"], namespace="default", version="apps/v1")  # fmt: skip
+    sets = admission.api.items("ReplicaSet", "default", "apps/v1", labelSelector="app=later")
+    assert len(sets) == 2, "the controller knows its template again"
+
+
+def test_a_stored_request_may_be_scaled_and_edited_when_the_webhook_has_nothing_to_do(admission: Admission) -> None:
+    admission.kubectl.apply(workload("Deployment", {"gpu-mem": "4Gi"}, "scaled"))
+    admission.kubectl.run("scale", "deployment/scaled", "--replicas=1")
+    admission.kubectl.run("set", "image", "deployment/scaled", "main=other")
+    stored = admission.api.get("Deployment", "scaled", "default", "apps/v1")
+    assert limits_of(stored) == {MEM: "4Gi", **SLOT} and spec_of(stored)["containers"][0]["image"] == "other"
+
+
+def test_a_hundred_containers_stay_within_the_cost_of_the_rules(admission: Admission) -> None:
+    env = [{"name": f"VARIABLE_{i}", "value": "x" * 20} for i in range(60)]
+    more = [container(f"c{i:02}", env=env, resources={"limits": {"gpu-mem": "1Gi", "gpu-core": 10}}) for i in range(99)]
+    big = pod({"gpu-mem": "1Gi"}, more=more, container={"env": env})
+    assert admission.refusal(big) == ""
+    more[98]["resources"]["limits"]["gpu-core"] = 101
+    assert "spec.containers[c98]" in admission.refusal(big)
+
+
+def test_an_ephemeral_container_may_not_set_reserved_variables(admission: Admission) -> None:
+    admission.api.create(pod({"gpu-mem": "1Gi"}, name="debugged"))
+
+    def add(fields: Json) -> str:
+        body = {"spec": {"ephemeralContainers": [container("debug", **fields)]}}
+        return _refusal(lambda: admission.api.patch("Pod", "debugged", body, namespace="default",
+                                                    sub="ephemeralcontainers", how="strategic"))  # fmt: skip
+
+    refused = add({"env": [{"name": "CUDA_VISIBLE_DEVICES", "value": "0"}]})
+    assert "spec.ephemeralContainers[debug].env: found CUDA_VISIBLE_DEVICES" in refused
+    assert "privileged: found true" in add({"securityContext": {"privileged": True}})
+    assert "cannot be set for an Ephemeral Container" in add({"resources": {"limits": {MEM: "1Gi"}}})
+    assert add({}) == ""
+
+
+def test_nobody_forges_an_assignment(admission: Admission) -> None:
+    api = admission.api
+    scheduler = admission.cluster.as_user(api.service_account_token("tessera-scheduler", SYSTEM))
+    notes = {"tessera.io/assignment": '{"version":1}', "state.tessera.io/x": "1"}
+    api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "gone"}})
+    for name in ("forged", "honest"):
+        api.create(pod({"gpu-mem": "1Gi"}, name=name, tolerations=[{"operator": "Exists"}]))
+
+    def bind(by: Api, path: str, name: str, annotations: Json) -> str:
+        target = {"apiVersion": "v1", "kind": "Node", "name": "gone"}
+        metadata = {"name": name, "namespace": "default", "annotations": annotations}
+        binding = {"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": target}
+        return _refusal(lambda: by.request("POST", f"/api/v1/namespaces/default/{path}", binding))
+
+    for path in ("pods/forged/binding", "bindings"):
+        assert "found a value from admin; allowed: only what the scheduler writes" in bind(api, path, "forged", notes)
+    assert bind(scheduler, "pods/honest/binding", "honest", notes) == ""
+    bound = api.get("Pod", "honest", "default")
+    assert bound["spec"]["nodeName"] == "gone" and bound["metadata"]["annotations"].items() >= notes.items()
+
+    for by in (api, scheduler):
+        for sub in ("", "status"):
+            for change in (
+                {"tessera.io/assignment": "x"},
+                {"tessera.io/assignment": None},
+                {"state.tessera.io/y": "1"},
+            ):
+                body = {"metadata": {"annotations": change}}
+                refused = _refusal(
+                    lambda by=by, body=body, sub=sub: by.patch("Pod", "honest", body, namespace="default", sub=sub)
+                )
+                assert "allowed: " in refused or "cannot patch resource" in refused, (sub, change)
+    labelled = {"metadata": {"labels": {"a": "b"}, "annotations": {"mine": "1"}}}
+    assert api.patch("Pod", "honest", labelled, namespace="default")["metadata"]["annotations"]["mine"] == "1"
+
+
+def test_an_agent_acts_for_its_own_node_only(admission: Admission) -> None:
+    api = admission.api
+    for name in ("mine", "other"):
+        api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+        api.patch("Node", name, {"status": {"capacity": {"cpu": "4"}, "allocatable": {"cpu": "4"}}}, sub="status")
+        api.create(pod(name=f"on-{name}", nodeName=name, tolerations=[{"operator": "Exists"}]))
+    token = api.service_account_token("tessera-node", SYSTEM, {**api.get("Node", "mine"), "kind": "Node"})
+    agent = admission.cluster.as_user(token)
+    unbound = admission.cluster.as_user(api.service_account_token("tessera-node", SYSTEM))
+
+    def capacity(by: Api, node: str, key: str) -> str:
+        body = {"status": {"capacity": {key: "80Gi"}, "allocatable": {key: "80Gi"}}}
+        return _refusal(lambda: by.patch("Node", node, body, sub="status", how="strategic"))
+
+    assert capacity(agent, "mine", MEM) == ""
+    assert api.get("Node", "mine")["status"]["allocatable"][MEM] == "80Gi"
+    assert "allowed: the agent's own node, mine" in capacity(agent, "other", MEM)
+    assert "a resource that is not ours" in capacity(agent, "mine", "cpu")
+    assert "allowed: a token bound to a pod on the agent's node" in capacity(unbound, "mine", MEM)
+    condition = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+    assert "a change beside capacity" in _refusal(lambda: agent.patch("Node", "mine", condition, sub="status"))
+
+    def gpu_node(name: str) -> Json:
+        return {"apiVersion": "tessera.io/v1alpha1", "kind": "GPUNode", "metadata": {"name": name}}
+
+    def publish(name: str) -> str:
+        status = {"model": "A100", "gpuCount": 1, "memoryTotal": "80Gi", "gpus": []}
+        return _refusal(
+            lambda: agent.patch("GPUNode", name, {"status": status}, version="tessera.io/v1alpha1", sub="status")
+        )
+
+    assert _refusal(lambda: agent.create(gpu_node("mine"))) == ""
+    assert "allowed: the agent's own node, mine" in _refusal(lambda: agent.create(gpu_node("other")))
+    api.create(gpu_node("other"))
+    assert publish("mine") == "" and "allowed: the agent's own node, mine" in publish("other")
+    assert "A100" in admission.kubectl.run("get", "gn").stdout
+    assert "allowed: the agent's own node, mine" in _refusal(lambda: agent.delete("Pod", "on-other", "default"))
+    assert _refusal(lambda: agent.delete("Pod", "on-mine", "default", grace_s=0)) == ""
+
+
+def test_an_upgrade_keeps_the_certificates_and_the_api_server_takes_every_object(admission: Admission) -> None:
+    def certificates() -> list[Json]:
+        names = ("tessera-scheduler-tls", "tessera-kube-scheduler-tls")
+        return [admission.api.get("Secret", name, SYSTEM)["data"] for name in names]
+
+    before = certificates()
+    admission.kubectl.helm("upgrade", "tessera", str(CHART), *VALUES, "--set", "log.level=debug")
+    assert certificates() == before
+    deployed = {d["metadata"]["name"] for d in admission.api.items("Deployment", SYSTEM, "apps/v1")}
+    assert deployed == {"tessera-scheduler", "tessera-kube-scheduler", "tessera-dashboard"}
+    assert not admission.refusal(pod({"gpu-mem": "4Gi"})), "the webhook's bundle still fits"
+
+
+def test_the_policies_have_no_type_warnings_that_matter(admission: Admission) -> None:
+    policies = admission.api.items("ValidatingAdmissionPolicy", version="admissionregistration.k8s.io/v1")
+    names = {p["metadata"]["name"] for p in policies}
+    assert names == {f"tessera-{n}" for n in ("assignments", "capacity", "nodes", *(f"slices-{f}" for f in FAMILIES))}
+    warnings = [w for p in policies for w in p.get("status", {}).get("typeChecking", {}).get("expressionWarnings", [])]
+    assert not warnings, warnings
+
+
+def test_examples_are_stored_as_they_stand(admission: Admission) -> None:
+    if not shutil.which("kubectl", path=programs.search_path()):
+        pytest.fail("kubectl is missing; " + programs.HOW)
+    for file in sorted((CHART.parents[1] / "examples").glob("*.yaml")):
+        done = admission.kubectl.run("apply", "--dry-run=server", "-f", str(file))
+        assert "created" in done.stdout, (file, done.stderr)
