@@ -1,0 +1,168 @@
+"""``tessera demo``: the embedded cluster with the examples in it, watched until they have come out as they must.
+
+With ``once`` it ends there; otherwise it shows a live table until it is told to stop. Progress goes to standard error,
+the result to standard output. Exit status 0 only if every expectation held.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+
+from tessera.settings import LogSettings
+from tessera.simulator.cluster import ClusterPlan, EmbeddedCluster
+from tessera.simulator.expectations import Expectation, expected, template_pod, unmet
+from tessera.simulator.manifests import EXAMPLES, Manifest, load, submit
+from tessera.simulator.observation import Observation, observe
+from tessera.simulator.report import Report, report_of
+from tessera.simulator.screen import page, verdict
+from tessera.telemetry import configure_logging
+
+INTERRUPTED = 130
+POLL_S = 0.25
+
+
+class Output(StrEnum):
+    """The form of the result."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user asked for. ``timeout_s``: for the start, and again for the examples to come out."""
+
+    once: bool = False
+    output: Output = Output.TABLE
+    manifests: Sequence[Path] = (EXAMPLES,)
+    port: int = 0
+    seed: int = 0
+    timeout_s: float = 60.0
+    verbose: bool = False
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the text is one sentence."""
+
+
+def run(options: Options) -> int:
+    """Runs the demo; answers the exit status. Raises ``DemoError``, ``ManifestError`` and what the parts raise."""
+    values = {"log_level": "info" if options.verbose else "error"}
+    configure_logging(LogSettings(**values))  # type: ignore[arg-type]
+    return asyncio.run(_until_stopped(options, load(options.manifests)))
+
+
+async def _until_stopped(options: Options, manifests: Sequence[Manifest]) -> int:
+    """SIGINT and SIGTERM cancel the demo, which then tidies up; a second one does not disturb that."""
+    demo = asyncio.create_task(_Demo(options, manifests).run())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, demo.cancel)
+    try:
+        return await demo
+    except asyncio.CancelledError:
+        return INTERRUPTED
+
+
+class _Demo:
+    def __init__(self, options: Options, manifests: Sequence[Manifest]) -> None:
+        self._options, self._manifests = options, manifests
+        self._out = Console()
+        self._started = time.monotonic()
+
+    async def run(self) -> int:
+        plan = ClusterPlan(seed=self._options.seed, dashboard_port=self._options.port)
+        async with EmbeddedCluster(plan, told=self._tell) as cluster:
+            failed = asyncio.create_task(cluster.failed())
+            story = asyncio.create_task(self._story(cluster))
+            try:
+                await asyncio.wait([failed, story], return_when=asyncio.FIRST_COMPLETED)
+                if not story.done():
+                    failed.result()
+                report = story.result()
+            finally:
+                for task in (failed, story):
+                    task.cancel()
+                await asyncio.gather(failed, story, return_exceptions=True)
+        self._print(report)
+        return 0 if report.violations == 0 else 1
+
+    async def _story(self, cluster: EmbeddedCluster) -> Report:
+        try:
+            async with asyncio.timeout(self._options.timeout_s):
+                await cluster.ready()
+        except TimeoutError:
+            raise DemoError(f"the hosts were not ready within {self._options.timeout_s:g} s") from None
+        self._tell(f"dashboard: {cluster.dashboard_url}")
+        self._tell(f"submitting {len(self._manifests)} manifests")
+        await submit(cluster.gateway, self._manifests)
+        watch = _Watch(cluster, self._manifests)
+        await watch.prepare()
+        if self._options.once:
+            return await self._settled(watch)
+        return await self._live(cluster, watch)
+
+    async def _settled(self, watch: "_Watch") -> Report:
+        """The report when every expectation holds, or when time is up."""
+        deadline = time.monotonic() + self._options.timeout_s
+        while True:
+            report = await watch.report()
+            if not report.violations or time.monotonic() > deadline:
+                self._tell("all came out as expected" if not report.violations else "time is up")
+                return report
+            await asyncio.sleep(POLL_S)
+
+    async def _live(self, cluster: EmbeddedCluster, watch: "_Watch") -> Report:
+        note = "Ctrl-C ends the demo. Jobs take some seconds; the pod that cannot fit waits for ever."
+        report = await watch.report()
+        try:
+            with Live(console=self._out, auto_refresh=False, screen=self._out.is_terminal) as live:
+                while True:
+                    report = await watch.report()
+                    live.update(page(report, url=cluster.dashboard_url, note=note), refresh=True)
+                    await asyncio.sleep(2 * POLL_S)
+        except asyncio.CancelledError:
+            return report
+
+    def _print(self, report: Report) -> None:
+        if self._options.output is Output.JSON:
+            print(json.dumps(report.plain()))
+        else:
+            self._out.print(page(report))
+            self._out.print(verdict(report))
+        if self._options.output is Output.JSON and report.violations:
+            print(verdict(report).plain, file=sys.stderr)
+
+    def _tell(self, text: str) -> None:
+        print(f"[{time.monotonic() - self._started:5.1f} s] {text}", file=sys.stderr, flush=True)
+
+
+class _Watch:
+    """Looks at the cluster again and again, with the manifests' expectations in hand."""
+
+    def __init__(self, cluster: EmbeddedCluster, manifests: Sequence[Manifest]) -> None:
+        self._cluster, self._manifests = cluster, manifests
+        self._expectations: list[Expectation] = []
+
+    async def prepare(self) -> None:
+        """Derives what must come of the manifests, from the objects as they are stored."""
+        seen = await self._look()
+        for manifest in self._manifests:
+            stored = await self._cluster.gateway.get(manifest.resource, manifest.name, namespace=manifest.namespace)
+            self._expectations.append(expected(manifest, template_pod(stored, manifest), seen.nodes))
+
+    async def report(self) -> Report:
+        """The cluster as it is now."""
+        seen = await self._look()
+        return report_of(seen, unmet(self._expectations, seen))
+
+    async def _look(self) -> Observation:
+        return await observe(self._cluster.gateway, self._cluster.hosts)

@@ -1,0 +1,113 @@
+"""One simulated host's child process: the real node agent and the real device plugin, over the host's folder.
+
+Started by ``hosts`` with a JSON setup as its only argument. Lives until its standard input is closed, so it can never
+outlive the process that started it, and is deaf to the terminal's signals. ``LD_LIBRARY_PATH`` leads the real
+``pynvml`` to the stub library, whose state file is the host's.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tessera.device_plugin.service import Service as DevicePlugin
+from tessera.device_plugin.settings import DevicePluginSettings
+from tessera.device_plugin.writer import NvidiaCdi
+from tessera.kube.connection import connect
+from tessera.kube.gateway import Gateway
+from tessera.node_agent.service import Service as NodeAgent
+from tessera.node_agent.settings import Enforcement, NodeAgentSettings
+from tessera.settings import KubeSettings, LogSettings
+from tessera.simulator.fakes.processes import FakeProcesses
+from tessera.telemetry import configure_logging
+
+
+class Setup(msgspec.Struct, frozen=True):
+    """What the child needs to know. Paths are absolute."""
+
+    node: str
+    folder: str
+    processes: str
+    server: str
+    token_file: str
+
+
+async def serve(setup: Setup) -> int:
+    """Runs both services until standard input ends or one of them fails."""
+    settings: dict[str, Any] = {"server": setup.server, "token_file": setup.token_file}
+    kube = connect(KubeSettings(**settings))
+    async with Gateway(kube) as gateway:
+        agent = NodeAgent(agent_settings(setup), processes=FakeProcesses(Path(setup.processes)), gateway=gateway)
+        await agent.start()
+        plugin = DevicePlugin(plugin_settings(setup), kube)
+        await plugin.start()
+        try:
+            return await _until_closed([agent.wait(), plugin.wait()])
+        finally:
+            await plugin.stop()
+            await agent.stop()
+
+
+def agent_settings(setup: Setup) -> NodeAgentSettings:
+    """The agent's, under the host's folder; MPS needs NVIDIA's own program and is left out."""
+    folder = Path(setup.folder)
+    values: dict[str, Any] = {
+        "node": setup.node,
+        "agent_socket": folder / "agent.sock",
+        "state_dir": folder / "agent",
+        "proc_root": setup.processes,
+        "enforcement": Enforcement.WATCH,
+        "mps_control": "",
+    }
+    return NodeAgentSettings(**values)
+
+
+def plugin_settings(setup: Setup) -> DevicePluginSettings:
+    """The device plugin's, under the host's folder."""
+    folder = Path(setup.folder)
+    (folder / "cdi").mkdir(exist_ok=True)
+    return DevicePluginSettings(
+        node=setup.node,
+        kubelet_dir=folder / "kubelet",
+        cdi_dir=folder / "cdi",
+        nvidia_cdi_dirs=(),
+        agent_socket=folder / "agent.sock",
+        state_dir=folder / "plugin",
+        proc_dir=Path(setup.processes),
+        require_nvidia_cdi=NvidiaCdi.FALSE,
+    )
+
+
+async def _until_closed(waits: list[Coroutine[Any, Any, None]]) -> int:
+    """0 when standard input has ended; raises what ended one of the services."""
+    closed = asyncio.create_task(_stdin_closed())
+    failed = [asyncio.create_task(wait) for wait in waits]
+    await asyncio.wait([closed, *failed], return_when=asyncio.FIRST_COMPLETED)
+    for task in failed:
+        if task.done():
+            task.result()
+        task.cancel()
+    return 0 if closed.done() else 1
+
+
+async def _stdin_closed() -> None:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    await reader.read()
+
+
+def main() -> int:
+    """Reads the setup and serves."""
+    setup = msgspec.json.decode(sys.argv[1], type=Setup)
+    configure_logging(LogSettings(), node=setup.node)
+    os.chdir("/")
+    return asyncio.run(serve(setup))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
