@@ -44,7 +44,7 @@ class Store:
         self._listeners: set[Callable[[Change], None]] = set()
         self._version = itertools.count(101)
         self.version = 100
-        self.compacted = 0
+        self.compacted = self.version
 
     def get(self, plural: str, namespace: str, name: str) -> Plain | None:
         """A copy of the object, or ``None``."""
