@@ -13,14 +13,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 
+from tessera.dashboard.service import SettingsError
 from tessera.settings import LogSettings
 from tessera.simulator.cluster import ClusterPlan, EmbeddedCluster
 from tessera.simulator.expectations import Expectation, expected, template_pod, unmet
-from tessera.simulator.manifests import EXAMPLES, Manifest, load, submit
+from tessera.simulator.fakes.nvml.build import BuildError
+from tessera.simulator.hosts import HostError
+from tessera.simulator.manifests import EXAMPLES, Manifest, ManifestError, load, submit
 from tessera.simulator.observation import Observation, observe
 from tessera.simulator.report import Report, report_of
 from tessera.simulator.screen import page, verdict
@@ -55,10 +59,13 @@ class DemoError(Exception):
 
 
 def run(options: Options) -> int:
-    """Runs the demo; answers the exit status. Raises ``DemoError``, ``ManifestError`` and what the parts raise."""
-    values = {"log_level": "info" if options.verbose else "error"}
-    configure_logging(LogSettings(**values))  # type: ignore[arg-type]
-    return asyncio.run(_until_stopped(options, load(options.manifests)))
+    """Runs the demo; answers the exit status. Raises ``DemoError`` with one sentence."""
+    values: dict[str, Any] = {"log_level": "info" if options.verbose else "error"}
+    configure_logging(LogSettings(**values))
+    try:
+        return asyncio.run(_until_stopped(options, load(options.manifests)))
+    except (ManifestError, HostError, BuildError, SettingsError, OSError) as error:
+        raise DemoError(str(error)) from error
 
 
 async def _until_stopped(options: Options, manifests: Sequence[Manifest]) -> int:

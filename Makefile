@@ -1,0 +1,63 @@
+# Everything that a person or CI does here. Each target makes what it needs first; set-up talks on standard error only.
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-gpu check fmt gen e2e lock
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+PROTOC := $(BIN)/python -m grpc_tools.protoc -I proto
+PROTOS = $(shell find proto -name '*.proto')
+# What is built once (the stub NVML library) stays in the clone.
+RUN := XDG_CACHE_HOME="$(CURDIR)/$(VENV)/cache"
+ARGS ?=
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## make .venv with the locked dependencies, tessera and kubectl-tessera
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "PYTHON: found $$($(PYTHON) --version 2>&1); allowed: Python 3.11 or newer" >&2; exit 1; }
+	@echo "setting up $(VENV) (once; a minute or two)" >&2
+	@$(PYTHON) -m venv $(VENV) >&2
+	@$(PIP) --require-hashes -r requirements.lock >&2
+	@$(PIP) --no-deps --no-build-isolation -e . >&2
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## run the embedded cluster; ARGS="--once -o json" passes options on
+	@$(RUN) $(BIN)/tessera demo $(ARGS)
+
+test: $(STAMP)  ## run the tests; ARGS passes options on to pytest
+	@$(RUN) $(BIN)/python -m pytest -n 2 $(ARGS)
+
+test-gpu: $(STAMP)  ## run the tests that need an NVIDIA GPU
+	@$(BIN)/python -m pytest -m gpu $(ARGS)
+
+e2e: $(STAMP)  ## run the end-to-end suite on real Kubernetes programs (built once; needs root)
+	@$(BIN)/python -m pytest -m e2e tests/e2e $(ARGS)
+
+check: $(STAMP)  ## lint, formatting, types, layers, generated code
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && \
+	  $(PROTOC) --python_out="$$made" --pyi_out="$$made" --grpc_python_out="$$made" $(PROTOS) && \
+	  for file in $$(cd "$$made" && find . -name '*.py*'); do \
+	    cmp -s "$$made/$$file" "src/$$file" || { echo "src/$$file: not what proto/ gives; run make gen" >&2; exit 1; }; \
+	  done && echo "generated code is up to date"
+
+fmt: $(STAMP)  ## format and fix what can be fixed
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+gen: $(STAMP)  ## generate src/tessera/pb from proto/
+	@$(PROTOC) --python_out=src --pyi_out=src --grpc_python_out=src $(PROTOS)
+
+lock: $(STAMP)  ## resolve requirements.lock anew from pyproject.toml (needs uv)
+	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --extra dev pyproject.toml -o requirements.lock

@@ -1,0 +1,122 @@
+"""``tessera``: one program for every process of the project, and the demo.
+
+Each command imports what it needs only when it runs, so that help is quick. A command line that cannot be used gets one
+sentence and exit status 2.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tessera import __version__
+
+app = typer.Typer(
+    name="tessera",
+    help="Shares and pools GPUs on Kubernetes: a pod asks for gpu-mem: 4Gi and is held to it.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+PASS_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+"""The processes read their own options, which are their settings."""
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End when all pods have come out as they must.")] = False,
+    output: Annotated[str, typer.Option("--output", "-o", help="With --once: table or json.")] = "table",
+    manifests: Annotated[
+        list[Path] | None,
+        typer.Option("--manifest", "-f", help="YAML file or folder instead of the examples.", show_default=False),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port of the dashboard; 0 takes a free one.", min=0, max=65535)] = 0,
+    seed: Annotated[int, typer.Option(help="Decides ties between equal nodes.", min=0)] = 0,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the hosts, and for the pods.", min=1)] = 60.0,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the components' log.")] = False,
+) -> int:
+    """Run an embedded cluster of simulated GPU hosts with the examples in it."""
+    if output not in ("table", "json"):
+        raise typer.BadParameter(f"found {output!r}; allowed: table or json", param_hint="--output")
+    if output == "json" and not once:
+        raise typer.BadParameter("found json; allowed: json only together with --once", param_hint="--output")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its notes about closed connections are no news
+    from tessera.simulator.demo import DemoError, Options, Output, run
+
+    folders = {"manifests": tuple(manifests)} if manifests else {}
+    options = Options(
+        once=once, output=Output(output), port=port, seed=seed, timeout_s=timeout, verbose=verbose, **folders
+    )
+    try:
+        return run(options)
+    except DemoError as error:
+        print(f"tessera demo: {error}", file=sys.stderr)
+        return 1
+
+
+@app.command(context_settings=PASS_ON, add_help_option=False)
+def scheduler(context: typer.Context) -> int:
+    """Run the scheduler's extender and the webhook."""
+    from tessera.scheduler.main import run
+
+    return run(context.args)
+
+
+@app.command("device-plugin", context_settings=PASS_ON, add_help_option=False)
+def device_plugin(context: typer.Context) -> int:
+    """Run a node's device plugin, on the kubelet's side."""
+    from tessera.device_plugin.main import run
+
+    return run(context.args)
+
+
+@app.command("node-agent", context_settings=PASS_ON, add_help_option=False)
+def node_agent(context: typer.Context) -> int:
+    """Run a node's agent, on the driver's side."""
+    from tessera.node_agent.main import run
+
+    return run(context.args)
+
+
+@app.command(context_settings=PASS_ON, add_help_option=False)
+def dashboard(context: typer.Context) -> int:
+    """Run the dashboard."""
+    from tessera.dashboard.main import run
+
+    return run(context.args)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def invoke(argv: Sequence[str]) -> int:
+    """Runs one command line; answers the exit status."""
+    call: Callable[..., Any] = app
+    try:
+        status = call(args=list(argv) or ["--help"], standalone_mode=False, prog_name="tessera")
+    except typer.Abort:
+        return 130
+    except Exception as error:
+        # The parser's own errors know their sentence; typer does not publish their class.
+        sentence = getattr(error, "format_message", None)
+        if sentence is None:
+            raise
+        print(f"tessera: {sentence()}", file=sys.stderr)
+        return int(getattr(error, "exit_code", 2))
+    return status if isinstance(status, int) else 0
+
+
+def main() -> None:
+    """The console script ``tessera``."""
+    sys.exit(invoke(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()
