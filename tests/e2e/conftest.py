@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ from tests.e2e import programs
 from tests.e2e.cluster.api import Api
 from tests.e2e.cluster.cluster import Cluster
 from tests.e2e.cluster.processes import wait_until
+from tests.e2e.product.product import Product
 
 _CLUSTER = pytest.StashKey[Cluster]()
+_PRODUCT = pytest.StashKey[Product]()
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +41,37 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 @pytest.fixture
 def api(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Api]:
     """The administrator's client in a new namespace, which goes with all its pods when the test ends."""
-    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[-40:].strip("-")
+    with _namespace(cluster, request.node.name) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def product(request: pytest.FixtureRequest) -> Iterator[Product]:
+    """A cluster of its own with Tessera installed, shared by the session."""
+    try:
+        cluster = Cluster(keep=bool(os.environ.get("TESSERA_E2E_KEEP"))).start()
+    except programs.Missing as missing:
+        pytest.fail(str(missing), pytrace=False)
+    request.config.stash[_CLUSTER] = cluster
+    installed = Product(cluster)
+    request.config.stash[_PRODUCT] = installed
+    try:
+        yield installed.start()
+    finally:
+        if not os.environ.get("TESSERA_E2E_KEEP"):
+            cluster.stop()
+
+
+@pytest.fixture
+def tenant(product: Product, request: pytest.FixtureRequest) -> Iterator[Api]:
+    """The administrator's client in a new namespace of the cluster with Tessera."""
+    with _namespace(product.cluster, request.node.name) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def _namespace(cluster: Cluster, test: str) -> Iterator[Api]:
+    name = re.sub(r"[^a-z0-9]+", "-", test.lower())[-40:].strip("-")
     wanted = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": f"{name}-"}}
     namespace = cluster.api.create(wanted)["metadata"]["name"]
     client = cluster.as_user(cluster.admin, namespace)
@@ -57,3 +90,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     started = item.config.stash.get(_CLUSTER, None)
     if report.failed and started:
         report.sections.append(("cluster", started.logs()))
+    installed = item.config.stash.get(_PRODUCT, None)
+    if report.failed and installed:
+        report.sections.append(("tessera", installed.logs()))

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import base64
 import copy
+import random
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 import uvicorn
 import yaml
 from starlette.applications import Starlette
 
+from tessera.kube import wire
+from tessera.kube.convert import pod_of
+from tessera.model.demands import demand_of
+from tessera.reasons import Reason
 from tessera.scheduler.webhook.compatibility import Dialect
-from tessera.scheduler.webhook.rewrite import Options
+from tessera.scheduler.webhook.patches import applied
+from tessera.scheduler.webhook.rewrite import Options, rewrite
 from tessera.scheduler.webhook.routes import routes
 from tests.e2e import programs
 from tests.e2e.admission_objects import (
@@ -29,6 +36,7 @@ from tests.e2e.admission_objects import (
     SLICE,
     SLOT,
     container,
+    generated,
     limits_of,
     pod,
     spec_of,
@@ -244,12 +252,23 @@ def test_a_stored_request_may_be_scaled_and_edited_when_the_webhook_has_nothing_
 
 
 def test_a_hundred_containers_stay_within_the_cost_of_the_rules(admission: Admission) -> None:
-    env = [{"name": f"VARIABLE_{i}", "value": "x" * 20} for i in range(60)]
+    env = [{"name": f"VARIABLE_{i}", "value": "x" * 20} for i in range(250)]
     more = [container(f"c{i:02}", env=env, resources={"limits": {"gpu-mem": "1Gi", "gpu-core": 10}}) for i in range(99)]
     big = pod({"gpu-mem": "1Gi"}, more=more, container={"env": env})
     assert admission.refusal(big) == ""
     more[98]["resources"]["limits"]["gpu-core"] = 101
     assert "spec.containers[c98]" in admission.refusal(big)
+
+
+def test_the_policy_refuses_exactly_what_the_scheduler_would(admission: Admission) -> None:
+    """The rules are written twice, in CEL and in the model: on generated requests both must decide alike."""
+    draw = random.Random(20261122)
+    for _ in range(400):
+        body = generated(draw)
+        rewritten = applied(body, rewrite(body, "CREATE", Options()).patch)
+        demand = demand_of(pod_of(msgspec.convert(rewritten, wire.Pod)))
+        refused = admission.refusal(body)
+        assert bool(refused) == isinstance(demand, Reason), (body, refused, demand)
 
 
 def test_an_ephemeral_container_may_not_set_reserved_variables(admission: Admission) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.e2e import programs
 from tests.e2e.cluster import templates
@@ -48,6 +49,12 @@ class Scheduler(Process):
     def use(self, extender: Extender | None) -> None:
         """Restarts the scheduler with this extender, or with none."""
         self._configure(extender)
+        self.restart()
+
+    def use_config(self, config: dict[str, Any]) -> None:
+        """Restarts the scheduler with a KubeSchedulerConfiguration; how to reach the API server is filled in."""
+        connection = {"kubeconfig": str(self._kubeconfig), "qps": 200, "burst": 400}
+        self._config.write_text(json.dumps(config | {"clientConnection": connection}))
         self.restart()
 
     def _configure(self, extender: Extender | None) -> None:

@@ -1,0 +1,1 @@
+"""Tessera installed on the real cluster: the chart's objects as rendered, our components as processes of the host."""

@@ -1,0 +1,138 @@
+"""All of Tessera on the cluster: one scheduler, and device plugin and agent for each node."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import urllib3
+
+from tests.e2e.cluster.api import Json
+from tests.e2e.cluster.cluster import Cluster
+from tests.e2e.cluster.images import BUSYBOX
+from tests.e2e.cluster.node import Node
+from tests.e2e.cluster.processes import Process, wait_until
+from tests.e2e.product.chart import NAMESPACE, Chart
+from tests.e2e.product.machines import Machine
+
+TESSERA = "/tmp/tessera/tessera"
+MODELS = {"node-a": ["H100", "L4", "L4", "T4"], "node-b": ["A100", "L4"]}
+
+
+class Product:
+    """Installed and ready after ``start``. ``processes`` are ours, by name: scheduler, plugin-NODE, agent-NODE."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.directory = cluster.directory / "product"
+        self.directory.mkdir()
+        self.chart = Chart(cluster)
+        self.machines: dict[str, Machine] = {}
+        self.processes: dict[str, Process] = {}
+
+    def start(self) -> Product:
+        self.chart.install(self.cluster.block.api)
+        self._start_scheduler()
+        for node in self.cluster.nodes.values():
+            self._start_node(node)
+        for process in self.processes.values():
+            process.wait_ready()
+        for name, machine in self.machines.items():
+            self._wait_node(name, machine)
+        self._configure_kube_scheduler()
+        return self
+
+    def stop(self) -> None:
+        for process in reversed(self.processes.values()):
+            process.stop()
+
+    def logs(self) -> str:
+        """The last lines of each of our processes, for a failed test."""
+        return "\n\n".join(f"== {p.name} ({p.log})\n{p.log_tail()}" for p in self.processes.values())
+
+    def uuids(self) -> set[str]:
+        return {uuid for machine in self.machines.values() for uuid in machine.uuids}
+
+    def gpu_nodes(self) -> dict[str, Json]:
+        found = self.cluster.api.items("GPUNode", version="tessera.io/v1alpha1")
+        return {each["metadata"]["name"]: each for each in found}
+
+    def _start_scheduler(self) -> None:
+        keys = self.chart.secret_files("tessera-scheduler-tls", self.directory)
+        environment = self.chart.environment("Deployment", "tessera-scheduler", "scheduler") | {
+            "TESSERA_KUBECONFIG": str(self.cluster.service_account("tessera-scheduler", NAMESPACE)),
+            "TESSERA_HOST": self.cluster.block.api,
+            "TESSERA_TLS_CERT_FILE": str(keys / "tls.crt"),
+            "TESSERA_TLS_KEY_FILE": str(keys / "tls.key"),
+            "TESSERA_CLIENT_CA_FILE": str(keys / "ca.crt"),
+            "TESSERA_LEASE_S": "5",
+        }
+        ready = _answers(f"https://{self.cluster.block.api}:9443/readyz", keys / "ca.crt")
+        self._add("scheduler", ["scheduler"], environment, ready)
+
+    def _start_node(self, node: Node) -> None:
+        machine = Machine(node.name, MODELS[node.name], self.directory / f"{node.name}.nvml")
+        self.machines[node.name] = machine
+        home = node.home / "tessera"
+        common = {
+            "TESSERA_KUBECONFIG": str(self._node_identity(node)),
+            "TESSERA_NODE": node.name,
+            "TESSERA_AGENT_SOCKET": str(home / "agent.sock"),
+        }
+        agent = self.chart.environment("DaemonSet", "tessera-node", "node-agent") | common | machine.environment
+        agent |= {"TESSERA_STATE_DIR": str(home / "agent"), "TESSERA_METRICS_PORT": "0"}
+        plugin = self.chart.environment("DaemonSet", "tessera-node", "device-plugin") | common | {
+            "TESSERA_STATE_DIR": str(home / "plugin"),
+            "TESSERA_KUBELET_DIR": str(node.kubelet_dir),
+            "TESSERA_CDI_DIR": str(node.cdi_dir),
+            "TESSERA_NVIDIA_CDI_DIRS": "[]",
+        }  # fmt: skip
+        home.mkdir()
+        self._add(f"agent-{node.name}", ["node-agent"], agent, (home / "agent.sock").exists)
+        self._add(f"plugin-{node.name}", ["device-plugin"], plugin, lambda: True)
+
+    def _node_identity(self, node: Node) -> Path:
+        """The token that the kubelet would mount into the DaemonSet's pod on this node: it names the node."""
+        api, name = self.cluster.api, f"identity-{node.name}"
+        spec = {"nodeName": node.name, "serviceAccountName": "tessera-node", "terminationGracePeriodSeconds": 0,
+                "containers": [{"name": "c", "image": BUSYBOX, "imagePullPolicy": "Never",
+                                "command": ["sleep", "1000000"]}]}  # fmt: skip
+        metadata = {"name": name, "namespace": NAMESPACE}
+        pod = api.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+        kubeconfig = self.cluster.service_account("tessera-node", NAMESPACE, pod)
+        return kubeconfig.rename(kubeconfig.with_name(f"tessera-{node.name}"))
+
+    def _add(self, name: str, command: list[str], environment: dict[str, str], ready: Callable[[], object]) -> None:
+        environment = environment | {"TESSERA_LOG_LEVEL": "info", "TESSERA_LOG_FORMAT": "json"}
+        self.processes[name] = Process(name, [TESSERA, *command], self.cluster.directory, ready, environment).start()
+
+    def _wait_node(self, name: str, machine: Machine) -> None:
+        def offered() -> bool:
+            status = self.cluster.api.get("Node", name)["status"]["allocatable"]
+            published = self.gpu_nodes().get(name, {}).get("status", {}).get("gpus", [])
+            slots = int(status.get("tessera.io/slice", 0))
+            return bool(slots and "tessera.io/gpu-mem" in status and len(published) == len(machine.uuids))
+
+        wait_until(f"{name} offers its GPUs", offered)
+
+    def _configure_kube_scheduler(self) -> None:
+        """The chart's own configuration, with addresses and paths of this machine."""
+        keys = self.chart.secret_files("tessera-kube-scheduler-tls", self.directory)
+        config = self.chart.kube_scheduler()
+        extender = config["extenders"][0]
+        extender["tlsConfig"] = {"serverName": f"tessera-scheduler.{NAMESPACE}.svc", "caFile": str(keys / "ca.crt"),
+                                 "certFile": str(keys / "tls.crt"), "keyFile": str(keys / "tls.key")}  # fmt: skip
+        extender["urlPrefix"] = f"https://{self.cluster.block.api}:8443"
+        config["leaderElection"] = {"leaderElect": False}
+        config["profiles"].append({"schedulerName": "default-scheduler"})
+        self.cluster.scheduler.use_config(config)
+
+
+def _answers(url: str, ca: Path) -> Callable[[], bool]:
+    def asked() -> bool:
+        name = f"tessera-scheduler.{NAMESPACE}.svc"
+        with urllib3.PoolManager(ca_certs=str(ca), assert_hostname=name, retries=False, timeout=3) as pool:
+            return pool.request("GET", url).status == 200
+
+    return asked

@@ -1,0 +1,90 @@
+"""Pods that wait say why, and run when room appears, without a restart of anything."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tessera.model.quantities import GIB
+from tessera.simulator.fakes.nvml.presets import host_gpus
+from tests.e2e.cluster import pods
+from tests.e2e.cluster.api import Api, Json
+from tests.e2e.cluster.processes import wait_until
+from tests.e2e.product.product import Product
+from tests.e2e.product.seen import assert_sees_its_own, given
+
+pytestmark = pytest.mark.e2e
+
+
+def unschedulable(pod: Json) -> str:
+    """kube-scheduler's words in the condition PodScheduled."""
+    for condition in pod["status"].get("conditions", ()):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return str(condition["message"])
+    return ""
+
+
+def test_freed_room_wakes_a_waiting_pod_within_two_seconds(product: Product, tenant: Api) -> None:
+    tenant.create(pods.pod("first", pods.container(limits={"gpu-mem": "70Gi"})))
+    tenant.wait("Pod", "first", pods.running)
+    tenant.create(pods.pod("late", pods.container(limits={"gpu-mem": "70Gi"})))
+    pod = tenant.wait("Pod", "late", unschedulable)
+    assert "not enough memory" in unschedulable(pod)
+    wait_until("NoRoom event", lambda: [e for e in tenant.events("late") if e["reason"] == "NoRoom"])
+    tenant.delete("Pod", "first")
+    tenant.wait_gone("Pod", "first")
+    freed = time.monotonic()
+    tenant.wait("Pod", "late", lambda pod: pod["spec"].get("nodeName"), timeout_s=10)
+    seconds = time.monotonic() - freed
+    print(f"bound {seconds:.2f} s after the room was freed")
+    assert seconds < 2
+    assert_sees_its_own(tenant, tenant.wait("Pod", "late", pods.running))
+
+
+def test_the_event_counts_every_gpu_once(product: Product, tenant: Api) -> None:
+    tenant.create(pods.pod("large", pods.container(limits={"gpu-mem": "70Gi"}), node="node-b"))
+    found = wait_until("NoRoom event", lambda: [e for e in tenant.events("large") if e["reason"] == "NoRoom"])
+    assert isinstance(found, list)
+    total, _, causes = found[0]["message"].partition(" GPUs: ")
+    assert int(total) == len(product.uuids())
+    assert sum(int(part.split()[0]) for part in causes.split(";")[0].split(", ")) == int(total)
+
+
+def test_a_pod_that_no_gpu_can_hold_says_so_and_runs_once_such_a_gpu_is_there(product: Product, tenant: Api) -> None:
+    machine = product.machines["node-b"]
+    tenant.create(pods.pod("huge", pods.container(limits={"gpu-mem": "100Gi"})))
+    found = wait_until("NoRoom event", lambda: [e for e in tenant.events("huge") if e["reason"] == "NoRoom"])
+    assert isinstance(found, list) and "100Gi asked of each GPU, the largest has" in found[0]["message"]
+    before = list(machine.state.gpus)
+    machine.state.gpus[:] = host_gpus(["A100", "L4", "H200"], host="node-b")
+    machine.write()
+    try:
+        pod = tenant.wait("Pod", "huge", pods.running, timeout_s=60)
+        assert given(pod)[0].mem_bytes == 100 * GIB
+        assert_sees_its_own(tenant, pod)
+        tenant.delete("Pod", "huge")
+        tenant.wait_gone("Pod", "huge")
+    finally:
+        machine.state.gpus[:] = before
+        machine.write()
+        wait_until("node-b as before", lambda: len(product.gpu_nodes()["node-b"]["status"]["gpus"]) == len(before))
+
+
+def test_a_gpu_that_is_lost_takes_no_more_pods_until_it_is_back(product: Product, tenant: Api) -> None:
+    machine = product.machines["node-a"]
+    uuid = machine.uuids[0]
+
+    def health() -> Json:
+        gpus = product.gpu_nodes()["node-a"]["status"]["gpus"]
+        found: Json = next(gpu for gpu in gpus if gpu["uuid"] == uuid)["health"]
+        return found
+
+    machine.change(uuid, lost=True)
+    wait_until("the loss to be published", lambda: health()["state"] != "Healthy")
+    assert health()["reason"]
+    tenant.create(pods.pod("needs-it", pods.container(limits={"gpu-mem": "70Gi"})))
+    pod = tenant.wait("Pod", "needs-it", unschedulable)
+    assert "unhealthy" in unschedulable(pod)
+    machine.change(uuid, lost=False)
+    assert given(tenant.wait("Pod", "needs-it", pods.running))[0].uuid == uuid
