@@ -1,6 +1,7 @@
 """The device plugin as one running thing: builds the parts, runs their loops, stops them in order."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -36,6 +37,7 @@ from tessera.kube.gateway import Gateway
 log = structlog.get_logger()
 
 COUNT_FILE = "gpus"
+EVENTS_S = 1.0
 
 
 class Service:
@@ -77,6 +79,8 @@ class Service:
 
     async def stop(self) -> None:
         """Stops serving. Slices, their files and the journal stay: containers go on running."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._events.flush(), EVENTS_S)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

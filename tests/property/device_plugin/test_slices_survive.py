@@ -31,7 +31,7 @@ SLOTS = [f"slot-{n:03d}" for n in range(4)]
 DEMAND = PodDemand("ns", "pod", "uid", (), Preferences())
 
 shares = st.lists(
-    st.builds(Share, st.sampled_from(list(GPUS)), st.sampled_from([GIB, 3 * GIB, 5 * GIB]), st.sampled_from([0, 40])),
+    st.builds(Share, st.sampled_from(list(GPUS)), st.sampled_from([GIB, 5 * GIB, 8 * GIB]), st.sampled_from([0, 60])),
     min_size=1,
     max_size=2,
     unique_by=lambda share: share.uuid,
@@ -138,6 +138,12 @@ class Machine(RuleBasedStateMachine):
             return
         self.disk.crash_in = None
         self.prepared[item.device] = item
+
+    @rule(slot=st.sampled_from(SLOTS), given=shares)
+    def start(self, slot: str, given: tuple[Share, ...]) -> None:
+        """A container comes all the way, if it may."""
+        self.allocate(slot, None, False)
+        self.prestart(slot, given, None, False, False)
 
     @rule(slot=st.sampled_from(SLOTS))
     def pod_ends(self, slot: str) -> None:
