@@ -19,6 +19,8 @@ T = TypeVar("T")
 PAGE = 500
 BIND_TIMEOUT_S = 4.0
 """Below kube-scheduler's default HTTP timeout for extenders, 5 s, so that our answer is the one it hears."""
+EVICT_TIMEOUT_S = 20.0
+"""kube-apiserver itself retries an eviction that conflicts, such as one for another uid, for about 10 s."""
 
 _MERGE = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
@@ -213,14 +215,18 @@ class Gateway(Transport):
         await self.send("POST", path, body=msgspec.json.encode(binding), timeout_s=timeout_s)
 
     async def evict(self, namespace: str, name: str, *, uid: str = "", grace_period_s: int | None = None) -> None:
-        """Deletes a pod as its disruption budgets allow; ``ApiError`` with ``too_many_requests`` if they do not."""
+        """Deletes a pod as its disruption budgets allow; ``ApiError`` with ``too_many_requests`` if they do not.
+
+        Takes up to ``EVICT_TIMEOUT_S`` where the pod is not of that uid any more.
+        """
         eviction = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
             "metadata": {"name": name, "namespace": namespace},
             "deleteOptions": _delete_options(uid, grace_period_s),
         }
-        await self.send("POST", PODS.path(namespace, name, "eviction"), body=msgspec.json.encode(eviction))
+        path = PODS.path(namespace, name, "eviction")
+        await self.send("POST", path, body=msgspec.json.encode(eviction), timeout_s=EVICT_TIMEOUT_S)
 
     async def _patch(
         self, resource: Resource[T], name: str, content_type: str, patch: Any, namespace: str, subresource: str
