@@ -106,7 +106,7 @@ class Service:
             settle_s=settings.spec_settle_s,
             lifetime_s=settings.spec_lifetime_s,
         )
-        live_uids = partial(pod_uids, settings.proc_root)
+        live_uids = partial(pod_uids, settings.proc_dir)
         self.reclaimer = Reclaimer(
             store, self._pods, self._cluster, self._resources, self._agent, self.specs, live_uids
         )

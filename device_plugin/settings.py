@@ -22,7 +22,7 @@ class DevicePluginSettings(BaseSettings):
     nvidia_cdi_dirs: Annotated[tuple[Path, ...], NoDecode] = (Path("/etc/cdi"), Path("/var/run/cdi"))
     agent_socket: Path = Path("/run/tessera/agent.sock")
     state_dir: Path = Path("/var/lib/tessera/device-plugin")
-    proc_root: Path = Path("/proc")
+    proc_dir: Path = Path("/proc")
     require_nvidia_cdi: NvidiaCdi = NvidiaCdi.AUTO
     require_checkpoint: bool = True
     prestart_deadline_s: float = Field(default=20.0, gt=0, le=25)
