@@ -28,9 +28,10 @@ def nodes(rows: Sequence[NodeState], totals: Totals) -> RenderableType:
             _bar(n.allocated_bytes, n.mem_bytes), f"{_share(n.core_percent, n.gpus * 100)}%", str(n.pods),
             LEVELS.get(n.level, str(n.level)), ill,
         )  # fmt: skip
+    waiting = "1 pod waits" if totals.waiting_pods == 1 else f"{totals.waiting_pods} pods wait"
     line = (
         f"{totals.gpus} GPUs on {totals.nodes} nodes: {size(totals.allocated_bytes)} of {size(totals.mem_bytes)} "
-        f"given, largest free slice {size(totals.largest_free_bytes)}, {totals.waiting_pods} pods wait."
+        f"given, largest free slice {size(totals.largest_free_bytes)}, {waiting}."
     )
     return Group(table, Text(line, "dim"))
 
@@ -76,7 +77,7 @@ def pods(rows: Sequence[PodState]) -> RenderableType:
 def story(found: Story) -> RenderableType:
     """One pod in sentences."""
     pod, by_uuid = found.pod, {g.uuid: g for g in found.gpus}
-    lines = [Text.assemble((f"{pod.key}", "bold"), f" asks for {pod.asks or 'nothing'}.")]
+    lines = [Text.assemble((f"{pod.key}", "bold"), f" asks for {pod.asks or 'something that cannot be read'}.")]
     if pod.waiting:
         lines.append(Text(f"It waits: {pod.reason}: {pod.message}", "yellow"))
     elif pod.gpus:

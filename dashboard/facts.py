@@ -37,11 +37,9 @@ class PodFacts:
 
 
 def asks(pod: Pod) -> str:
-    """What the pod asks for, in one line: ``4Gi``, ``2 x 12Gi, 30%``, ``1 GPU``; empty if it asks for nothing."""
+    """What the pod asks for, in one line: ``4Gi``, ``2 x 12Gi, 30%``, ``1 GPU``; empty if that cannot be read."""
     demand = demand_of(pod)
-    if isinstance(demand, PodDemand):
-        return " + ".join(_container_asks(c) for c in demand.containers)
-    return "malformed request" if isinstance(demand, Reason) else ""
+    return " + ".join(_container_asks(c) for c in demand.containers) if isinstance(demand, PodDemand) else ""
 
 
 def why_waiting(facts: PodFacts) -> Cause:

@@ -198,6 +198,17 @@ async def test_without_a_token_the_page_asks_for_one(browser: Browser, api: ApiS
         await page.close()
 
 
+async def test_a_page_opened_before_the_first_list_fills_by_itself(browser: Browser, api: ApiServer) -> None:
+    fill(api)
+    api.faults.fail_next(4, status=503, verb="list")
+    async with dashboard(api) as service:
+        page = await browser.new_page()
+        await page.goto(service.url)
+        await expect(page.locator("#heat")).to_have_attribute("data-cells", "3", timeout=20_000)
+        await expect(page.get_by_role("alert")).to_have_count(0)
+        await page.close()
+
+
 async def test_forty_thousand_gpus_are_drawn_and_still_followed(browser: Browser, api: ApiServer) -> None:
     for i in range(5000):
         api.store.put("gpunodes", gpu_node(f"host-{i:04d}", *(f"GPU-{i}-{j}" for j in range(8))))

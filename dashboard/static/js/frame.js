@@ -14,12 +14,12 @@ export function Head({ link, source }) {
     ${signedIn() && html`<button type="button" class="plain" onClick=${signOut}>Sign out</button>`}</header>`;
 }
 
-export function Notices({ link, source, synced, known }) {
+export function Notices({ link, source, listing, known }) {
   const lines = [];
   if (link.kind === "lost" && known) lines.push(`Disconnected: ${link.text}. What you see is the last known state; trying again.`);
   else if (link.kind === "lost") lines.push(`Disconnected: ${link.text}. Trying again.`);
-  if (synced && !source.connected) lines.push(`The API server is not being followed: ${source.message}. What you see may be old.`);
-  if (!synced && known) lines.push(`Not ready yet: ${source.message}.`);
+  if (known && !source.connected) lines.push(`The API server is not being followed: ${source.message}. What you see may be old.`);
+  if (listing) lines.push(`Not ready yet: ${source.message}.`);
   return lines.map((line) => html`<p class="notice" role="alert" key=${line}>${line}</p>`);
 }
 

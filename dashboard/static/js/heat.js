@@ -10,6 +10,7 @@ const STEPS = [
 ];
 const ACROSS = 8;
 const LABEL_CHAR = 6.2;
+const PALEST = 0.35;
 
 /** Where each GPU's cell lies: {cells: [{gpu, x, y}], labels, width, height, cell, gap}. */
 export function layout(gpus, width) {
@@ -168,11 +169,13 @@ function drawSlices(context, size, gpu, x, y, colour, palette, measure, radius) 
   context.beginPath();
   context.roundRect(x, y, size, size, radius);
   context.clip();
+  // The palest colours are the track's own: a small slice must still be seen.
+  const seen = isOver(gpu) ? colour.css : rampColour(palette.ramp, Math.max(PALEST, shareOf(gpu, measure))).css;
   let bottom = y + size;
   for (const tenant of gpu.tenants) {
     const part = measure === "compute" ? tenant.core_percent / 100 : tenant.mem_bytes / Math.max(1, gpu.mem_bytes);
     const height = Math.min(size, part * size);
-    context.fillStyle = colour.css;
+    context.fillStyle = seen;
     context.fillRect(x, bottom - height, size, height);
     bottom -= height;
     context.fillStyle = palette.line;

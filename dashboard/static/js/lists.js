@@ -76,7 +76,7 @@ function PodRow({ pod }) {
   return html`<tr data-pod=${`${pod.namespace}/${pod.name}`} data-phase=${phase}>
     <th scope="row"><span class="ns">${pod.namespace}/</span>${pod.name}</th>
     <td><span class=${`phase ${phase.toLowerCase()}`}>${phase}</span>${pod.reason && !pod.waiting && html` <span class="small" title=${pod.message}>${pod.reason}</span>`}</td>
-    <td>${asked(pod.asks)}</td><td><${Holds} pod=${pod} /></td><td>${pod.node || "–"}</td><td class="num">${age(pod.created)}</td></tr>`;
+    <td>${asked(pod.asks) || "–"}</td><td><${Holds} pod=${pod} /></td><td>${pod.node || "–"}</td><td class="num">${age(pod.created)}</td></tr>`;
 }
 
 function Holds({ pod }) {
@@ -114,7 +114,7 @@ export function Waiting({ pods, rows = SHOWN_WAITING }) {
     ${found.slice(0, rows).map((group) => html`<article class="cause" key=${group[0].reason + group[0].message}>
       <p class="cause-title"><strong>${group[0].reason}</strong> <span class="tally">${count(group.length, "pod")}</span></p>
       <p class="says">${group[0].message || "no further word"}</p>
-      <ul>${group.slice(0, 5).map((pod) => html`<li><span class="who">${pod.namespace}/${pod.name}</span> <span class="what">asks for ${asked(pod.asks) || "nothing"}${pod.created && html`, ${age(pod.created)}`}</span></li>`)}
+      <ul>${group.slice(0, 5).map((pod) => html`<li><span class="who">${pod.namespace}/${pod.name}</span> <span class="what">${[pod.asks && `asks for ${asked(pod.asks)}`, age(pod.created)].filter(Boolean).join(", ")}</span></li>`)}
         ${group.length > 5 && html`<li><button type="button" class="link" onClick=${() => set({ podKind: "waiting", podText: group[0].reason })}>and ${group.length - 5} more</button></li>`}</ul></article>`)}
     ${found.length > rows && html`<p class="pager"><button type="button" onClick=${() => set({ podKind: "waiting", podText: "" })}>${count(found.length - rows, "other cause")}: see the pods</button></p>`}
   </section>`;

@@ -11,10 +11,10 @@ const AGES_MS = 30000;
 function App() {
   const s = state;
   if (s.refused) return html`<${SignIn} refused=${s.refused} />`;
-  const known = s.totals !== null;
+  const known = s.totals !== null && s.synced;
   return html`<${Head} link=${s.link} source=${s.source} />
     <main data-version=${s.version}>
-      <${Notices} link=${s.link} source=${s.source} synced=${s.synced} known=${known} />
+      <${Notices} link=${s.link} source=${s.source} listing=${s.totals !== null && !s.synced} known=${known} />
       ${known && html`<${Totals} totals=${s.totals} />
         <section class="card" aria-labelledby="pool-title">
           <header class="card-head"><h2 id="pool-title">Pool</h2><${Legend} measure=${s.measure} /></header>

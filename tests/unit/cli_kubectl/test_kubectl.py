@@ -45,7 +45,7 @@ async def test_top_shows_the_fullest_node_first_and_the_sum(run: Run) -> None:
     assert lines[0].split()[:3] == ["NODE", "GPUS", "MODEL"]
     assert lines[1].startswith("host-a") and "24Gi" in lines[1] and lines[2].startswith("host-b")
     assert "1 unhealthy" in lines[2]
-    assert "3 GPUs on 2 nodes: 24Gi of 96Gi given, largest free slice 36Gi, 1 pods wait." in result.stdout
+    assert "3 GPUs on 2 nodes: 24Gi of 96Gi given, largest free slice 36Gi, 1 pod waits." in result.stdout
 
 
 async def test_top_by_gpu_and_by_tenant(run: Run) -> None:

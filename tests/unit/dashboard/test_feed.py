@@ -81,6 +81,25 @@ async def test_a_reader_of_another_process_is_reset() -> None:
     assert [_read(e)[0] async for e in stream.events(feed, "before.7", _always)] == ["source", "reset"]
 
 
+async def test_a_reader_who_may_no_longer_read_is_cut_off_however_busy_the_stream() -> None:
+    feed = Feed("e")
+    feed.publish(pool(1))
+    events = stream.events(feed, "e.1", _never, check_s=0.0)
+    assert [e async for e in events] == []
+
+
+async def test_a_quiet_stream_says_now_and_then_that_it_is_there() -> None:
+    feed = Feed("e")
+    feed.publish(pool(1))
+    events = stream.events(feed, "e.1", _always, check_s=0.001)
+    said = [await anext(events) for _ in range(3)]
+    assert said.count(b": still here\n\n") == 2
+
+
+async def _never() -> bool:
+    return False
+
+
 async def _always() -> bool:
     return True
 

@@ -1,8 +1,10 @@
 """Which settings are served, and which are refused with one sentence."""
 
+import subprocess
+import sys
+
 import pytest
 
-from tessera.dashboard.main import run
 from tessera.dashboard.settings import DashboardSettings
 
 
@@ -30,7 +32,10 @@ def test_sign_in_is_the_default() -> None:
     assert DashboardSettings().auth == "kubernetes" and DashboardSettings().loopback
 
 
-def test_the_process_refuses_to_start_with_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["--listen", "0.0.0.0:0", "--auth", "none", "--server", "http://127.0.0.1:1"]) == 2
-    said = capsys.readouterr().err.strip().splitlines()
-    assert len(said) == 1 and said[0].startswith("tessera dashboard: auth: found none while listening on 0.0.0.0:0")
+def test_the_process_refuses_to_start_with_one_sentence() -> None:
+    code = "import sys; from tessera.dashboard.main import run; sys.exit(run(sys.argv[1:]))"
+    argv = ["--listen", "0.0.0.0:0", "--auth", "none", "--server", "http://127.0.0.1:1"]
+    ended = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, check=False, timeout=60)
+    said = ended.stderr.strip().splitlines()
+    assert ended.returncode == 2 and len(said) == 1
+    assert said[0].startswith("tessera dashboard: auth: found none while listening on 0.0.0.0:0")
