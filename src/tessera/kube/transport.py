@@ -1,7 +1,9 @@
 """One request to the API server and its answer in bytes: credentials, time limits and errors.
 
-Guarantees: a write whose outcome is not certain raises ``UnknownOutcome`` and is never repeated here. A 401 is
-repeated once if the credentials have changed since (a refused request was certainly not carried out).
+Guarantees: a write whose outcome is not certain raises ``UnknownOutcome``. A 401 is repeated once if the credentials
+have changed since (a refused request was certainly not carried out). aiohttp repeats GET, PUT and DELETE once, never
+POST or PATCH, when a kept-alive connection turns out to be closed: a PUT or DELETE that had been carried out the first
+time is then answered 409 or 404.
 """
 
 import asyncio
