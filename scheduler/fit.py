@@ -18,14 +18,14 @@ from tessera.model.quantities import MIB
 class Fit:
     """How one container's demand meets each GPU, arrays ``[row, column]``.
 
-    ``eligible``: of an accepted kind, healthy and well enough enforced. ``possible``: eligible and large enough when
-    empty. ``fits``: possible, and there is room now. ``need_bytes``: what the container would get on each GPU.
+    ``need_bytes``: what the container would get on each GPU. ``large``: enough memory when empty. ``possible``: large,
+    of an accepted kind, healthy and well enough enforced. ``fits``: possible, and there is room now.
     """
 
     need_bytes: Ints
     accepted: Bools
     enforced: Bools
-    eligible: Bools
+    large: Bools
     possible: Bools
     free_of_tenants: Bools
     enough_memory: Bools
@@ -38,13 +38,13 @@ def fit(ledger: Ledger, demand: ContainerDemand, preferences: Preferences, min_l
     need = need_bytes(ledger.mem_bytes, demand)
     accepted = ledger.present & _accepted(ledger, preferences)
     enforced = ledger.level >= (LEVEL_NONE if demand.whole and preferences.enforcement is None else min_level)
-    eligible = accepted & enforced & ledger.healthy
-    possible = eligible & (need > 0) & (ledger.mem_bytes >= need)
+    large = (need > 0) & (ledger.mem_bytes >= need)
+    possible = accepted & large & ledger.healthy & enforced
     alone = ~ledger.exclusive & ((ledger.tenants == 0) if demand.whole else True)
     memory = ledger.free_bytes >= need
     compute = ledger.free_percent >= demand.core_percent
     fits = possible & alone & memory & compute
-    return Fit(need, accepted, enforced, eligible, possible, alone, memory, compute, fits)
+    return Fit(need, accepted, enforced, large, possible, alone, memory, compute, fits)
 
 
 def need_bytes(mem_bytes: Ints, demand: ContainerDemand) -> Ints:

@@ -16,9 +16,9 @@ from tessera.scheduler.fit import Fit
 
 WORDS: Mapping[Code, str] = {
     Code.WRONG_GPU: "of another model or UUID",
+    Code.TOO_LARGE: "too small",
     Code.UNHEALTHY: "unhealthy",
     Code.ENFORCEMENT_TOO_WEAK: "below the enforcement level asked",
-    Code.TOO_LARGE: "too small",
     Code.OTHER_TENANT: "another tenant's",
     Code.NOT_ENOUGH_MEMORY: "not enough memory",
     Code.NOT_ENOUGH_COMPUTE: "not enough compute",
@@ -31,9 +31,9 @@ def causes(ledger: Ledger, found: Fit) -> dict[Code, Bools]:
     """Per GPU, ``[row, column]``: the one cause that stands first against it. A GPU that fits has none."""
     standing: list[tuple[Code, Bools]] = [
         (Code.WRONG_GPU, found.accepted),
+        (Code.TOO_LARGE, found.large),
         (Code.UNHEALTHY, ledger.healthy),
         (Code.ENFORCEMENT_TOO_WEAK, found.enforced),
-        (Code.TOO_LARGE, found.possible),
         (Code.OTHER_TENANT, found.free_of_tenants),
         (Code.NOT_ENOUGH_MEMORY, found.enough_memory),
         (Code.NOT_ENOUGH_COMPUTE, found.enough_compute),
@@ -56,7 +56,7 @@ def cluster_reason(ledger: Ledger, demand: ContainerDemand, found: Fit) -> Reaso
     shown = {code: count for code, count in counts.items() if count}
     parts = ", ".join(f"{count} {WORDS[code]}" for code, count in sorted(shown.items(), key=lambda item: -item[1]))
     text = f"{total} {'GPU' if total == 1 else 'GPUs'}: {parts}"
-    if not found.possible.any() and shown.get(Code.TOO_LARGE):
+    if not (found.large & found.accepted).any():
         text = f"{text}; {_too_large(ledger, demand)}"
         return Reason(Code.TOO_LARGE, text, {code.value: count for code, count in shown.items()})
     return Reason(Code.NO_ROOM, text, {code.value: count for code, count in shown.items()})
@@ -74,7 +74,7 @@ def node_texts(ledger: Ledger, demand: ContainerDemand, found: Fit) -> tuple[lis
     """
     codes = list(WORDS)
     worst = np.zeros(len(ledger.present), np.int64)
-    for code, mask in causes(ledger, found).items():
+    for code, mask in causes(ledger, found).items():  # the last cause that any GPU of the node meets is the nearest
         worst = np.where(mask.any(axis=1), codes.index(code), worst)
     too_few = (found.fits.sum(axis=1) > 0) & (found.fits.sum(axis=1) < demand.gpus)
     worst = np.where(too_few, codes.index(Code.NOT_ENOUGH_GPUS), worst)

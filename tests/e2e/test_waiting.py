@@ -25,6 +25,12 @@ def unschedulable(pod: Json) -> str:
     return ""
 
 
+def health_of(product: Product, node: str, uuid: str) -> Json:
+    gpus = product.gpu_nodes()[node]["status"]["gpus"]
+    found: Json = next(gpu for gpu in gpus if gpu["uuid"] == uuid)["health"]
+    return found
+
+
 def test_freed_room_wakes_a_waiting_pod_within_two_seconds(product: Product, tenant: Api) -> None:
     tenant.create(pods.pod("first", pods.container(limits={"gpu-mem": "70Gi"})))
     tenant.wait("Pod", "first", pods.running)
@@ -47,7 +53,7 @@ def test_the_event_counts_every_gpu_once(product: Product, tenant: Api) -> None:
     found = wait_until("NoRoom event", lambda: [e for e in tenant.events("large") if e["reason"] == "NoRoom"])
     assert isinstance(found, list)
     total, _, causes = found[0]["message"].partition(" GPUs: ")
-    assert int(total) == len(product.uuids())
+    assert int(total) == sum(len(node["status"]["gpus"]) for node in product.gpu_nodes().values())
     assert sum(int(part.split()[0]) for part in causes.split(";")[0].split(", ")) == int(total)
 
 
@@ -57,7 +63,8 @@ def test_a_pod_that_no_gpu_can_hold_says_so_and_runs_once_such_a_gpu_is_there(pr
     found = wait_until("NoRoom event", lambda: [e for e in tenant.events("huge") if e["reason"] == "NoRoom"])
     assert isinstance(found, list) and "100Gi asked of each GPU, the largest has" in found[0]["message"]
     before = list(machine.state.gpus)
-    machine.state.gpus[:] = host_gpus(["A100", "L4", "H200"], host="node-b")
+    new = host_gpus(["A100", "L4", "H200"], host="node-b")
+    machine.state.gpus[:] = new
     machine.write()
     try:
         pod = tenant.wait("Pod", "huge", pods.running, timeout_s=60)
@@ -68,21 +75,16 @@ def test_a_pod_that_no_gpu_can_hold_says_so_and_runs_once_such_a_gpu_is_there(pr
     finally:
         machine.state.gpus[:] = before
         machine.write()
-        wait_until("node-b as before", lambda: len(product.gpu_nodes()["node-b"]["status"]["gpus"]) == len(before))
+        wait_until("the GPU to be missed", lambda: health_of(product, "node-b", new[2].uuid)["state"] != "Healthy")
 
 
 def test_a_gpu_that_is_lost_takes_no_more_pods_until_it_is_back(product: Product, tenant: Api) -> None:
     machine = product.machines["node-a"]
     uuid = machine.uuids[0]
 
-    def health() -> Json:
-        gpus = product.gpu_nodes()["node-a"]["status"]["gpus"]
-        found: Json = next(gpu for gpu in gpus if gpu["uuid"] == uuid)["health"]
-        return found
-
     machine.change(uuid, lost=True)
-    wait_until("the loss to be published", lambda: health()["state"] != "Healthy")
-    assert health()["reason"]
+    wait_until("the loss to be published", lambda: health_of(product, "node-a", uuid)["state"] != "Healthy")
+    assert health_of(product, "node-a", uuid)["reason"]
     tenant.create(pods.pod("needs-it", pods.container(limits={"gpu-mem": "70Gi"})))
     pod = tenant.wait("Pod", "needs-it", unschedulable)
     assert "unhealthy" in unschedulable(pod)

@@ -16,7 +16,7 @@ from tests.e2e.cluster.processes import Process, wait_until
 from tests.e2e.product.chart import NAMESPACE, Chart
 from tests.e2e.product.machines import Machine
 
-TESSERA = "/tmp/tessera/tessera"
+TESSERA = str(Path(sys.executable).parent / "tessera")
 MODELS = {"node-a": ["H100", "L4", "L4", "T4"], "node-b": ["A100", "L4"]}
 
 
