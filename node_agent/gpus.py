@@ -89,7 +89,7 @@ class Gpus:
         before, self._now = self._now, {uuid: self._gpu(uuid) for uuid in self._inventory.devices}
         changed = tuple(gpu for uuid, gpu in self._now.items() if before.get(uuid) != gpu)
         for gpu in changed:
-            log.info("GPU", uuid=gpu.uuid, healthy=gpu.health.healthy, reason=gpu.health.reason, level=gpu.level,
+            log.info("GPU", uuid=gpu.uuid, healthy=gpu.health.healthy, reason=gpu.health.reason, enforcement=gpu.level,
                      evidence=self.finding(gpu.uuid).evidence)  # fmt: skip
         self._changed.set()
         self._changed = asyncio.Event()

@@ -1,6 +1,6 @@
 """What the agent knows, for Prometheus; read at each scrape. Base units; limit and used are separate series."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -67,14 +67,14 @@ class MetricsServer:
         self._registry = CollectorRegistry()
         self._registry.register(collector)
         self._host, self._port = host, port
-        self._stop = lambda: None
+        self._stop: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Raises ``OSError`` if the address is taken."""
         server, thread = start_http_server(self._port, self._host, self._registry)
 
         def stop() -> None:
-            server.shutdown()  # type: ignore[no-untyped-call]
+            server.shutdown()
             server.server_close()
             thread.join()
 

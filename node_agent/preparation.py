@@ -73,7 +73,7 @@ class Preparation:
                 f"slice {item.id} over {len(item.shares)} GPUs is held at level {edits.level}; needs {item.min_level}"
             )
             return Refusal(Reason(Code.ENFORCEMENT_TOO_WEAK, text))
-        log.info("slice prepared", slice=item.id, holder=item.holder, level=edits.level)
+        log.info("slice prepared", slice=item.id, holder=item.holder, enforcement=edits.level)
         info = Mount(str(self._store.folder(item.id)), INFO_PATH)
         return replace(edits, mounts=(*edits.mounts, info))
 

@@ -54,15 +54,16 @@ class Mps:
     async def detect(self, uuid: str) -> Finding:
         control = self._control(uuid)
         try:
-            await control.start()
-            if not await control.servers():
+            servers = await control.start()
+            if not servers:
                 await control.start_server(0)
-            states = {pid: await control.status(pid) for pid in await control.servers()}
+                servers = await control.servers()
+            states = {pid: await control.status(pid) for pid in servers}
         except MpsError as error:
             return Finding(LEVEL_WATCH, f"MPS does not work: {error}")
         if not states or ServerStatus.UNKNOWN in states.values():
             return Finding(LEVEL_WATCH, f"MPS does not work: found servers {states}")
-        await self._apply(uuid, control)
+        await self._apply(uuid, control, servers)
         return Finding(LEVEL_MPS, f"an MPS server answers: {', '.join(f'{p} {s}' for p, s in states.items())}")
 
     async def prepare(self, item: Slice) -> Edits:
@@ -72,8 +73,7 @@ class Mps:
         share = item.shares[0]
         control = self._control(share.uuid)
         try:
-            await self._admit(share.uuid, control)
-            await self._set_ceiling(share.uuid, control)
+            await self._set_ceiling(share.uuid, control, await self._admit(share.uuid, control))
         except MpsError as error:
             raise EnforcementError(f"MPS on GPU {share.uuid}: {error}") from None
         return Edits(LEVEL_MPS, _environment(share, item), (Mount(str(control.pipe), PIPE_IN_CONTAINER),))
@@ -118,32 +118,27 @@ class Mps:
             self._controls[uuid] = MpsControl(self._program, self._folder / uuid, (uuid,))
         return self._controls[uuid]
 
-    async def _admit(self, uuid: str, control: MpsControl) -> None:
-        await control.start()
-        clients = 0
-        for server in await control.servers():
+    async def _admit(self, uuid: str, control: MpsControl) -> tuple[int, ...]:
+        servers, clients = await control.start(), 0
+        for server in servers:
             if await control.status(server) is ServerStatus.FAULT:
                 raise EnforcementError(f"the MPS server of GPU {uuid} is in FAULT until its clients have gone")
             clients += len(await control.clients(server))
         slices = len({item.id for item in self._slices() if any(s.uuid == uuid for s in item.shares)})
         if max(clients, slices - 1) >= self._max_clients:
             raise EnforcementError(f"GPU {uuid} has {self._max_clients} MPS clients, as many as the driver takes")
+        return servers
 
-    async def _apply(self, uuid: str, control: MpsControl) -> None:
+    async def _apply(self, uuid: str, control: MpsControl, servers: tuple[int, ...] | None = None) -> None:
         try:
-            await self._set_ceiling(uuid, control)
+            await self._set_ceiling(uuid, control, await control.servers() if servers is None else servers)
         except MpsError as error:
             log.warning("MPS ceiling not set", gpu=uuid, error=str(error))
 
-    async def _set_ceiling(self, uuid: str, control: MpsControl) -> None:
+    async def _set_ceiling(self, uuid: str, control: MpsControl, servers: tuple[int, ...]) -> None:
         memory, percent = self._ceiling(uuid)
-        if not memory:
-            return
-        await control.set_default_memory_limit(uuid, memory)
-        await control.set_default_percentage(percent)
-        for server in await control.servers():
-            await control.set_memory_limit(server, uuid, memory)
-            await control.set_percentage(server, percent)
+        if memory:
+            await control.set_ceiling(uuid, memory, percent, servers)
 
     def _ceiling(self, uuid: str) -> tuple[int, int]:
         """The largest memory and percentage of all slices on the GPU; no cap counts as 100 percent."""
@@ -152,13 +147,14 @@ class Mps:
         return memory, max((_percent(item, share) or 100 for item, share in on_gpu), default=100)
 
     async def _look_after(self, uuid: str, control: MpsControl) -> list[Incident]:
-        if not await control.running():
+        try:
+            servers = await control.servers()
+        except MpsError:
             self._faults.pop(uuid, None)
-            await control.start()
-            await self._apply(uuid, control)
+            await self._apply(uuid, control, await control.start())
             return [self._incident(uuid, LOST, "its MPS daemon was gone and has been started again")]
-        found = await self._check_ceiling(uuid, control)
-        faulty = [s for s in await control.servers() if await control.status(s) is ServerStatus.FAULT]
+        found = await self._check_ceiling(uuid, control, servers)
+        faulty = [server for server in servers if await control.status(server) is ServerStatus.FAULT]
         if not faulty:
             self._faults.pop(uuid, None)
             return found
@@ -171,11 +167,11 @@ class Mps:
             await self._clear(control, faulty)
         return found
 
-    async def _check_ceiling(self, uuid: str, control: MpsControl) -> list[Incident]:
+    async def _check_ceiling(self, uuid: str, control: MpsControl, servers: tuple[int, ...]) -> list[Incident]:
         memory, _ = self._ceiling(uuid)
         if not memory or same_size(await control.default_memory_limit(uuid), memory):
             return []
-        await self._set_ceiling(uuid, control)
+        await self._set_ceiling(uuid, control, servers)
         return [self._incident(uuid, CHANGED, "its MPS memory limit was not as set; it has been set again")]
 
     async def _clear(self, control: MpsControl, faulty: list[int]) -> None:

@@ -34,25 +34,18 @@ class MpsControl:
         folders = {"CUDA_MPS_PIPE_DIRECTORY": str(self.pipe), "CUDA_MPS_LOG_DIRECTORY": str(self.log)}
         return {**folders, "CUDA_VISIBLE_DEVICES": ",".join(self.uuids)}
 
-    async def start(self) -> None:
-        """Starts the daemon; one that runs already is left as it is."""
-        if await self.running():
-            return
+    async def start(self) -> tuple[int, ...]:
+        """Starts the daemon, or leaves one that runs as it is; answers its servers."""
+        with contextlib.suppress(MpsError):
+            return await self.servers()
         for folder in (self.pipe, self.log):
             folder.mkdir(parents=True, exist_ok=True)
         # Without the flag, clients of a second user wait until those of the first have gone; old drivers lack it.
         for arguments in (["-d", "-multiuser-server"], ["-d"]):
             await self._launch(arguments)
-            if await self.running():
-                return
+            with contextlib.suppress(MpsError):
+                return await self.servers()
         raise MpsError(f"{self._program} -d: the daemon does not answer; see {self.log}")
-
-    async def running(self) -> bool:
-        """Whether the daemon answers."""
-        with contextlib.suppress(MpsError):
-            await self.servers()
-            return True
-        return False
 
     async def servers(self) -> tuple[int, ...]:
         """Process ids of the servers."""
@@ -68,23 +61,20 @@ class MpsControl:
     async def start_server(self, uid: int) -> None:
         await self._ask(f"start_server -uid {uid}")
 
-    async def set_default_memory_limit(self, uuid: str, mem_bytes: int) -> None:
-        """The ceiling for clients of servers that start from now on, in whole MiB."""
-        await self._ask(f"set_default_device_pinned_mem_limit {uuid} {mem_bytes // MIB}M")
-
     async def default_memory_limit(self, uuid: str) -> str:
         """The ceiling as printed, which is rounded: compare with ``same_size``."""
         return await self._ask(f"get_default_device_pinned_mem_limit {uuid}")
 
-    async def set_memory_limit(self, server: int, uuid: str, mem_bytes: int) -> None:
-        """The ceiling for clients that a running server takes from now on."""
-        await self._ask(f"set_device_pinned_mem_limit {server} {uuid} {mem_bytes // MIB}M")
-
-    async def set_default_percentage(self, percent: int) -> None:
-        await self._ask(f"set_default_active_thread_percentage {percent}")
-
-    async def set_percentage(self, server: int, percent: int) -> None:
-        await self._ask(f"set_active_thread_percentage {server} {percent}")
+    async def set_ceiling(self, uuid: str, mem_bytes: int, percent: int, servers: tuple[int, ...]) -> None:
+        """The most that a client of ``servers``, and of servers to come, is given from now on; memory in whole MiB."""
+        memory = f"{mem_bytes // MIB}M"
+        commands = [f"set_default_device_pinned_mem_limit {uuid} {memory}"]
+        commands.append(f"set_default_active_thread_percentage {percent}")
+        for server in servers:
+            commands.append(f"set_device_pinned_mem_limit {server} {uuid} {memory}")
+            commands.append(f"set_active_thread_percentage {server} {percent}")
+        # Such commands answer nothing, or a complaint: they can go together.
+        await self._ask("\n".join(commands))
 
     async def terminate_client(self, server: int, client: int) -> None:
         """Ends a client's work in an orderly way, so that killing it afterwards harms nobody."""

@@ -1,11 +1,23 @@
 """The clients' side of the stand-in for MPS, for tests and simulated containers."""
 
+import sys
 from pathlib import Path
 
 from tessera.simulator.fakes.mps import daemon
 
 PROGRAM = Path(__file__).resolve().parent / "nvidia-cuda-mps-control"
-"""The executable, to be given to the agent as ``mps_control``."""
+"""The executable, to be given to the agent as ``mps_control``; runs on the ``python3`` of the PATH."""
+
+
+def install(folder: Path) -> Path:
+    """Puts a starter of ``PROGRAM`` on this very interpreter into ``folder``, whose path must be short; answers it."""
+    starter = folder / PROGRAM.name
+    text = (
+        f"#!{sys.executable} -IS\n__file__ = {str(PROGRAM)!r}\nexec(compile(open(__file__).read(), __file__, 'exec'))\n"
+    )
+    starter.write_text(text)
+    starter.chmod(0o755)
+    return starter
 
 
 class FakeMps:

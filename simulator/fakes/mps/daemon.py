@@ -55,7 +55,7 @@ def command(pipe: Path, line: str) -> str:
         return ""
     try:
         with opened(pipe) as state:
-            state["log"].append(line)
+            state["log"].append(line.strip())
             reply = str(_commands().get(words[0], _unknown)(state, words[1:]))
     except FileNotFoundError:
         return "Cannot find MPS control daemon process"
