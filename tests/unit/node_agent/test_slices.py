@@ -1,0 +1,98 @@
+"""The record of prepared slices, through crashes."""
+
+import json
+
+import pytest
+
+from tessera.model.assignment import Share
+from tessera.model.gpus import Gpu, Health
+from tessera.node_agent.slices import Slice, SliceStore, check
+from tessera.reasons import Code
+
+GIB = 1 << 30
+GPUS = {"G0": Gpu("G0", "T4", 10 * GIB, 16 * GIB), "G1": Gpu("G1", "T4", 10 * GIB, 16 * GIB, level=-1)}
+
+
+def item(name="a", mem=GIB, gpu="G0", core=0, whole=False, pod="", **more) -> Slice:
+    return Slice(name, pod or f"pod-{name}", "ns", name, "main", (Share(gpu, mem, core, whole),), **more)
+
+
+def test_slices_are_there_again_after_a_crash(tmp_path):
+    first = SliceStore(tmp_path)
+    first.put(item("a"))
+    first.put(item("b", core=30, whole=True))
+    again = SliceStore(tmp_path)
+    assert set(again) == {item("a"), item("b", core=30, whole=True)}
+    assert json.loads((again.folder("a") / "slice.json").read_text())["gpus"] == [
+        {"uuid": "G0", "mem_bytes": GIB, "core_percent": 0}
+    ]
+
+
+def test_what_a_crash_left_half_done_is_put_right(tmp_path):
+    store = SliceStore(tmp_path)
+    store.put(item("a"))
+    (tmp_path / "slices" / "ghost").mkdir()
+    (tmp_path / "slices" / "a" / "slice.json").unlink()
+    (tmp_path / "prepared" / ".b.json.tmp").write_text('{"ver')
+    again = SliceStore(tmp_path)
+    assert [s.id for s in again] == ["a"]
+    assert sorted(p.name for p in (tmp_path / "slices").iterdir()) == ["a"]
+    assert (again.folder("a") / "slice.json").is_file()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 2}', '{"version": 1, "id": "a"}'])
+def test_a_broken_record_is_set_aside(tmp_path, content):
+    store = SliceStore(tmp_path)
+    store.put(item("a"))
+    (tmp_path / "prepared" / "a.json").write_text(content)
+    assert list(SliceStore(tmp_path)) == []
+    assert (tmp_path / "prepared" / "a.broken").read_text() == content
+
+
+def test_drop_leaves_nothing_and_may_be_repeated(tmp_path):
+    store = SliceStore(tmp_path)
+    store.put(item("a"))
+    store.drop("a")
+    store.drop("a")
+    assert [p for folder in ("slices", "prepared") for p in (tmp_path / folder).iterdir()] == []
+
+
+def test_limits_can_be_read_by_any_user_and_records_cannot(tmp_path):
+    store = SliceStore(tmp_path)
+    store.put(item("a"))
+    assert (store.folder("a") / "slice.json").stat().st_mode & 0o777 == 0o444
+    assert (tmp_path / "prepared" / "a.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("wanted", "others", "code", "permanent"),
+    [
+        (item(gpu="G9"), [], Code.GPU_GONE, True),
+        (item(gpu="G1"), [], Code.ENFORCEMENT_TOO_WEAK, True),
+        (item(mem=11 * GIB), [], Code.TOO_LARGE, True),
+        (item(mem=6 * GIB), [item("b", mem=5 * GIB)], Code.OVER_COMMITTED, False),
+        (item(core=60), [item("b", core=50)], Code.OVER_COMMITTED, False),
+        (item(whole=True), [item("b")], Code.OVER_COMMITTED, False),
+        (item(), [item("b", whole=True)], Code.OVER_COMMITTED, False),
+        (item(name="A/.."), [], Code.INVALID_ASSIGNMENT, True),
+    ],
+)
+def test_refusals(wanted, others, code, permanent):
+    refusal = check(wanted, GPUS, others)
+    assert refusal is not None
+    assert (refusal.reason.code, refusal.permanent) == (code, permanent)
+
+
+def test_what_fits_is_not_refused():
+    assert check(item(mem=5 * GIB, core=50), GPUS, [item("b", mem=5 * GIB, core=50)]) is None
+    assert check(item(gpu="G1", whole=True), GPUS, []) is None
+
+
+def test_the_same_container_under_another_id_does_not_stand_in_its_own_way():
+    assert check(item("a2", mem=8 * GIB, pod="pod-a"), GPUS, [item("a", mem=8 * GIB)]) is None
+
+
+def test_an_unhealthy_gpu_is_refused_with_its_reason():
+    sick = {"G0": Gpu("G0", "T4", 10 * GIB, 16 * GIB, health=Health(False, "Xid 79"))}
+    refusal = check(item(), sick, [])
+    assert refusal is not None and refusal.reason.text == "GPU G0 is unhealthy: Xid 79"
