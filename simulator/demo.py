@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -32,6 +33,7 @@ from tessera.telemetry import configure_logging
 
 INTERRUPTED = 130
 POLL_S = 0.25
+HELD = "all came out as expected"
 
 
 class Output(StrEnum):
@@ -69,27 +71,37 @@ def run(options: Options) -> int:
 
 
 async def _until_stopped(options: Options, manifests: Sequence[Manifest]) -> int:
-    """SIGINT and SIGTERM cancel the demo, which then tidies up; a second one does not disturb that."""
-    demo = asyncio.create_task(_Demo(options, manifests).run())
+    """SIGINT and SIGTERM end the demo, which then tidies up; a second one does not disturb that."""
+    demo = _Demo(options, manifests)
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, demo.cancel)
+        asyncio.get_running_loop().add_signal_handler(number, demo.stop)
     try:
-        return await demo
+        return await demo.task
     except asyncio.CancelledError:
         return INTERRUPTED
 
 
 class _Demo:
+    """One run. ``task`` answers the exit status."""
+
     def __init__(self, options: Options, manifests: Sequence[Manifest]) -> None:
         self._options, self._manifests = options, manifests
         self._out = Console()
         self._started = time.monotonic()
+        self._live = False
+        self._stopped = asyncio.Event()
+        self.task = asyncio.create_task(self._run())
 
-    async def run(self) -> int:
+    def stop(self) -> None:
+        """Ends the live table, or breaks off whatever comes before it."""
+        if not (self._live or self._stopped.is_set()):
+            self.task.cancel()
+        self._stopped.set()
+
+    async def _run(self) -> int:
         plan = ClusterPlan(seed=self._options.seed, dashboard_port=self._options.port)
         async with EmbeddedCluster(plan, told=self._tell) as cluster:
-            failed = asyncio.create_task(cluster.failed())
-            story = asyncio.create_task(self._story(cluster))
+            failed, story = asyncio.create_task(cluster.failed()), asyncio.create_task(self._story(cluster))
             try:
                 await asyncio.wait([failed, story], return_when=asyncio.FIRST_COMPLETED)
                 if not story.done():
@@ -113,9 +125,7 @@ class _Demo:
         await submit(cluster.gateway, self._manifests)
         watch = _Watch(cluster, self._manifests)
         await watch.prepare()
-        if self._options.once:
-            return await self._settled(watch)
-        return await self._live(cluster, watch)
+        return await (self._settled(watch) if self._options.once else self._watched(cluster, watch))
 
     async def _settled(self, watch: "_Watch") -> Report:
         """The report when every expectation holds, or when time is up."""
@@ -123,21 +133,26 @@ class _Demo:
         while True:
             report = await watch.report()
             if not report.violations or time.monotonic() > deadline:
-                self._tell("all came out as expected" if not report.violations else "time is up")
+                self._tell("time is up" if report.violations else HELD)
                 return report
             await asyncio.sleep(POLL_S)
 
-    async def _live(self, cluster: EmbeddedCluster, watch: "_Watch") -> Report:
+    async def _watched(self, cluster: EmbeddedCluster, watch: "_Watch") -> Report:
+        """A live table, where there is a terminal, until the user has seen enough."""
         note = "Ctrl-C ends the demo. Jobs take some seconds; the pod that cannot fit waits for ever."
-        report = await watch.report()
-        try:
-            with Live(console=self._out, auto_refresh=False, screen=self._out.is_terminal) as live:
-                while True:
-                    report = await watch.report()
+        self._live, terminal, told = True, self._out.is_terminal, False
+        with Live(console=self._out, auto_refresh=False, screen=True) if terminal else nullcontext() as live:
+            while True:
+                report = await watch.report()
+                if live:
                     live.update(page(report, url=cluster.dashboard_url, note=note), refresh=True)
-                    await asyncio.sleep(2 * POLL_S)
-        except asyncio.CancelledError:
-            return report
+                elif not (told or report.violations):
+                    self._tell(HELD)
+                    told = True
+                if self._stopped.is_set():
+                    return report
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopped.wait(), 2 * POLL_S)
 
     def _print(self, report: Report) -> None:
         if self._options.output is Output.JSON:
