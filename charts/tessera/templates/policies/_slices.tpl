@@ -173,7 +173,7 @@ variables.where + (variables.podSpec.containers.exists(x, x.name == c.name) ? '.
     'tessera.io/gpu-core-limit', 'tessera.io/enforcement', 'tessera.io/assignment']
 - name: choices
   expression: >-
-    {'tessera.io/placement': ['pack', 'spread', 'fragmentation'], 'tessera.io/remote': ['never', 'allowed', 'required'],
+    {'tessera.io/placement': ['pack', 'spread'], 'tessera.io/remote': ['never', 'allowed', 'required'],
     'tessera.io/qos': ['guaranteed', 'burstable', 'best-effort'], 'tessera.io/enforcement': ['0', '1', '2', '3']}
 - name: reserved
   expression: >-
