@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import structlog
 from pydantic import ValidationError
 
-from tessera.kube.connection import connect
+from tessera.kube.connection import ConfigurationError, connect
 from tessera.kube.gateway import Gateway
 from tessera.node_agent.processes import Processes
 from tessera.node_agent.service import Service
@@ -49,6 +49,9 @@ def run(argv: Sequence[str] | None = None, *, processes: Processes | None = None
     configure_logging()
     try:
         return asyncio.run(_serve(settings, connection, processes))
+    except ConfigurationError as error:
+        print(f"tessera node-agent: {error}; without an API server: --api false", file=sys.stderr)
+        return 2
     except OSError as error:
         print(f"tessera node-agent: {error}", file=sys.stderr)
         return 1

@@ -1,0 +1,78 @@
+"""The agent beside an API server: names of containers from there, events to there."""
+
+import asyncio
+import time
+
+from tessera.kube.connection import plain
+from tessera.kube.gateway import Gateway
+from tessera.kube.resources import EVENTS, PODS, untyped
+from tessera.model.assignment import Share
+from tessera.node_agent.service import Service
+from tessera.node_agent.settings import NodeAgentSettings
+from tessera.node_agent.slices import Slice
+from tessera.simulator.apiserver import ApiServer
+from tessera.simulator.fakes.processes import FakeProcesses
+
+GIB = 1 << 30
+MAIN, SIDE = "ab" * 32, "cd" * 32
+
+
+async def until(condition, limit_s=15.0):
+    deadline = time.monotonic() + limit_s
+    while not await condition():
+        assert time.monotonic() < deadline, "the condition did not come about"
+        await asyncio.sleep(0.02)
+
+
+async def make_pod(gateway):
+    """A pod with two containers, both running."""
+    containers = [{"name": name, "image": "i"} for name in ("main", "side")]
+    pod = {"metadata": {"name": "p", "namespace": "default"}, "spec": {"nodeName": "node-a", "containers": containers}}
+    made = await gateway.create(untyped(PODS), {"apiVersion": "v1", "kind": "Pod", **pod}, namespace="default")
+    ids = {"main": MAIN, "side": SIDE}
+    statuses = [{"name": name, "containerID": f"containerd://{value}", "ready": True} for name, value in ids.items()]
+    patch = {"status": {"phase": "Running", "containerStatuses": statuses}}
+    await gateway.merge_patch(untyped(PODS), "p", patch, namespace="default", subresource="status")
+    return made["metadata"]["uid"]
+
+
+async def test_each_container_is_held_to_its_own_slice_and_the_pod_hears_of_it(machine, tmp_path):
+    settings = NodeAgentSettings(
+        node="node-a", agent_socket=tmp_path / "a.sock", state_dir=tmp_path / "state", accounting_every_s=0.02,
+        inventory_every_s=0.05, over_limit_grace_s=0.1, over_limit_container_grace_s=0.1,
+    )  # fmt: skip
+    processes = FakeProcesses(tmp_path / "proc")
+    async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
+        uid = await make_pod(gateway)
+        service = Service(settings, processes=processes, gateway=gateway)
+        await service.start()
+        try:
+            for name, mem in (("main", 4 * GIB), ("side", GIB)):
+                share = (Share(machine.uuids[0], mem),)
+                await service.preparation.prepare(Slice(f"slot-{name}", uid, "default", "p", name, share))
+            processes.start(10, uid, MAIN)
+            processes.start(20, uid, SIDE)
+            for pid in (10, 20):
+                machine.state.add_process(pid, machine.uuids[0], 3 * GIB)
+            machine.write()
+
+            async def only_main_is_left():
+                return processes.pids() == {10}
+
+            await until(only_main_is_left)
+            machine.state.change(machine.uuids[2], lost=True)
+            machine.state.remove_process(20)
+            machine.write()
+
+            async def told():
+                events = await gateway.list(untyped(EVENTS))
+                reasons = {(e["involvedObject"]["kind"], e["reason"]) for e in events}
+                return {("Pod", "SliceOverLimit"), ("Node", "GPUUnhealthy")} <= reasons
+
+            await until(told)
+            events = [e for e in await gateway.list(untyped(EVENTS)) if e["reason"] == "SliceOverLimit"]
+            text = f"container side uses 3Gi of GPU {machine.uuids[0]}, limit 1Gi: its newest process"
+            assert all(e["message"].startswith(text) and e["involvedObject"]["uid"] == uid for e in events)
+            assert processes.pids() == {10}
+        finally:
+            await service.stop()
