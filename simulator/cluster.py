@@ -83,7 +83,7 @@ class EmbeddedCluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._told("stopping")
-        await self._stack.aclose()
+        await _undisturbed(self._stack.aclose())
 
     async def failed(self) -> None:
         """Returns only by raising what ended one of the parts."""
@@ -210,6 +210,19 @@ async def _running(tasks: list[asyncio.Task[Any]], more: Sequence[Coroutine[Any,
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:
+    """Carries ``work`` to its end even if the caller is cancelled meanwhile."""
+    task, cancelled = asyncio.create_task(work), False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 async def _all(ends: Sequence[Callable[[], Awaitable[None]]]) -> None:
