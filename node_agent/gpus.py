@@ -40,7 +40,7 @@ class Gpus:
         self._sights: dict[str, Sight] = {}
         self._now: dict[str, Gpu] = {}
         self._changed = asyncio.Event()
-        self.known = False
+        self.known = self._told = False
 
     @property
     def now(self) -> dict[str, Gpu]:
@@ -91,8 +91,10 @@ class Gpus:
         for gpu in changed:
             log.info("GPU", uuid=gpu.uuid, healthy=gpu.health.healthy, reason=gpu.health.reason, enforcement=gpu.level,
                      evidence=self.finding(gpu.uuid).evidence)  # fmt: skip
-        self._changed.set()
-        self._changed = asyncio.Event()
+        if changed or not self._told:
+            self._told = self.known
+            self._changed.set()
+            self._changed = asyncio.Event()
         return changed
 
     def _gpu(self, uuid: str) -> Gpu:

@@ -1,5 +1,6 @@
 """The gRPC service Agent on a unix socket, with the standard health service beside it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,8 @@ class AgentService(agent_pb2_grpc.AgentServicer):
             yield agent_pb2.Inventory(gpus=[_gpu(gpu, self._gpus.index(gpu.uuid)) for gpu in gpus])
 
     async def Prepare(self, request: agent_pb2.PrepareRequest, context: Context) -> agent_pb2.PrepareReply:
-        answer = await self._preparation.prepare(_slice(request.slice))
+        # A caller that gives up does not stop it half-way: it is done or undone, and the next call finds which.
+        answer = await asyncio.shield(self._preparation.prepare(_slice(request.slice)))
         if isinstance(answer, Refusal):
             code = grpc.StatusCode.FAILED_PRECONDITION if answer.permanent else grpc.StatusCode.UNAVAILABLE
             log.warning("slice refused", slice=request.slice.id, code=answer.reason.code, reason=answer.reason.text)
@@ -45,16 +47,18 @@ class AgentService(agent_pb2_grpc.AgentServicer):
 
     async def Release(self, request: agent_pb2.ReleaseRequest, context: Context) -> agent_pb2.ReleaseReply:
         try:
-            await self._preparation.release(request.id)
+            await asyncio.shield(self._preparation.release(request.id))
         except OSError as error:
             await context.abort(grpc.StatusCode.UNAVAILABLE, f"slice {request.id}: {error}")
         return agent_pb2.ReleaseReply()
 
     async def Usage(self, request: agent_pb2.UsageRequest, context: Context) -> agent_pb2.UsageReply:
-        """Who uses a GPU is a question of life and death for slots, so a GPU that cannot be read is no empty GPU."""
-        snapshot = await self._probe.snapshot(uuid for uuid, gpu in self._gpus.now.items() if gpu.health.healthy)
-        if snapshot.failures:
-            text = "; ".join(f"GPU {uuid}: {error}" for uuid, error in snapshot.failures.items())
+        """Slots are freed by this answer, so a healthy GPU that cannot be read is not passed off as an empty one."""
+        gpus = self._gpus.now
+        snapshot = await self._probe.snapshot(gpus)
+        failures = {uuid: error for uuid, error in snapshot.failures.items() if gpus[uuid].health.healthy}
+        if failures:
+            text = "; ".join(f"GPU {uuid}: {error}" for uuid, error in failures.items())
             await context.abort(grpc.StatusCode.UNAVAILABLE, text)
         reply = agent_pb2.UsageReply()
         for one in snapshot.found:

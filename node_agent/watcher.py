@@ -89,7 +89,10 @@ class Watcher:
         elif action.step is Step.END_CONTAINER:
             for client in usage.clients:
                 await self._terminate(usage.gpu_uuid, client.process)
-            await asyncio.to_thread(self._processes.end_container, process)
+            for member in (process, *(client.process for client in usage.clients)):
+                # The container is known by a process; one that has just ended leads nowhere, another does.
+                if await asyncio.to_thread(self._processes.end_container, member):
+                    break
 
     def _holders(self, usage: Usage) -> list[tuple[str, str, str, str]]:
         """Namespace, pod, UID and container of the slices that ``usage`` is held against."""

@@ -69,7 +69,10 @@ def _roots() -> list[Path]:
     chosen, home = os.environ.get("XDG_CACHE_HOME", ""), os.environ.get("HOME", "")
     roots = [Path(chosen)] if Path(chosen).is_absolute() else []
     roots += [Path(home) / ".cache"] if Path(home).is_absolute() else []
-    return [*(root / "tessera" for root in roots), Path(tempfile.gettempdir()) / f"tessera-{os.getuid()}"]
+    shared = Path(tempfile.gettempdir()) / f"tessera-{os.getuid()}"
+    # Anybody may have made that folder; what lies in another user's is not loaded.
+    trusted = [shared] if not shared.exists() or shared.lstat().st_uid == os.getuid() else []
+    return [*(root / "tessera" for root in roots), *trusted]
 
 
 def _writable(root: Path) -> bool:
