@@ -36,7 +36,7 @@ def demo(
     ] = None,
     port: Annotated[int, typer.Option(help="Port of the dashboard; 0 takes a free one.", min=0, max=65535)] = 0,
     seed: Annotated[int, typer.Option(help="Decides ties between equal nodes.", min=0)] = 0,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for the hosts, and for the pods.", min=1)] = 60.0,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the hosts, and for the pods.", min=1)] = 120.0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the components' log.")] = False,
 ) -> int:
     """Run an embedded cluster of simulated GPU hosts with the examples in it."""

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.live import Live
 
 from tessera.dashboard.service import SettingsError
+from tessera.kube.errors import KubeError
 from tessera.settings import LogSettings
 from tessera.simulator.cluster import ClusterPlan, EmbeddedCluster
 from tessera.simulator.expectations import Expectation, expected, template_pod, unmet
@@ -52,7 +53,7 @@ class Options:
     manifests: Sequence[Path] = (EXAMPLES,)
     port: int = 0
     seed: int = 0
-    timeout_s: float = 60.0
+    timeout_s: float = 120.0
     verbose: bool = False
 
 
@@ -66,7 +67,7 @@ def run(options: Options) -> int:
     configure_logging(LogSettings(**values))
     try:
         return asyncio.run(_until_stopped(options, load(options.manifests)))
-    except (ManifestError, HostError, BuildError, SettingsError, OSError) as error:
+    except (ManifestError, HostError, BuildError, SettingsError, KubeError, OSError) as error:
         raise DemoError(str(error)) from error
 
 

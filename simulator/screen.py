@@ -1,6 +1,7 @@
-"""The demo's tables: pods with what they hold, and GPUs with what is given away."""
+"""The demo's tables: pods with what they hold, and hosts with how full each of their GPUs is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -11,14 +12,15 @@ from tessera.model.quantities import format_bytes
 from tessera.simulator.report import GpuLine, PodLine, Report
 
 _PHASES = {"Running": "green", "Pending": "yellow", "Succeeded": "cyan", "Failed": "red"}
-_BAR = 20
+_LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def page(report: Report, *, url: str = "", note: str = "") -> RenderableType:
-    """All of a report; ``url`` is the dashboard's."""
-    parts: list[RenderableType] = [pods_table(report.pods), gpus_table(report.gpus)]
+    """All of a report; ``url`` is the dashboard's. What matters most comes first, for small terminals."""
+    parts: list[RenderableType] = []
     if url:
         parts.append(Text.assemble("Dashboard  ", (url, f"bold underline link {url}")))
+    parts += [pods_table(report.pods), hosts_table(report.gpus)]
     if note:
         parts.append(Text(note, style="dim"))
     return Group(*parts)
@@ -34,14 +36,14 @@ def pods_table(pods: Sequence[PodLine]) -> Table:
     return table
 
 
-def gpus_table(gpus: Sequence[GpuLine]) -> Table:
-    """One row a GPU, with a bar of what is given away."""
-    table = Table("Node", "GPU", "Model", "Given", "of", "", title="GPUs", title_justify="left", expand=True)
-    for gpu in gpus:
-        filled = -(-_BAR * gpu.allocated_bytes // gpu.mem_bytes) if gpu.mem_bytes else 0
-        bar = Text("█" * filled, style="green") + Text("░" * (_BAR - filled), style="dim")
-        given = format_bytes(gpu.allocated_bytes) if gpu.allocated_bytes else "-"
-        table.add_row(gpu.node, _short(gpu.uuid), gpu.model, given, format_bytes(gpu.mem_bytes), bar)
+def hosts_table(gpus: Sequence[GpuLine]) -> Table:
+    """One row a host: its GPUs as columns of their height, and what of its memory is given away."""
+    table = Table("Node", "GPUs", "Filled", "Given", "Of", title="GPUs", title_justify="left")
+    for node, group in groupby(gpus, key=lambda gpu: gpu.node):
+        found = list(group)
+        given, total = sum(g.allocated_bytes for g in found), sum(g.mem_bytes for g in found)
+        filled = Text(" ").join(_column(gpu) for gpu in found)
+        table.add_row(node, _models(found), filled, format_bytes(given) if given else "-", format_bytes(total))
     return table
 
 
@@ -51,6 +53,20 @@ def verdict(report: Report) -> Text:
         return Text("Every expectation held: the API server, the containers and the node agents agree.", style="green")
     lines = [f"GPU {uuid} is over-committed" for uuid in report.over_committed] + list(report.unmet)
     return Text("\n".join([f"{report.violations} violations:", *(f"  {line}" for line in lines)]), style="red")
+
+
+def _column(gpu: GpuLine) -> Text:
+    """How full a GPU is; a dot for an empty one."""
+    if not gpu.allocated_bytes:
+        return Text("·", style="dim")
+    level = -(-len(_LEVELS) * gpu.allocated_bytes // gpu.mem_bytes)
+    return Text(_LEVELS[min(level, len(_LEVELS)) - 1], style="green")
+
+
+def _models(gpus: Iterable[GpuLine]) -> str:
+    """``2 x NVIDIA L4, 1 x Tesla T4``."""
+    names = [gpu.model for gpu in gpus]
+    return ", ".join(f"{names.count(name)} x {name}" for name in dict.fromkeys(names))
 
 
 def _short(uuid: str) -> str:
