@@ -11,6 +11,7 @@ STAMP := $(VENV)/.set-up
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 PROTOC := $(BIN)/python -m grpc_tools.protoc -I proto
 PROTOS = $(shell find proto -name '*.proto')
+# The end-to-end suite's clusters live in a network namespace of their own.
 # What is built once (the stub NVML library) stays in the clone.
 RUN := XDG_CACHE_HOME="$(CURDIR)/$(VENV)/cache"
 ARGS ?=
@@ -39,7 +40,9 @@ test-gpu: $(STAMP)  ## run the tests that need an NVIDIA GPU
 	@$(BIN)/python -m pytest -m gpu $(ARGS)
 
 e2e: $(STAMP)  ## run the end-to-end suite on real Kubernetes programs (built once; needs root)
-	@$(BIN)/python -m pytest -m e2e tests/e2e $(ARGS)
+	@$(BIN)/python tests/e2e/programs.py >&2
+	@$(RUN) unshare --net -- sh -c 'ip link set lo up && exec "$$@"' e2e \
+	  $(BIN)/python -m pytest -m e2e tests/e2e tests/contract $(ARGS)
 
 check: $(STAMP)  ## lint, formatting, types, layers, generated code
 	@$(BIN)/ruff check .

@@ -44,7 +44,7 @@ def test_killed_in_the_middle_of_a_hundred_creations(product: Product, tenant: A
     process.start().wait_ready()
     wait_until("100 Running", _survived(tenant, lambda: tenant.items("Pod")), 240, every_s=0.5)
     found = tenant.items("Pod")
-    _every_pod_is_accounted_for(found)
+    _every_pod_is_accounted_for(found, name)
     _nobody_is_over_committed(product, found)
     for pod in [pod for pod in found if pods.running(pod)][::10]:
         assert_sees_its_own(tenant, pod)
@@ -55,15 +55,13 @@ def _survived(api: Api, items: Callable[[], list[Json]]) -> Callable[[], bool]:
     return lambda: sum(map(pods.running, items())) == REPLICAS
 
 
-def _every_pod_is_accounted_for(found: list[Json]) -> None:
-    """Running, or Failed by the kubelet's own refusal after its restart and replaced by its controller."""
-    for pod in found:
-        status = pod["status"]
-        assert pods.running(pod) or (status["phase"], status.get("reason")) in {
-            ("Failed", "UnexpectedAdmissionError"),
-            ("Failed", "OutOftessera.io/gpu-mem"),
-            ("Failed", "OutOftessera.io/slice"),
-        }, (pod["metadata"]["name"], status)
+def _every_pod_is_accounted_for(found: list[Json], killed: str) -> None:
+    """Running; or, where the kubelet or its plugin was away, Failed by the kubelet and replaced by the controller."""
+    refused = [pod for pod in found if not pods.running(pod)]
+    reasons = {(pod["status"]["phase"], pod["status"].get("reason")) for pod in refused}
+    print(f"{killed}: {len(refused)} pods refused by the kubelet and replaced {reasons}")
+    assert reasons <= {("Failed", "UnexpectedAdmissionError")}
+    assert not refused or killed in ("kubelet", "plugin")
 
 
 def _nobody_is_over_committed(product: Product, found: list[Json]) -> None:
