@@ -82,8 +82,10 @@ class EmbeddedCluster:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._told("stopping")
-        await _undisturbed(self._stack.aclose())
+        try:
+            self._told("stopping")
+        finally:
+            await _undisturbed(self._stack.aclose())
 
     async def failed(self) -> None:
         """Returns only by raising what ended one of the parts."""

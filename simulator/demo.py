@@ -165,7 +165,9 @@ class _Demo:
             print(verdict(report).plain, file=sys.stderr)
 
     def _tell(self, text: str) -> None:
-        print(f"[{time.monotonic() - self._started:5.1f} s] {text}", file=sys.stderr, flush=True)
+        """Progress; if nobody listens any more, that stops nothing."""
+        with suppress(OSError):
+            print(f"[{time.monotonic() - self._started:5.1f} s] {text}", file=sys.stderr, flush=True)
 
 
 class _Watch:

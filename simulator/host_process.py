@@ -1,12 +1,14 @@
 """One simulated host's child process: the real node agent and the real device plugin, over the host's folder.
 
 Started by ``hosts`` with a JSON setup as its only argument. Lives until its standard input is closed, so it can never
-outlive the process that started it, and is deaf to the terminal's signals. ``LD_LIBRARY_PATH`` leads the real
+outlive the process that started it, and is deaf to the terminal's signals. If that process was killed, the last child
+removes the cluster's folder. ``LD_LIBRARY_PATH`` leads the real
 ``pynvml`` to the stub library, whose state file is the host's.
 """
 
 import asyncio
 import os
+import shutil
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -105,8 +107,19 @@ def main() -> int:
     """Reads the setup and serves."""
     setup = msgspec.json.decode(sys.argv[1], type=Setup)
     configure_logging(LogSettings(), node=setup.node)
-    os.chdir("/")
-    return asyncio.run(serve(setup))
+    parent = os.getppid()
+    try:
+        return asyncio.run(serve(setup))
+    finally:
+        if os.getppid() != parent:
+            _tidy(Path(setup.folder))
+
+
+def _tidy(folder: Path) -> None:
+    """Nobody is left to do it: removes the host's folder, and the whole cluster's after the last host."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if not any(folder.parent.glob("*/agent")):
+        shutil.rmtree(folder.parent, ignore_errors=True)
 
 
 if __name__ == "__main__":

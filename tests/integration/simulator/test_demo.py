@@ -2,10 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +20,34 @@ Plain = dict[str, Any]
 COMMAND = [sys.executable, "-m", "tessera.cli.tessera", "demo"]
 
 
-def environment(tmp_path: Path) -> dict[str, str]:
-    """Temporary files go where the test sees them."""
-    return {**os.environ, "TMPDIR": str(tmp_path)}
+@pytest.fixture
+def short_tmp() -> Iterator[Path]:
+    """A folder for temporary files with a path short enough for unix sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="d", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
-def short_tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a short path, as unix sockets need."""
-    return tmp_path_factory.mktemp("d")
+def demo(short_tmp: Path) -> Iterator[subprocess.Popen[str]]:
+    """A demo without ``--once``, whose temporary files are in ``short_tmp``."""
+    environment = {**os.environ, "TMPDIR": str(short_tmp)}
+    with subprocess.Popen(
+        COMMAND, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        yield running
+        running.kill()
+
+
+def heard(demo: subprocess.Popen[str], text: str) -> None:
+    """Reads the demo's progress until it says ``text``."""
+    assert demo.stderr is not None
+    lines: list[str] = []
+    for line in demo.stderr:
+        lines.append(line)
+        if text in line:
+            return
+    raise AssertionError(f"the demo ended without saying {text!r}: {lines}")
 
 
 def descendants(folder: Path) -> list[str]:
@@ -108,14 +130,8 @@ def test_no_gpu_gives_more_than_it_has(outcome: Plain) -> None:
         assert gpu["allocated_bytes"] == given.get(gpu["uuid"], 0) <= gpu["mem_bytes"]
 
 
-def test_an_interrupted_demo_leaves_neither_processes_nor_files(short_tmp: Path) -> None:
-    demo = subprocess.Popen(
-        COMMAND, env=environment(short_tmp), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert demo.stderr is not None
-    for line in demo.stderr:
-        if "all came out as expected" in line:
-            break
+def test_an_interrupted_demo_leaves_neither_processes_nor_files(demo: subprocess.Popen[str], short_tmp: Path) -> None:
+    heard(demo, "all came out as expected")
     assert len(descendants(short_tmp)) == 6
     demo.send_signal(signal.SIGINT)
     out, _ = demo.communicate(timeout=60)
@@ -125,18 +141,15 @@ def test_an_interrupted_demo_leaves_neither_processes_nor_files(short_tmp: Path)
     assert descendants(short_tmp) == []
 
 
-def test_hosts_end_when_the_demo_is_killed(short_tmp: Path) -> None:
-    demo = subprocess.Popen(COMMAND, env=environment(short_tmp), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert demo.stderr is not None
-    for line in demo.stderr:
-        if b"dashboard" in line:
-            break
+def test_hosts_end_and_tidy_up_when_the_demo_is_killed(demo: subprocess.Popen[str], short_tmp: Path) -> None:
+    heard(demo, "dashboard")
     demo.kill()
     demo.communicate(timeout=30)
     deadline = time.monotonic() + 30
-    while descendants(short_tmp) and time.monotonic() < deadline:
+    while (descendants(short_tmp) or any(short_tmp.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert descendants(short_tmp) == []
+    assert [str(path) for path in short_tmp.rglob("*")] == []
 
 
 def test_a_malformed_slice_is_refused_by_the_clusters_policy(tmp_path: Path) -> None:
