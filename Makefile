@@ -41,7 +41,7 @@ test-gpu: $(STAMP)  ## run the tests that need an NVIDIA GPU
 
 e2e: $(STAMP)  ## run the end-to-end suite on real Kubernetes programs (built once; needs root)
 	@$(BIN)/python tests/e2e/programs.py >&2
-	@$(RUN) unshare --net -- sh -c 'ip link set lo up && exec "$$@"' e2e \
+	@unshare --net -- sh -c 'ip link set lo up && exec "$$@"' e2e \
 	  $(BIN)/python -m pytest -m e2e tests/e2e tests/contract $(ARGS)
 
 check: $(STAMP)  ## lint, formatting, types, layers, generated code
