@@ -34,18 +34,18 @@ def pod_reference(pod: Pod) -> wire.ObjectReference:
 
 
 def _containers(spec: wire.PodSpec) -> Iterable[ContainerSpec]:
-    for index, container in enumerate(spec.init_containers):
+    for container in spec.init_containers:
         kind = Kind.SIDECAR if container.restart_policy == "Always" else Kind.INIT
-        yield _container(container, f"spec.initContainers[{index}]", kind)
-    for index, container in enumerate(spec.containers):
-        yield _container(container, f"spec.containers[{index}]", Kind.APP)
-    for index, container in enumerate(spec.ephemeral_containers):
-        yield _container(container, f"spec.ephemeralContainers[{index}]", Kind.EPHEMERAL)
+        yield _container(container, "spec.initContainers", kind)
+    for container in spec.containers:
+        yield _container(container, "spec.containers", Kind.APP)
+    for container in spec.ephemeral_containers:
+        yield _container(container, "spec.ephemeralContainers", Kind.EPHEMERAL)
 
 
 def _container(container: wire.Container, where: str, kind: Kind) -> ContainerSpec:
-    resources = container.resources
-    return ContainerSpec(container.name, where, kind, _texts(resources.limits), _texts(resources.requests))
+    resources, field = container.resources, f"{where}[{container.name}]"
+    return ContainerSpec(container.name, field, kind, _texts(resources.limits), _texts(resources.requests))
 
 
 def _texts(*maps: Mapping[str, wire.Quantity]) -> dict[str, str]:

@@ -17,7 +17,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
-    """A container's name, place in the manifest (``spec.containers[0]``) and resources as written."""
+    """A container's name, place in the manifest (``spec.containers[main]``) and resources as written."""
 
     name: str
     field: str

@@ -27,10 +27,10 @@ def test_a_pod_as_the_scheduler_reads_it() -> None:
     assert (pod.key, pod.uid, pod.node, pod.phase, pod.scheduler) == ("ns/p", "u", "n", "Running", "tessera")
     assert pod.deleting and not pod.may_preempt and pod.priority == 7 and pod.resources == {"cpu": "1"}
     assert [(c.name, c.field, c.kind) for c in pod.containers] == [
-        ("i", "spec.initContainers[0]", Kind.INIT),
-        ("s", "spec.initContainers[1]", Kind.SIDECAR),
-        ("c", "spec.containers[0]", Kind.APP),
-        ("e", "spec.ephemeralContainers[0]", Kind.EPHEMERAL),
+        ("i", "spec.initContainers[i]", Kind.INIT),
+        ("s", "spec.initContainers[s]", Kind.SIDECAR),
+        ("c", "spec.containers[c]", Kind.APP),
+        ("e", "spec.ephemeralContainers[e]", Kind.EPHEMERAL),
     ]
     assert pod.containers[2].limits == {"tessera.io/gpu-mem": "4Gi", "cpu": "0.5", "tessera.io/gpu": "2"}
 

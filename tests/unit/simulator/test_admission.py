@@ -39,8 +39,8 @@ def deployment(limits: Plain, **meta: Any) -> Plain:
 @pytest.mark.parametrize(
     ("obj", "field"),
     [
-        (pod({**GOOD, "tessera.io/gpu-mem": "0"}), "spec.containers[0].resources.limits[tessera.io/gpu-mem]"),
-        (pod({**GOOD, "tessera.io/gpu-mem": "100Ti"}), "spec.containers[0].resources.limits[tessera.io/gpu-mem]"),
+        (pod({**GOOD, "tessera.io/gpu-mem": "0"}), "spec.containers[main].resources.limits[tessera.io/gpu-mem]"),
+        (pod({**GOOD, "tessera.io/gpu-mem": "100Ti"}), "spec.containers[main].resources.limits[tessera.io/gpu-mem]"),
         (pod({**GOOD, "tessera.io/gpu": "1"}), "not beside tessera.io/gpu"),
         (pod({"tessera.io/gpu-mem": "4Gi"}), "tessera.io/slice"),
         (pod(GOOD, nodeName="n"), "spec.nodeName"),
@@ -61,7 +61,7 @@ def test_a_well_formed_pod_and_one_without_a_slice_pass() -> None:
 
 def test_a_template_is_judged_where_it_stands() -> None:
     bad = deployment({**GOOD, "tessera.io/gpu-mem": "-1"})
-    assert str(slice_rules(asked(bad, resource=DEPLOYMENTS))).startswith("spec.template.spec.containers[0]")
+    assert str(slice_rules(asked(bad, resource=DEPLOYMENTS))).startswith("spec.template.spec.containers[main]")
     assert slice_rules(asked(deployment(GOOD), resource=DEPLOYMENTS)) is None
 
 
