@@ -48,5 +48,5 @@ def test_what_cannot_be_read_for_certain_is_refused(text: str, names: str) -> No
 
 @given(st.text())
 def test_garbage_is_refused_and_nothing_else_is_raised(text: str) -> None:
-    with pytest.raises(AssignmentError, match="tessera.io/assignment"):
+    with pytest.raises(AssignmentError, match=r"tessera\.io/assignment"):
         decode(text)
