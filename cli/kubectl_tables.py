@@ -22,7 +22,7 @@ def nodes(rows: Sequence[NodeState], totals: Totals) -> RenderableType:
     table = _table("NODE", "GPUS", "MODEL", "GIVEN", ">MEMORY", "", ">COMPUTE", ">PODS", "HELD BY", "HEALTH")
     for n in rows:
         ill = Text(f"{n.unhealthy_gpus} unhealthy", "red") if n.unhealthy_gpus else Text("healthy", "green")
-        models = ", ".join(n.models) or "unknown"
+        models = ", ".join(f"{count} x {model}" for model, count in n.models.items()) or "unknown"
         table.add_row(
             escape(n.name), str(n.gpus), escape(models), size(n.allocated_bytes), size(n.mem_bytes),
             _bar(n.allocated_bytes, n.mem_bytes), f"{_share(n.core_percent, n.gpus * 100)}%", str(n.pods),

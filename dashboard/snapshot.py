@@ -63,7 +63,7 @@ def _nodes(nodes: Sequence[GpuNode], gpus: Iterable[GpuState], pods: Iterable[Po
 
 def _node(name: str, gpus: Sequence[GpuState], pods: int) -> NodeState:
     return NodeState(
-        name=name, models=tuple(sorted({g.model for g in gpus if g.model})), gpus=len(gpus),
+        name=name, models=dict(sorted(Counter(g.model for g in gpus if g.model).items())), gpus=len(gpus),
         unhealthy_gpus=sum(not g.healthy for g in gpus), mem_bytes=sum(g.mem_bytes for g in gpus),
         allocated_bytes=sum(g.allocated_bytes for g in gpus), core_percent=sum(g.core_percent for g in gpus),
         pods=pods, level=min((g.level for g in gpus), default=LEVEL_NONE),

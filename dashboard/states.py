@@ -4,6 +4,7 @@ All amounts are integers, bytes or percent points of one GPU. Every value is fro
 compared and only what changed is sent.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -51,10 +52,10 @@ class GpuState:
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """A node's GPUs in sum. ``level`` is the lowest enforcement level of its GPUs."""
+    """A node's GPUs in sum. ``models`` counts them by model; ``level`` is the lowest enforcement level of its GPUs."""
 
     name: str
-    models: tuple[str, ...]
+    models: Mapping[str, int]
     gpus: int
     unhealthy_gpus: int
     mem_bytes: int

@@ -14,7 +14,7 @@ export function Bar({ part, whole, label }) {
 
 export function Nodes({ nodes, text, rows, chosen }) {
   const wanted = text.trim().toLowerCase();
-  const found = [...nodes.values()].filter((n) => !wanted || `${n.name} ${n.models.join(" ")}`.toLowerCase().includes(wanted));
+  const found = [...nodes.values()].filter((n) => !wanted || `${n.name} ${Object.keys(n.models).join(" ")}`.toLowerCase().includes(wanted));
   return html`<section class="card" aria-labelledby="nodes-title">
     <header class="card-head"><h2 id="nodes-title">Nodes <span class="tally">${number(found.length)}</span></h2>
       <input type="search" placeholder="Filter nodes" aria-label="Filter nodes" value=${text}
@@ -31,7 +31,7 @@ function NodeRow({ node, chosen }) {
   return html`<tr class=${chosen ? "chosen-row" : ""} data-node=${node.name}>
     <th scope="row"><button type="button" class="link" aria-pressed=${chosen} title="Show only this node"
       onClick=${() => set({ node: chosen ? "" : node.name, podRows: 25 })}>${node.name}</button></th>
-    <td>${node.gpus} × ${node.models.join(", ") || "unknown"}${node.unhealthy_gpus > 0 && html` <span class="tag bad">${node.unhealthy_gpus} unhealthy</span>`}</td>
+    <td>${Object.entries(node.models).map(([model, count]) => `${count} × ${model}`).join(", ") || "unknown"}${node.unhealthy_gpus > 0 && html` <span class="tag bad">${node.unhealthy_gpus} unhealthy</span>`}</td>
     <td class="gauge"><${Bar} part=${node.allocated_bytes} whole=${node.mem_bytes} label="memory given" />
       <span class="small">${bytes(node.allocated_bytes)} of ${bytes(node.mem_bytes)}</span></td>
     <td class="num">${percent(node.core_percent, node.gpus * 100)}%</td><td class="num">${node.pods}</td><td>${LEVELS[node.level] ?? node.level}</td></tr>`;
