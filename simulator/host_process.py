@@ -7,7 +7,6 @@ removes the cluster's folder. ``LD_LIBRARY_PATH`` leads the real
 """
 
 import asyncio
-import os
 import shutil
 import sys
 from collections.abc import Coroutine
@@ -38,8 +37,8 @@ class Setup(msgspec.Struct, frozen=True):
     token_file: str
 
 
-async def serve(setup: Setup) -> int:
-    """Runs both services until standard input ends or one of them fails."""
+async def serve(setup: Setup) -> bool:
+    """Runs both services until standard input ends; whether that came with a farewell. Raises what ends a service."""
     settings: dict[str, Any] = {"server": setup.server, "token_file": setup.token_file}
     kube = connect(KubeSettings(**settings))
     async with Gateway(kube) as gateway:
@@ -84,35 +83,32 @@ def plugin_settings(setup: Setup) -> DevicePluginSettings:
     )
 
 
-async def _until_closed(waits: list[Coroutine[Any, Any, None]]) -> int:
-    """0 when standard input has ended; raises what ended one of the services."""
-    closed = asyncio.create_task(_stdin_closed())
+async def _until_closed(waits: list[Coroutine[Any, Any, None]]) -> bool:
+    closed = asyncio.create_task(_farewell())
     failed = [asyncio.create_task(wait) for wait in waits]
     await asyncio.wait([closed, *failed], return_when=asyncio.FIRST_COMPLETED)
     for task in failed:
         if task.done():
             task.result()
         task.cancel()
-    return 0 if closed.done() else 1
+    return await closed
 
 
-async def _stdin_closed() -> None:
+async def _farewell() -> bool:
+    """Waits for the end of standard input. A parent that stops a host says a word first; one that was killed cannot."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    await reader.read()
+    return bool(await reader.read())
 
 
 def main() -> int:
     """Reads the setup and serves."""
     setup = msgspec.json.decode(sys.argv[1], type=Setup)
     configure_logging(LogSettings(), node=setup.node)
-    parent = os.getppid()
-    try:
-        return asyncio.run(serve(setup))
-    finally:
-        if os.getppid() != parent:
-            _tidy(Path(setup.folder))
+    if not asyncio.run(serve(setup)):
+        _tidy(Path(setup.folder))
+    return 0
 
 
 def _tidy(folder: Path) -> None:

@@ -179,8 +179,9 @@ class SimHost:
             )
 
     async def _end(self, child: asyncio.subprocess.Process) -> None:
-        """Closing its input is the signal to end; one that does not is killed."""
+        """A word and the end of its input are the signal to end; one that does not is killed."""
         if child.stdin:
+            child.stdin.write(b"stop\n")
             child.stdin.close()
         try:
             async with asyncio.timeout(STOP_S):
