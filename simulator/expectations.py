@@ -166,4 +166,4 @@ def _is_of(manifest: Manifest, owner: wire.OwnerReference) -> bool:
 
 
 def _condition(pod: wire.Pod) -> str:
-    return " ".join(c.message for c in pod.status.conditions if c.type == "PodScheduled" and c.status == "False")
+    return " ".join(c.message or "" for c in pod.status.conditions if c.type == "PodScheduled" and c.status == "False")

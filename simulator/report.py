@@ -125,7 +125,7 @@ def _age(event: wire.Event) -> tuple[str, int]:
 
 def _not_scheduled(pod: wire.Pod) -> str:
     conditions = [c for c in pod.status.conditions if c.type == "PodScheduled" and c.status == "False"]
-    return conditions[0].message if conditions else ""
+    return (conditions[0].message or "") if conditions else ""
 
 
 def _status_reason(pod: wire.Pod) -> str:
