@@ -148,7 +148,7 @@ def _in_cluster() -> Connection:
 
     loaded = Configuration()
     try:
-        load_incluster_config(client_configuration=loaded)  # type: ignore[no-untyped-call]
+        load_incluster_config(client_configuration=loaded)
     except ConfigException as error:
         raise ConfigurationError(f"the pod's service account: {error}") from error
     return Connection(loaded.host, ssl.create_default_context(cafile=loaded.ssl_ca_cert), FileToken(IN_CLUSTER_TOKEN))
@@ -160,9 +160,7 @@ def _from_kubeconfig(path: str, context: str) -> Connection:
 
     def load() -> Any:
         loaded = Configuration()
-        load_kube_config(  # type: ignore[no-untyped-call]
-            path or None, context or None, client_configuration=loaded, persist_config=False
-        )
+        load_kube_config(path or None, context or None, client_configuration=loaded, persist_config=False)
         return loaded
 
     try:
