@@ -5,8 +5,8 @@ greedy one, and where greed fails on several containers the search goes back. Bo
 scheduler; a node that is not solved within the bound is refused, never over-committed.
 """
 
-from collections.abc import Iterator
-from itertools import combinations, islice
+from collections.abc import Iterator, Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -17,28 +17,40 @@ from tessera.scheduler.fit import fit
 from tessera.scheduler.policy import Policy
 from tessera.scheduler.policy.arrays import GpuArrays
 
-_STEPS = 2_000
+STEPS = 2_000
+"""How many placements of one container a search may try."""
 
 
-def choose(ledger: Ledger, node: str, demand: PodDemand, policy: Policy, level: int) -> Assignment | None:
+def choose(
+    ledger: Ledger, node: str, demand: PodDemand, policy: Policy, level: int, steps: int = STEPS
+) -> Assignment | None:
     """The shares for every container of ``demand`` on ``node``, or ``None`` if they do not fit together."""
     row = ledger.row(node)
-    return None if row is None else _Search(ledger, row, demand, policy, level).run()
+    return None if row is None else _Search(ledger, row, demand, policy, level, steps).run()
+
+
+def by_size(containers: Sequence[ContainerDemand]) -> list[int]:
+    """Indices of ``containers``, the most demanding first: the order in which they are placed."""
+    sizes = [(-c.whole, -c.gpus, -c.mem_bytes, -c.core_percent) for c in containers]
+    return sorted(range(len(containers)), key=sizes.__getitem__)
 
 
 class _Search:
-    def __init__(self, ledger: Ledger, row: int, demand: PodDemand, policy: Policy, level: int) -> None:
+    def __init__(self, ledger: Ledger, row: int, demand: PodDemand, policy: Policy, level: int, steps: int) -> None:
         self._ledger, self._row, self._policy = ledger, row, policy
         self._free = ledger.free_bytes[row].copy()
         self._percent = ledger.free_percent[row].copy()
         self._tenants = ledger.tenants[row].copy()
         self._alone = ~ledger.exclusive[row]
-        fits = [fit(ledger, c, demand.preferences, level) for c in demand.containers]
-        self._possible = {c.container: f.possible[row] for c, f in zip(demand.containers, fits, strict=True)}
-        self._need = {c.container: f.need_bytes[row] for c, f in zip(demand.containers, fits, strict=True)}
-        self._order = sorted(demand.containers, key=lambda c: (-c.whole, -c.gpus, -c.mem_bytes, -c.core_percent))
+        rows = slice(row, row + 1)
+        fits = [fit(ledger, c, demand.preferences, level, rows) for c in demand.containers]
+        self._possible = {c.container: f.possible[0] for c, f in zip(demand.containers, fits, strict=True)}
+        self._need = {c.container: f.need_bytes[0] for c, f in zip(demand.containers, fits, strict=True)}
+        self._order = [demand.containers[index] for index in by_size(demand.containers)]
         self._demand = demand
-        self._steps = _STEPS
+        self._steps = steps
+        self._kinds = np.array([ledger.mem_bytes[row], *self._possible.values()])
+        self._hopeless: set[tuple[int, bytes]] = set()
 
     def run(self) -> Assignment | None:
         taken: dict[str, tuple[Share, ...]] = {}
@@ -49,6 +61,9 @@ class _Search:
     def _place(self, index: int, taken: dict[str, tuple[Share, ...]]) -> bool:
         if index == len(self._order):
             return True
+        state = index, self._state()
+        if state in self._hopeless:
+            return False
         container = self._order[index]
         for columns in self._options(container):
             if self._steps <= 0:
@@ -58,7 +73,13 @@ class _Search:
             if self._place(index + 1, taken):
                 return True
             self._give_back(container, columns)
+        self._hopeless.add(state)
         return False
+
+    def _state(self) -> bytes:
+        """What is left, whichever of several like GPUs it is left on: what failed on one fails on the others."""
+        state = np.array([*self._kinds, self._free, self._percent, self._tenants, self._alone])
+        return state[:, np.lexsort(state)].tobytes()
 
     def _options(self, container: ContainerDemand) -> Iterator[tuple[int, ...]]:
         need = self._need[container.container]
@@ -69,7 +90,7 @@ class _Search:
         columns = np.flatnonzero(fits)
         costs = self._costs(need, container.core_percent)[columns]
         ordered = columns[np.argsort(costs, kind="stable")].tolist()
-        return islice(combinations(ordered, container.gpus), _STEPS)
+        return combinations(ordered, container.gpus)
 
     def _costs(self, need: Ints, percent: int) -> Ints:
         tenants = np.full_like(self._tenants, self._tenants.sum())

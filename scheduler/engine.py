@@ -27,7 +27,7 @@ from tessera.scheduler.choice import choose
 from tessera.scheduler.fit import min_level
 from tessera.scheduler.policy import POLICIES, Policy
 from tessera.scheduler.ranking import feasible, fits_of, node_costs, order
-from tessera.scheduler.refusals import cluster_reason, node_texts
+from tessera.scheduler.refusals import NO_GPU, cluster_reason, node_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,10 @@ class Request:
     pod: Pod
     demand: PodDemand
     totals: Totals
-    seen: float
 
 
 _REQUEST_LIFE_S = 900.0
+_HOLD_TRIES = 16
 
 
 class Promise(StrEnum):
@@ -86,6 +86,7 @@ class Engine:
         self._clock = clock
         self._promises: dict[str, Promised] = {}
         self._requests: dict[str, Request] = {}
+        self._asked: dict[str, float] = {}
 
     # Facts
 
@@ -129,7 +130,7 @@ class Engine:
 
     def replace_pods(self, pods: Iterable[Pod]) -> None:
         listed = {pod.uid: pod for pod in pods}
-        known = {*self.ledger.charges(), *self._requests}
+        known = {*self.ledger.charges(), *self._asked}
         for uid in known - listed.keys():
             if uid not in self._promises:  # a list may be older than a promise; its deadline decides
                 self.forget_pod(uid)
@@ -145,55 +146,54 @@ class Engine:
             return Filtered(list(names))
         if isinstance(request, Reason):
             return self._refuse(pod, names, request)
-        if self._promised(pod.uid) is Promise.RESERVATION:
-            text = "the outcome of this pod's Binding is not known yet"
-            return self._refuse(pod, names, Reason(Code.OUTCOME_UNKNOWN, text))
+        if taken := self._taken(pod.uid):
+            return self._refuse(pod, names, taken)
         if request.demand.preferences.remote is Remote.REQUIRED:
             text = "tessera.io/remote is required, and this cluster has no remote pool"
             return self._refuse(pod, names, Reason(Code.REMOTE_UNAVAILABLE, text))
-        self._drop_hold(pod.uid)
+        held = self._drop_hold(pod.uid)
         answer = self._filter(request, names)
         if len(answer.nodes) == 1:
             self._hold(request, answer.nodes)
+        self._tell_left(pod.uid, held)
         return answer
 
     def prioritize(self, pod: Pod, names: Sequence[str]) -> list[tuple[str, int]]:
         """Scores 0..10: 10 for exactly one node, on which room is then held, the rest 0..9 by rank."""
         request = self._request(pod)
-        if request is None or isinstance(request, Reason):
+        if request is None or isinstance(request, Reason) or self._taken(pod.uid):
             return [(name, 0) for name in names]
-        self._drop_hold(pod.uid)
-        rows = self._rows(names)
+        held = self._drop_hold(pod.uid)
         fits = fits_of(self.ledger, request.demand, self._level(request.demand))
         costs = node_costs(self.ledger, request.demand, fits, self._policy(request.demand))
-        ranked = order(self.ledger, rows, costs, self.options.seed)
-        chosen = self._hold(request, ranked)
+        ranked = order(self.ledger, self._rows(names), costs, self.options.seed)
+        chosen = self._hold(request, ranked[:_HOLD_TRIES])
+        self._tell_left(pod.uid, held)
         rest = [name for name in ranked if name != chosen]
         scores = {name: 9 - index * 10 // len(rest) for index, name in enumerate(rest)}
         return [(name, 10 if name == chosen else scores.get(name, 0)) for name in names]
 
     def reserve(self, uid: str, node: str) -> tuple[Request, Assignment] | Reason:
         """Picks the GPUs on ``node`` on the ledger as it is now and charges them; the caller sends the Binding."""
+        if taken := self._taken(uid):
+            return taken
         request = self._requests.get(uid)
         if request is None:
-            return Reason(Code.INVALID_REQUEST, f"pod {uid} is not known, or asks for no slice")
-        if self._promised(uid) is Promise.RESERVATION:
-            return Reason(Code.OUTCOME_UNKNOWN, "the outcome of this pod's Binding is not known yet")
-        if self.ledger.charge_of(uid) is not None and self._promised(uid) is None:
-            return Reason(Code.BINDING_REFUSED, "the pod is bound already")
-        self._drop_hold(uid)
+            return Reason(Code.INVALID_REQUEST, f"pod {uid} asks for no slice, or was not asked about before")
+        held = self._drop_hold(uid)
         assignment = self._choose(request, node)
-        if assignment is None:
-            return self._node_reason(request, node)
-        charge = Charge(node, request.totals, assignment)
-        if reason := self.ledger.reserve(uid, charge):
-            return reason
-        self._promises[uid] = Promised(Promise.RESERVATION, self._clock() + self.options.reservation_s)
+        reason = None if assignment is None else self.ledger.reserve(uid, Charge(node, request.totals, assignment))
+        self._tell_left(uid, held)
+        if assignment is None or reason:
+            return reason or self._node_reason(request, node)
+        self._promise(uid, Promise.RESERVATION)
         return request, assignment
 
     def confirm(self, uid: str) -> None:
-        """The Binding was accepted: the charge stays until the API server's own events speak of it."""
+        """The pod is bound as reserved: the charge stays until the API server's own events speak of it."""
         self.waiting.pop(uid, None)
+        if self._promised(uid) is Promise.RESERVATION:
+            self._promise(uid, Promise.RESERVATION)
 
     def undo(self, uid: str) -> None:
         """The promise is void (Binding refused, hold too old). A charge that is a fact already stays."""
@@ -207,7 +207,7 @@ class Engine:
         for uid in late:
             if self._promises[uid].kind is Promise.HOLD:
                 self.undo(uid)
-        for uid in [uid for uid, request in self._requests.items() if request.seen + _REQUEST_LIFE_S <= now]:
+        for uid in [uid for uid, asked in self._asked.items() if asked + _REQUEST_LIFE_S <= now]:
             if uid not in self._promises:
                 self._forget_request(uid)
         return [uid for uid in late if self._promised(uid) is Promise.RESERVATION]
@@ -218,8 +218,8 @@ class Engine:
     def promises(self) -> Mapping[str, Promised]:
         return self._promises
 
-    def fits_on(self, pod: Pod, node: str) -> bool:
-        """Whether ``node`` holds ``pod`` now; a pod that asks for no slice fits anywhere."""
+    def fits_on(self, pod: Pod, node: str, steps: int) -> bool:
+        """Whether ``node`` holds ``pod`` now, as far as ``steps`` of a search tell; one without slices always fits."""
         demand = demand_of(pod)
         if demand is None:
             return True
@@ -228,47 +228,62 @@ class Engine:
         row = self.ledger.row(node)
         if row is None or not self.ledger.room_of(totals_of(pod))[row]:
             return False
-        return choose(self.ledger, node, demand, self._policy(demand), self._level(demand)) is not None
+        return choose(self.ledger, node, demand, self._policy(demand), self._level(demand), steps) is not None
 
     # Inner workings
 
     def _request(self, pod: Pod) -> Request | Reason | None:
         demand = demand_of(pod)
-        if not isinstance(demand, PodDemand):
+        if demand is None:
+            return None
+        self._asked[pod.uid] = self._clock()
+        if isinstance(demand, Reason):
             return demand
-        request = Request(pod, demand, totals_of(pod), self._clock())
-        self._requests[pod.uid] = request
+        request = self._requests[pod.uid] = Request(pod, demand, totals_of(pod))
         return request
 
     def _forget_request(self, uid: str) -> None:
+        self._asked.pop(uid, None)
         self._requests.pop(uid, None)
         self.waiting.pop(uid, None)
 
+    def _taken(self, uid: str) -> Reason | None:
+        """Why the pod is offered nothing: kube-scheduler may ask late, and what is bound or in doubt stays charged."""
+        promised = self._promised(uid)
+        if promised is Promise.RESERVATION:
+            return Reason(Code.OUTCOME_UNKNOWN, "the outcome of this pod's Binding is not known yet")
+        if promised is None and self.ledger.charge_of(uid) is not None:
+            return Reason(Code.BINDING_REFUSED, "the pod is bound already")
+        return None
+
     def _refuse(self, pod: Pod, names: Sequence[str], reason: Reason) -> Filtered:
-        self.waiting[pod.uid] = (pod, reason)
+        if reason.code is not Code.BINDING_REFUSED:
+            self.waiting[pod.uid] = (pod, reason)
         return Filtered([], {}, dict.fromkeys(names, reason.text), reason)
 
     def _filter(self, request: Request, names: Sequence[str]) -> Filtered:
         ledger, demand, level = self.ledger, request.demand, self._level(request.demand)
+        known, room = ledger.rows(), ledger.room_of(request.totals)
+        offered = np.zeros_like(room)
+        offered[self._rows(names)] = True
         fits = fits_of(ledger, demand, level)
-        mask = feasible(ledger, demand, request.totals, fits, self._policy(demand), level)
-        known = ledger.rows()
-        nodes = [name for name in names if name in known and mask[known[name]]]
-        if len(nodes) == len(names):
-            return Filtered(nodes)
-        hardest = min(range(len(fits)), key=lambda i: int(fits[i].fits.sum()))
-        texts, hopeless = node_texts(ledger, demand.containers[hardest], fits[hardest])
-        answer = Filtered(nodes)
+        mask = feasible(ledger, demand, fits, offered & room, self._policy(demand), level).tolist()
+        answer = Filtered([name for name in names if name in known and mask[known[name]]])
+        if answer.nodes:
+            self.waiting.pop(request.pod.uid, None)
+        if len(answer.nodes) == len(names):
+            return answer
+        texts, hopeless = node_texts(ledger, demand, fits, room)
+        resolvable = (~hopeless).tolist()
         for name in names:
             row = known.get(name)
             if row is None:
-                answer.unresolvable[name] = "node has no GPU"
+                answer.unresolvable[name] = NO_GPU
             elif not mask[row]:
-                (answer.unresolvable if hopeless[row] else answer.failed)[name] = texts[row]
-        if nodes:
-            self.waiting.pop(request.pod.uid, None)
+                (answer.failed if resolvable[row] else answer.unresolvable)[name] = texts[row]
+        if answer.nodes:
             return answer
-        reason = cluster_reason(ledger, demand.containers[hardest], fits[hardest])
+        reason = cluster_reason(ledger, demand, fits, room, offered)
         self.waiting[request.pod.uid] = (request.pod, reason)
         return Filtered([], answer.failed, answer.unresolvable, reason)
 
@@ -279,35 +294,43 @@ class Engine:
             if assignment is None:
                 continue
             if self.ledger.reserve(uid, Charge(name, request.totals, assignment)) is None:
-                self._promises[uid] = Promised(Promise.HOLD, self._clock() + self.options.hold_s)
+                self._promise(uid, Promise.HOLD)
                 return name
         return None
+
+    def _promise(self, uid: str, kind: Promise) -> None:
+        life_s = self.options.hold_s if kind is Promise.HOLD else self.options.reservation_s
+        self._promises[uid] = Promised(kind, self._clock() + life_s)
 
     def _choose(self, request: Request, node: str) -> Assignment | None:
         demand = request.demand
         return choose(self.ledger, node, demand, self._policy(demand), self._level(demand))
 
     def _node_reason(self, request: Request, node: str) -> Reason:
-        level = self._level(request.demand)
         row = self.ledger.row(node)
         if row is None:
             return Reason(Code.NO_GPU, f"node {node} has no GPU")
-        for container, found in zip(
-            request.demand.containers, fits_of(self.ledger, request.demand, level), strict=True
-        ):
-            if found.fits[row].sum() < container.gpus:
-                texts, _ = node_texts(self.ledger, container, found)
-                return Reason(Code.NO_ROOM, f"node {node}: {texts[row]}")
-        return Reason(Code.NO_ROOM, f"node {node}: no room for all containers together")
+        fits = fits_of(self.ledger, request.demand, self._level(request.demand))
+        texts, _ = node_texts(self.ledger, request.demand, fits, self.ledger.room_of(request.totals))
+        return Reason(Code.NO_ROOM, f"node {node}: {texts[row]}")
 
     def _promised(self, uid: str) -> Promise | None:
         promised = self._promises.get(uid)
         return promised.kind if promised else None
 
-    def _drop_hold(self, uid: str) -> None:
-        if self._promised(uid) is Promise.HOLD:
-            del self._promises[uid]
-            self.ledger.release(uid)  # the same pod takes room again at once: no room to tell others of
+    def _drop_hold(self, uid: str) -> str | None:
+        """Drops the pod's hold; answers its node."""
+        if self._promised(uid) is not Promise.HOLD:
+            return None
+        del self._promises[uid]
+        charge = self.ledger.release(uid)
+        return charge.node if charge else None
+
+    def _tell_left(self, uid: str, held: str | None) -> None:
+        """The room on ``held`` is free for others, unless the pod has taken it again."""
+        charge = self.ledger.charge_of(uid)
+        if held is not None and (charge is None or charge.node != held):
+            self.freed.add(held)
 
     def _release(self, uid: str) -> None:
         charge = self.ledger.release(uid)

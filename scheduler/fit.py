@@ -1,6 +1,6 @@
 """Which GPUs and which nodes can hold a demand, over all nodes at once.
 
-Pure reads of the ledger: no side effect, O(nodes) in numpy.
+Pure reads of the ledger: no side effect, O(nodes) in numpy; ``rows`` narrows the question to some nodes.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from tessera.model.quantities import MIB
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How one container's demand meets each GPU, arrays ``[row, column]``.
+    """How one container's demand meets each GPU, arrays ``[row, column]`` of the rows asked for.
 
     ``need_bytes``: what the container would get on each GPU. ``large``: enough memory when empty. ``possible``: large,
     of an accepted kind, healthy and well enough enforced. ``fits``: possible, and there is room now.
@@ -33,16 +33,20 @@ class Fit:
     fits: Bools
 
 
-def fit(ledger: Ledger, demand: ContainerDemand, preferences: Preferences, min_level: int) -> Fit:
-    """Holds ``demand`` against every GPU of the ledger."""
-    need = need_bytes(ledger.mem_bytes, demand)
-    accepted = ledger.present & _accepted(ledger, preferences)
-    enforced = ledger.level >= (LEVEL_NONE if demand.whole and preferences.enforcement is None else min_level)
-    large = (need > 0) & (ledger.mem_bytes >= need)
-    possible = accepted & large & ledger.healthy & enforced
-    alone = ~ledger.exclusive & ((ledger.tenants == 0) if demand.whole else True)
-    memory = ledger.free_bytes >= need
-    compute = ledger.free_percent >= demand.core_percent
+_ALL = slice(None)
+
+
+def fit(ledger: Ledger, demand: ContainerDemand, preferences: Preferences, min_level: int, rows: slice = _ALL) -> Fit:
+    """Holds ``demand`` against every GPU of ``rows``."""
+    mem = ledger.mem_bytes[rows]
+    need = need_bytes(mem, demand)
+    accepted = ledger.present[rows] & _accepted(ledger, preferences, rows)
+    enforced = ledger.level[rows] >= (LEVEL_NONE if demand.whole and preferences.enforcement is None else min_level)
+    large = (need > 0) & (mem >= need)
+    possible = accepted & large & ledger.healthy[rows] & enforced
+    alone = ~ledger.exclusive[rows] & ((ledger.tenants[rows] == 0) if demand.whole else True)
+    memory = ledger.free_bytes[rows] >= need
+    compute = ledger.free_percent[rows] >= demand.core_percent
     fits = possible & alone & memory & compute
     return Fit(need, accepted, enforced, large, possible, alone, memory, compute, fits)
 
@@ -63,23 +67,22 @@ def min_level(demand: PodDemand, cluster_level: int) -> int:
     return cluster_level if own is None else own
 
 
-def _accepted(ledger: Ledger, preferences: Preferences) -> Bools:
+def _accepted(ledger: Ledger, preferences: Preferences, rows: slice) -> Bools:
     if preferences.any_gpu:
-        return ledger.present
+        return ledger.present[rows]
     known = ledger.models()
     table = np.array([preferences.models.admits(model) for model in known] + [False])
-    accepted: Bools = table[ledger.model]
+    accepted: Bools = table[ledger.model[rows]]
     uuids = preferences.uuids
     if uuids.accepted:
-        accepted = accepted & _at(ledger, uuids.accepted)
-    return accepted & ~_at(ledger, uuids.excluded) if uuids.excluded else accepted
+        accepted = accepted & _at(ledger, uuids.accepted, rows)
+    return accepted & ~_at(ledger, uuids.excluded, rows) if uuids.excluded else accepted
 
 
-def _at(ledger: Ledger, uuids: frozenset[str]) -> Bools:
-    out = np.zeros_like(ledger.present)
-    for node, row in ledger.rows().items():
-        for uuid in uuids:
-            column = ledger.column(node, uuid)
-            if column is not None:
-                out[row, column] = True
+def _at(ledger: Ledger, uuids: frozenset[str], rows: slice) -> Bools:
+    out = np.zeros_like(ledger.present[rows])
+    for index, name in enumerate(ledger.names[rows]):
+        columns = ledger.columns(name)
+        if not uuids.isdisjoint(columns):
+            out[index, [columns[uuid] for uuid in uuids & columns.keys()]] = True
     return out

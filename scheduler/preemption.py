@@ -11,17 +11,21 @@ from tessera.model.charges import Charge
 from tessera.model.ledger import Ledger
 from tessera.model.pods import Pod
 from tessera.scheduler.engine import Engine
+from tessera.scheduler.together import share_of_steps
 
 
 def viable(engine: Engine, pod: Pod, candidates: Mapping[str, Collection[str]]) -> list[str]:
     """The nodes of ``candidates`` (name -> UIDs of victims) that hold ``pod`` once those victims are gone."""
-    return [node for node, victims in candidates.items() if victims and _fits_without(engine, pod, node, victims)]
+    steps = share_of_steps(len(candidates))
+    return [
+        node for node, victims in candidates.items() if victims and _fits_without(engine, pod, node, victims, steps)
+    ]
 
 
-def _fits_without(engine: Engine, pod: Pod, node: str, victims: Collection[str]) -> bool:
+def _fits_without(engine: Engine, pod: Pod, node: str, victims: Collection[str], steps: int) -> bool:
     taken = _take_out(engine.ledger, node, {*victims, pod.uid})
     try:
-        return engine.fits_on(pod, node)
+        return engine.fits_on(pod, node, steps)
     finally:
         for uid, charge in taken.items():
             engine.ledger.charge(uid, charge)

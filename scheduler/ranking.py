@@ -1,18 +1,19 @@
 """Which nodes can hold a pod, and in which order a policy would take them."""
 
-from zlib import crc32
+from functools import lru_cache
+from hashlib import blake2b
 
 import numpy as np
 
-from tessera.model.charges import Totals
 from tessera.model.demands import PodDemand
 from tessera.model.ledger import Bools, Ints, Ledger
-from tessera.scheduler.choice import choose
 from tessera.scheduler.fit import Fit, fit
 from tessera.scheduler.policy import Policy
 from tessera.scheduler.policy.arrays import GpuArrays
+from tessera.scheduler.together import together
 
-_NEVER = np.iinfo(np.int64).max // 1_000
+_NEVER = 1 << 40
+"""Above any policy's cost, and small enough to be added up over all GPUs of a node for all containers of a pod."""
 
 
 def fits_of(ledger: Ledger, demand: PodDemand, level: int) -> list[Fit]:
@@ -20,15 +21,14 @@ def fits_of(ledger: Ledger, demand: PodDemand, level: int) -> list[Fit]:
     return [fit(ledger, container, demand.preferences, level) for container in demand.containers]
 
 
-def feasible(ledger: Ledger, demand: PodDemand, totals: Totals, fits: list[Fit], policy: Policy, level: int) -> Bools:
-    """Per row: whether the node holds the whole pod now."""
-    out = ledger.room_of(totals)
+def feasible(
+    ledger: Ledger, demand: PodDemand, fits: list[Fit], candidates: Bools, policy: Policy, level: int
+) -> Bools:
+    """Per row: whether the node, one of ``candidates``, holds the whole pod now."""
+    out = candidates
     for container, found in zip(demand.containers, fits, strict=True):
         out = out & (found.fits.sum(axis=1) >= container.gpus)
-    if len(demand.containers) > 1:
-        for row in np.flatnonzero(out):
-            out[row] = choose(ledger, ledger.names[row], demand, policy, level) is not None
-    return out
+    return together(ledger, demand, fits, out, policy, level) if len(demand.containers) > 1 else out
 
 
 def node_costs(ledger: Ledger, demand: PodDemand, fits: list[Fit], policy: Policy) -> Ints:
@@ -38,15 +38,18 @@ def node_costs(ledger: Ledger, demand: PodDemand, fits: list[Fit], policy: Polic
     total = np.zeros(len(ledger.present), np.int64)
     for container, found in zip(demand.containers, fits, strict=True):
         costs = np.where(found.fits, policy(state, found.need_bytes, container.core_percent), _NEVER)
-        total += np.sort(costs, axis=1)[:, : container.gpus].sum(axis=1)
+        alone = costs.min(axis=1) if container.gpus == 1 else np.sort(costs, axis=1)[:, : container.gpus].sum(axis=1)
+        total += alone
     return total
 
 
 def order(ledger: Ledger, rows: Ints, costs: Ints, seed: int) -> list[str]:
     """Names of ``rows``, cheapest first; equal costs in an order that only the names and ``seed`` decide."""
-    ranked = sorted((int(costs[row]), _tie(ledger.names[row], seed), ledger.names[row]) for row in rows)
-    return [name for _, _, name in ranked]
+    names = [ledger.names[row] for row in rows.tolist()]
+    ties = np.array([_tie(name, seed) for name in names], np.uint64)
+    return [names[index] for index in np.lexsort((ties, costs[rows])).tolist()]
 
 
+@lru_cache(maxsize=1 << 16)
 def _tie(name: str, seed: int) -> int:
-    return crc32(f"{seed}:{name}".encode())
+    return int.from_bytes(blake2b(f"{seed}:{name}".encode(), digest_size=8).digest(), "big")

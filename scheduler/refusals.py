@@ -8,12 +8,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tessera.model.demands import ContainerDemand
-from tessera.model.ledger import Bools, Ledger
+from tessera.model.demands import ContainerDemand, PodDemand
+from tessera.model.ledger import Bools, Ints, Ledger
 from tessera.model.quantities import format_bytes
 from tessera.reasons import Code, Reason
 from tessera.scheduler.fit import Fit
 
+NO_GPU = "node has no GPU"
 WORDS: Mapping[Code, str] = {
     Code.WRONG_GPU: "of another model or UUID",
     Code.TOO_LARGE: "too small",
@@ -23,7 +24,8 @@ WORDS: Mapping[Code, str] = {
     Code.NOT_ENOUGH_MEMORY: "not enough memory",
     Code.NOT_ENOUGH_COMPUTE: "not enough compute",
     Code.NOT_ENOUGH_GPUS: "with room, but too few together on one node",
-    Code.NODE_RESOURCES: "on nodes whose pods already ask for all of it",
+    Code.NODE_RESOURCES: "on nodes with too little left for the whole pod",
+    Code.NODE_EXCLUDED: "on nodes that other rules of the cluster exclude",
 }
 
 
@@ -45,40 +47,63 @@ def causes(ledger: Ledger, found: Fit) -> dict[Code, Bools]:
     return out
 
 
-def cluster_reason(ledger: Ledger, demand: ContainerDemand, found: Fit) -> Reason:
-    """The refusal of a demand by the whole cluster, with counts of GPUs."""
+def cluster_reason(ledger: Ledger, demand: PodDemand, fits: list[Fit], room: Bools, offered: Bools) -> Reason:
+    """The refusal of a demand by the whole cluster, with counts of GPUs, by its container that fits on fewest nodes.
+
+    ``room`` and ``offered`` say of each row whether the kubelet's sums leave room and whether kube-scheduler's own
+    rules (taints, CPU, affinity) leave the node.
+    """
     total = int(ledger.present.sum())
     if not total:
         return Reason(Code.NO_GPU, "no node has published a GPU")
+    container, found = _hardest(demand, fits, offered)
     counts = {code: int(mask.sum()) for code, mask in causes(ledger, found).items()}
-    fitting = int((found.fits & ledger.present).sum())
-    counts[Code.NOT_ENOUGH_GPUS if demand.gpus > 1 else Code.NODE_RESOURCES] = fitting
+    fitting = (found.fits & ledger.present).sum(axis=1)
+    counts[Code.NODE_EXCLUDED] = int(fitting[~offered].sum())
+    counts[Code.NODE_RESOURCES] = int(fitting[offered & ~room].sum())
+    counts[Code.NOT_ENOUGH_GPUS] = int(fitting[offered & room].sum())
     shown = {code: count for code, count in counts.items() if count}
     parts = ", ".join(f"{count} {WORDS[code]}" for code, count in sorted(shown.items(), key=lambda item: -item[1]))
     text = f"{total} {'GPU' if total == 1 else 'GPUs'}: {parts}"
-    if not (found.large & found.accepted).any():
-        text = f"{text}; {_too_large(ledger, demand)}"
-        return Reason(Code.TOO_LARGE, text, {code.value: count for code, count in shown.items()})
-    return Reason(Code.NO_ROOM, text, {code.value: count for code, count in shown.items()})
+    names = {code.value: count for code, count in shown.items()}
+    if found.accepted.any() and not (found.large & found.accepted).any():
+        return Reason(Code.TOO_LARGE, f"{text}; {_too_large(ledger, container, found)}", names)
+    return Reason(Code.NO_ROOM, text, names)
 
 
-def _too_large(ledger: Ledger, demand: ContainerDemand) -> str:
-    largest = int(ledger.mem_bytes.max())
-    return f"{format_bytes(demand.mem_bytes)} asked of each GPU, the largest has {format_bytes(largest)} to give"
+def _hardest(demand: PodDemand, fits: list[Fit], offered: Bools) -> tuple[ContainerDemand, Fit]:
+    pairs = list(zip(demand.containers, fits, strict=True))
+    return min(pairs, key=lambda pair: int((pair[1].fits[offered].sum(axis=1) >= pair[0].gpus).sum()))
 
 
-def node_texts(ledger: Ledger, demand: ContainerDemand, found: Fit) -> tuple[list[str], Bools]:
+def _too_large(ledger: Ledger, container: ContainerDemand, found: Fit) -> str:
+    largest = int(ledger.mem_bytes[found.accepted].max())
+    if not container.mem_bytes:
+        return f"{container.core_percent} percent of {format_bytes(largest)}, the largest, is less than 1Mi"
+    return f"{format_bytes(container.mem_bytes)} asked of each GPU, the largest has {format_bytes(largest)} to give"
+
+
+def node_texts(ledger: Ledger, demand: PodDemand, fits: list[Fit], room: Bools) -> tuple[list[str], Bools]:
     """Per row: why the node refuses ``demand``, and whether no leaving pod could ever change that.
 
     Few distinct texts, because kube-scheduler adds up equal ones over all nodes.
     """
     codes = list(WORDS)
-    worst = np.zeros(len(ledger.present), np.int64)
-    for code, mask in causes(ledger, found).items():  # the last cause that any GPU of the node meets is the nearest
-        worst = np.where(mask.any(axis=1), codes.index(code), worst)
-    too_few = (found.fits.sum(axis=1) > 0) & (found.fits.sum(axis=1) < demand.gpus)
-    worst = np.where(too_few, codes.index(Code.NOT_ENOUGH_GPUS), worst)
-    worst = np.where(found.fits.sum(axis=1) >= demand.gpus, codes.index(Code.NODE_RESOURCES), worst)
-    texts = [f"GPU {WORDS[code]}" for code in codes]
-    hopeless: Bools = found.possible.sum(axis=1) < demand.gpus
+    worst = np.where(room, codes.index(Code.NOT_ENOUGH_GPUS), codes.index(Code.NODE_RESOURCES))
+    hopeless = np.zeros(len(room), np.bool_)
+    for container, found in zip(demand.containers, fits, strict=True):
+        lacking = found.fits.sum(axis=1) < container.gpus
+        worst = np.where(lacking, _nearest(ledger, found), worst)
+        hopeless |= found.possible.sum(axis=1) < container.gpus
+    worst = np.where(ledger.present.any(axis=1), worst, len(codes))
+    texts = [*(f"GPU {WORDS[code]}" for code in codes), NO_GPU]
     return [texts[index] for index in worst.tolist()], hopeless
+
+
+def _nearest(ledger: Ledger, found: Fit) -> Ints:
+    """Per row: which of ``WORDS`` is nearest to being mended: the last cause that any of the node's GPUs meets."""
+    codes = list(WORDS)
+    worst = np.zeros(len(ledger.present), np.int64)
+    for code, mask in causes(ledger, found).items():
+        worst = np.where(mask.any(axis=1), codes.index(code), worst)
+    return np.where(found.fits.any(axis=1), codes.index(Code.NOT_ENOUGH_GPUS), worst)

@@ -23,6 +23,7 @@ class Code(StrEnum):
     WRONG_GPU = "WrongGpu"
     ENFORCEMENT_TOO_WEAK = "EnforcementTooWeak"
     NODE_RESOURCES = "NodeResources"
+    NODE_EXCLUDED = "NodeExcluded"
     NO_GPU = "NoGpu"
     REMOTE_UNAVAILABLE = "RemoteUnavailable"
     NO_ROOM = "NoRoom"

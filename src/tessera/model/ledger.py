@@ -22,6 +22,7 @@ from tessera.reasons import Code, Reason
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+_NO_COLUMNS: Mapping[str, int] = {}
 _START_ROWS, _START_COLUMNS = 16, 8
 _GPU_ARRAYS = (
     "mem_bytes",
@@ -156,6 +157,10 @@ class Ledger:
     def column(self, node: str, uuid: str) -> int | None:
         return self._columns.get(node, {}).get(uuid)
 
+    def columns(self, node: str) -> Mapping[str, int]:
+        """The column of each GPU of ``node`` by UUID; empty for a node that has published none."""
+        return self._columns.get(node, _NO_COLUMNS)
+
     def models(self) -> Mapping[str, int]:
         """Number of each GPU model (lower case) in the array ``model``."""
         return self._models
@@ -285,4 +290,4 @@ class Ledger:
     def _totals_refusal(self, row: int, charge: Charge) -> Reason | None:
         if self.room_of(charge.totals)[row]:
             return None
-        return Reason(Code.NODE_RESOURCES, f"the pods bound to node {charge.node} already ask for all of its GPUs")
+        return Reason(Code.NODE_RESOURCES, f"the pods bound to node {charge.node} leave too little for the whole pod")

@@ -206,7 +206,7 @@ def test_a_bound_pod_without_an_assignment_still_counts_as_the_kubelet_counts_it
     cluster.observe_pod(bound(pod("odd", "gpu-mem=20Gi"), "a", None))
     refused = cluster.filter(pod("p", "gpu-mem=8Gi"), ["a"])
     assert refused.nodes == [] and refused.reason is not None
-    assert "already ask for all" in refused.reason.text
+    assert "too little left for the whole pod" in refused.reason.text
 
 
 def test_bind_to_a_node_that_no_longer_holds_the_pod_is_refused_and_changes_nothing() -> None:
