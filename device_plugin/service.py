@@ -129,7 +129,9 @@ class Service:
             settings.plugins / CHECKPOINT,
             need_checkpoint=settings.require_checkpoint,
         )
-        writer = SpecWriter(self.specs, self.inventory, settings.nvidia_cdi_dirs, settings.require_nvidia_cdi)
+        writer = SpecWriter(
+            self.specs, self.inventory, settings.nvidia_cdi_dirs, settings.require_nvidia_cdi, settings.proc_dir
+        )
         return PreStart(
             identity,
             self.store,

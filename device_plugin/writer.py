@@ -27,11 +27,14 @@ class NvidiaCdi(StrEnum):
 class SpecWriter:
     """Composes and writes; the only one who joins our edits with NVIDIA's."""
 
-    def __init__(self, specs: SpecFiles, inventory: Inventory, folders: Sequence[Path], mode: NvidiaCdi) -> None:
+    def __init__(
+        self, specs: SpecFiles, inventory: Inventory, folders: Sequence[Path], mode: NvidiaCdi, proc: Path
+    ) -> None:
         self._specs = specs
         self._inventory = inventory
         self._folders = folders
         self._mode = mode
+        self._proc = proc
 
     async def write(self, item: Slice, prepared: Prepared, former_id: str) -> None:
         """Returns when a runtime can resolve the device. Raises ``Refused``, always temporary."""
@@ -54,6 +57,6 @@ class SpecWriter:
             if not specs:
                 where = " and ".join(str(folder) for folder in self._folders)
                 raise nvidia.CdiError(f"{where}: found no CDI spec of kind {nvidia.KIND}; run nvidia-ctk cdi generate")
-            return nvidia.edits_for(specs, indices, uuids)
+            return nvidia.edits_for(specs, indices, uuids, nvidia.minors(self._proc))
         except nvidia.CdiError as error:
             raise wait(str(error), Code.NODE_RESOURCES) from None

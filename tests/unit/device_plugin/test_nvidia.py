@@ -6,14 +6,16 @@ import pytest
 
 from tessera.device_plugin.agent import Prepared
 from tessera.device_plugin.cdi import compose
-from tessera.device_plugin.nvidia import CdiError, edits_for, load, parse
+from tessera.device_plugin.nvidia import CdiError, edits_for, load, minors, parse
 from tessera.model.assignment import Share
 
 HERE = Path(__file__).parent / "cdi"
 GPU_A = "GPU-3f6ad2c1-8c11-4d6f-9f52-0a4c6f9be001"
 GPU_B = "GPU-9b1e0d77-52aa-4e0b-8d0f-7d3b51c2e002"
 INDEX = {GPU_A: 0, GPU_B: 1}
-TWO_GPUS = ["driver-535-index.yaml", "driver-550-index-uuid.yaml", "driver-580-uuid.json"]
+TWO_GPUS = ["driver-535-index.yaml", "driver-550-index-uuid.yaml", "driver-580-uuid.json", "driver-615-index.yaml"]
+KIND_LAST = ["driver-535-index.yaml", "driver-550-index-uuid.yaml", "wsl-all.yaml"]
+MOUNTS_LAST = ["driver-615-index.yaml", "driver-root-mig.yaml"]
 
 
 def composed(name: str, chosen: list[str], index: dict[str, int] = INDEX) -> dict:  # type: ignore[type-arg]
@@ -53,10 +55,25 @@ def test_our_environment_stands_last_and_once(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TWO_GPUS)
-def test_the_ld_cache_is_rebuilt_after_every_other_hook(name: str) -> None:
+def test_hooks_keep_their_order_and_come_once_the_devices_before_the_drivers(name: str) -> None:
+    spec = parse(name, (HERE / name).read_bytes())
+    assert spec is not None
     hooks = edits_of(composed(name, [GPU_A, GPU_B]))["hooks"]
-    assert "update-ldcache" in hooks[-1]["args"]
+    assert hooks[-len(spec.edits["hooks"]) :] == spec.edits["hooks"]
     assert len({str(hook) for hook in hooks}) == len(hooks)
+
+
+def test_a_driver_in_a_container_keeps_the_paths_of_its_host() -> None:
+    edits = edits_of(composed("driver-root-mig.yaml", [GPU_A]))
+    assert edits["deviceNodes"][0] == {"path": "/dev/nvidia0", "hostPath": "/run/nvidia/driver/dev/nvidia0"}
+    assert all(node["hostPath"] == "/run/nvidia/driver" + node["path"] for node in edits["deviceNodes"])
+    assert edits["mounts"][0]["hostPath"] == "/run/nvidia/driver" + edits["mounts"][0]["containerPath"]
+
+
+@pytest.mark.parametrize("index", [INDEX, {GPU_B: 1}], ids=["beside another", "alone"])
+def test_a_gpu_in_mig_mode_is_in_no_file_as_a_whole(index: dict[str, int]) -> None:
+    with pytest.raises(CdiError, match=r"found devices \['0', '1:0', '1:1', 'all'\]; allowed: one named GPU-9b1e"):
+        composed("driver-root-mig.yaml", [GPU_B], index)
 
 
 def test_the_spec_is_of_nvidias_version_so_that_its_edits_stay_valid() -> None:
@@ -80,7 +97,7 @@ def test_a_gpu_that_is_in_no_file_is_refused() -> None:
         composed("driver-535-index.yaml", ["GPU-new"], {**INDEX, "GPU-new": 2})
 
 
-@pytest.mark.parametrize("name", [*TWO_GPUS, "wsl-all.yaml"])
+@pytest.mark.parametrize("name", [*KIND_LAST, *MOUNTS_LAST, "driver-580-uuid.json"])
 def test_a_file_cut_off_inside_a_line_never_passes(name: str) -> None:
     data = (HERE / name).read_bytes()
     for end in range(1, len(data), max(1, len(data) // 150)):
@@ -89,12 +106,55 @@ def test_a_file_cut_off_inside_a_line_never_passes(name: str) -> None:
                 parse(name, data[:end])
 
 
-@pytest.mark.parametrize("name", ["driver-535-index.yaml", "driver-550-index-uuid.yaml", "wsl-all.yaml"])
+@pytest.mark.parametrize("name", KIND_LAST)
 def test_a_file_cut_off_at_a_line_never_passes(name: str) -> None:
     lines = (HERE / name).read_bytes().splitlines(keepends=True)
     for end in range(1, len(lines)):
         with pytest.raises(CdiError, match=f"{name}: "):
             parse(name, b"".join(lines[:end]))
+
+
+@pytest.mark.parametrize("name", MOUNTS_LAST)
+def test_a_file_that_ends_with_its_mounts_and_was_cut_off_lacks_some_of_them_at_most(name: str) -> None:
+    """Between two mounts no reader can tell; before the driver's library, or within a mount, it is refused."""
+    lines = (HERE / name).read_bytes().splitlines(keepends=True)
+    whole = parse(name, b"".join(lines))
+    assert whole is not None
+    passed = []
+    for end in range(1, len(lines)):
+        try:
+            spec = parse(name, b"".join(lines[:end]))
+        except CdiError:
+            continue
+        assert spec is not None
+        passed.append(end)
+        assert spec.devices == whole.devices
+        assert all(spec.edits[key] == whole.edits[key] for key in whole.edits if key != "mounts")
+        found, wanted = spec.edits["mounts"], whole.edits["mounts"]
+        assert found[:-1] == wanted[: len(found) - 1]
+        assert found[-1]["hostPath"] == wanted[len(found) - 1]["hostPath"] and "rbind" in found[-1]["options"]
+        assert any("libcuda.so" in mount["containerPath"] for mount in found)
+    assert min(passed) > len(lines) // 2
+
+
+def test_an_index_that_now_means_another_gpu_is_refused() -> None:
+    """GPU A is lost, NVML counts anew, and the file still calls A's node ``0``."""
+    spec = parse("nvidia.yaml", (HERE / "driver-615-index.yaml").read_bytes())
+    assert spec is not None
+    with pytest.raises(CdiError, match=f"'0' with /dev/nvidia0; allowed: /dev/nvidia1, the node of GPU {GPU_B}"):
+        edits_for([spec], {GPU_B: 0}, [GPU_B], {GPU_B: 1})
+    assert edits_for([spec], {GPU_A: 0, GPU_B: 1}, [GPU_B], {GPU_A: 0, GPU_B: 1})
+    assert edits_for([spec], {GPU_A: 0, GPU_B: 1}, [GPU_B], {}), "a driver that tells no numbers"
+
+
+def test_the_kernel_tells_each_gpus_node(tmp_path: Path) -> None:
+    for bus, uuid, minor in (("0000:3b:00.0", GPU_A, 1), ("0000:86:00.0", GPU_B, 0)):
+        folder = tmp_path / "driver/nvidia/gpus" / bus
+        folder.mkdir(parents=True)
+        lines = ("Model: \t\t NVIDIA H100", "IRQ:   \t\t 36", f"GPU UUID: \t {uuid}", f"Device Minor: \t {minor}")
+        (folder / "information").write_text("\n".join([*lines, "GPU Excluded:\t No", ""]))
+    assert minors(tmp_path) == {GPU_A: 1, GPU_B: 0}
+    assert minors(tmp_path / "missing") == {}
 
 
 @pytest.mark.parametrize(
