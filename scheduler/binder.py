@@ -7,6 +7,7 @@ server itself says whether the pod is bound. A leader whose lease may end before
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import structlog
 
 from tessera.kube.convert import pod_of, pod_reference
@@ -17,9 +18,11 @@ from tessera.kube.lease import LeaderLease
 from tessera.kube.resources import PODS
 from tessera.model import names
 from tessera.model.assignment import Assignment, Share, encode
+from tessera.model.charges import charge_of
+from tessera.model.pods import Pod
 from tessera.model.quantities import format_bytes
 from tessera.reasons import Code, Reason
-from tessera.scheduler.engine import Engine, Request
+from tessera.scheduler.engine import Engine, Promised, Request
 
 _TIMEOUT_S = 3.0
 """Below the extender's own timeout in kube-scheduler (5 s), so that the answer is ours."""
@@ -30,7 +33,7 @@ log = structlog.get_logger()
 
 
 class Binder:
-    """Binds one pod at a time for each call; calls may overlap."""
+    """Binds one pod at a time for each call; calls may overlap. ``on_outcome`` hears how each of them ended."""
 
     def __init__(
         self,
@@ -38,14 +41,40 @@ class Binder:
         gateway: Gateway,
         lease: LeaderLease,
         recorder: EventRecorder,
+        on_outcome: Callable[[Code | None], None] = lambda _: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._engine, self._gateway, self._lease, self._recorder = engine, gateway, lease, recorder
-        self._sleep = sleep
-        self._settling: set[asyncio.Task[None]] = set()
+        self._on_outcome, self._sleep = on_outcome, sleep
+        self._settling: dict[str, asyncio.Task[None]] = {}
+        self._in_doubt: set[str] = set()
+        self._closed = False
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a Binding was sent of which nobody knows yet what became of it."""
+        return bool(self._in_doubt)
 
     async def bind(self, namespace: str, name: str, uid: str, node: str) -> Reason | None:
         """Binds the pod to ``node``; answers why not."""
+        reason = await self._bind(namespace, name, uid, node)
+        self._on_outcome(reason.code if reason else None)
+        return reason
+
+    def settle_late(self, uids: list[str]) -> None:
+        """Looks up reservations that no event has confirmed in time."""
+        for uid in uids:
+            if request := self._engine.request_of(uid):
+                self._settle_later(request, patience_s=0.0)
+
+    async def close(self) -> None:
+        self._closed = True
+        settling = list(self._settling.values())
+        for task in settling:
+            task.cancel()
+        await asyncio.gather(*settling, return_exceptions=True)
+
+    async def _bind(self, namespace: str, name: str, uid: str, node: str) -> Reason | None:
         reserved = self._engine.reserve(uid, node)
         if isinstance(reserved, Reason):
             return reserved
@@ -53,69 +82,82 @@ class Binder:
         if not self._lease.valid_for(_TIMEOUT_S):
             self._engine.undo(uid)
             return Reason(Code.NOT_LEADER, "this scheduler's lease ends before a Binding could be answered")
+        self._in_doubt.add(uid)
         try:
             await self._send(namespace, name, uid, node, assignment)
         except (ApiError, Unreachable) as error:
+            self._in_doubt.discard(uid)
             self._engine.undo(uid)
             return Reason(Code.BINDING_REFUSED, f"the API server refused the Binding: {error}")
         except (UnknownOutcome, asyncio.CancelledError) as error:
-            self._settle_later(namespace, name, uid)
+            log.warning("binding outcome unknown", namespace=namespace, pod=name, uid=uid)
+            self._settle_later(request, patience_s=_SETTLE_AFTER_S)
             if isinstance(error, asyncio.CancelledError):
                 raise
             return Reason(Code.OUTCOME_UNKNOWN, f"the answer to the Binding was lost: {error}")
+        self._in_doubt.discard(uid)
         self._engine.confirm(uid)
         self._tell(request, node, assignment)
         return None
 
-    async def settle(self, namespace: str, name: str, uid: str) -> None:
-        """Asks the API server until it says whether the pod was bound."""
-        waited = 0.0
-        while uid in self._engine.promises():
-            if await self._settled(namespace, name, uid, final=waited >= _SETTLE_AFTER_S):
-                return
+    def _settle_later(self, request: Request, patience_s: float) -> None:
+        """One task a pod, so that no look-up of an old reservation ever decides over a newer one."""
+        uid, promised = request.pod.uid, self._engine.promises().get(request.pod.uid)
+        if uid in self._settling or self._closed:
+            return
+        task = asyncio.create_task(self._settle(request, promised, patience_s))
+        self._settling[uid] = task
+        task.add_done_callback(lambda _: self._settling.pop(uid, None))
+
+    async def _settle(self, request: Request, promised: Promised | None, patience_s: float) -> None:
+        """Asks the API server until it says whether the pod was bound, or until its events have said so."""
+        uid, waited = request.pod.uid, 0.0
+        while promised is not None and self._engine.promises().get(uid) is promised:
+            try:
+                found = await self._look_up(request.pod)
+            except (ApiError, Unreachable, msgspec.DecodeError) as error:
+                log.info("binding not looked up yet", pod=request.pod.key, uid=uid, error=str(error))
+            else:
+                # Events may have spoken while the answer was on its way; what they say is newer.
+                if self._engine.promises().get(uid) is not promised or self._decide(
+                    request, found, final=waited >= patience_s
+                ):
+                    break
             await self._sleep(1.0)
             waited += 1.0
+        charge = self._engine.ledger.charge_of(uid)
+        if uid in self._in_doubt and charge is not None and charge.assignment is not None:
+            self._tell(request, charge.node, charge.assignment)
+        self._in_doubt.discard(uid)
 
-    async def settle_late(self, uids: list[str]) -> None:
-        """Looks up reservations that no event has confirmed in time."""
-        for uid in uids:
-            request = self._engine.request_of(uid)
-            if request is None:
-                self._engine.undo(uid)
+    async def _look_up(self, pod: Pod) -> Pod | None:
+        """The pod as it is stored now, if it is still that very pod."""
+        try:
+            found = pod_of(await self._gateway.get(PODS, pod.name, namespace=pod.namespace))
+        except ApiError as error:
+            if error.not_found:
+                return None
+            raise
+        return found if found.uid == pod.uid else None
+
+    def _decide(self, request: Request, found: Pod | None, *, final: bool) -> bool:
+        """Makes the reservation what the API server's answer makes it; answers whether that is the end of it."""
+        uid = request.pod.uid
+        if found is None:
+            self._engine.forget_pod(uid)
+        elif found.node:
+            charge = charge_of(found)
+            if charge is not None and charge == self._engine.ledger.charge_of(uid):
+                self._engine.confirm(uid)
             else:
-                await self._settled(request.pod.namespace, request.pod.name, uid, final=True)
-
-    async def close(self) -> None:
-        for task in self._settling:
-            task.cancel()
-        await asyncio.gather(*self._settling, return_exceptions=True)
+                self._engine.observe_pod(found)
+        elif final:
+            self._engine.undo(uid)
+        return found is None or bool(found.node) or final
 
     async def _send(self, namespace: str, name: str, uid: str, node: str, assignment: Assignment) -> None:
         annotations = {names.ASSIGNMENT: encode(assignment)}
         await self._gateway.bind(namespace, name, uid, node, annotations, timeout_s=_TIMEOUT_S)
-
-    async def _settled(self, namespace: str, name: str, uid: str, *, final: bool) -> bool:
-        try:
-            pod = pod_of(await self._gateway.get(PODS, name, namespace=namespace))
-        except ApiError as error:
-            if error.not_found:
-                self._engine.forget_pod(uid)
-            return error.not_found
-        except Unreachable:
-            return False
-        if pod.uid != uid:
-            self._engine.forget_pod(uid)
-        elif pod.node:
-            self._engine.observe_pod(pod)
-        elif final:
-            self._engine.undo(uid)
-        return pod.uid != uid or bool(pod.node) or final
-
-    def _settle_later(self, namespace: str, name: str, uid: str) -> None:
-        log.warning("binding outcome unknown", namespace=namespace, pod=name, uid=uid)
-        task = asyncio.create_task(self.settle(namespace, name, uid))
-        self._settling.add(task)
-        task.add_done_callback(self._settling.discard)
 
     def _tell(self, request: Request, node: str, assignment: Assignment) -> None:
         parts = [f"{name}: {_words(shares)}" for name, shares in assignment.containers]

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from tessera.reasons import Code
 from tessera.scheduler.engine import Engine, Promise
 
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -25,6 +26,10 @@ class Metrics:
             "tessera_refusals", "Pods that no node could hold, each time asked.", ["code"], registry=self.registry
         )
         self.bindings = Counter("tessera_bindings", "Bindings by outcome.", ["outcome"], registry=self.registry)
+
+    def binding_ended(self, code: Code | None) -> None:
+        """Counts a Binding that was refused for ``code``, or made."""
+        self.bindings.labels(code or "Bound").inc()
 
 
 class _EngineCollector(Collector):

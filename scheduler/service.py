@@ -57,7 +57,7 @@ class Service:
         self.lease = LeaderLease(
             self.gateway, settings.lease_namespace, settings.lease_name, identity, duration_s=settings.lease_s
         )
-        self.binder = Binder(self.engine, self.gateway, self.lease, self.recorder)
+        self.binder = Binder(self.engine, self.gateway, self.lease, self.recorder, self.metrics.binding_ended)
         self._pods: Reflector[wire.Pod] = Reflector(self.gateway, PODS, lambda c: pod_sink(self.engine, c))
         self._nodes: Reflector[wire.GpuNode] = Reflector(self.gateway, GPU_NODES, lambda c: node_sink(self.engine, c))
         self._extender = Server(self._extender_app(), settings.host, settings.port, settings.extender_tls)
@@ -66,8 +66,15 @@ class Service:
 
     async def start(self) -> None:
         """Returns once both servers listen; the extender answers errors until it leads and has read the cluster."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
         await self.gateway.__aenter__()
-        bell = Bell(self.engine, self.gateway, lambda: str(time.time_ns()), lambda: self.lease.leading)
+        bell = Bell(self.engine, self.gateway, lambda: str(time.time_ns()), lambda: self.gate() is None)
         parts: dict[str, Coroutine[Any, Any, Any]] = {
             "pods": self._pods.run(),
             "gpunodes": self._nodes.run(),
@@ -82,14 +89,20 @@ class Service:
         log.info("listening", extender=self.url, webhook=self.webhook_url)
 
     async def stop(self) -> None:
-        """Stops answering, then gives the lease back, so that the next leader need not wait for its end."""
+        """Stops answering, then gives the lease back, so that the next leader need not wait for its end.
+
+        A Binding that may still come true keeps the lease to its end: the next leader must not miss it.
+        """
         await self._extender.stop()
         await self._webhook.stop()
         await self.binder.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.lease.release()
+        if self.binder.in_doubt:
+            log.warning("lease kept to its end: the outcome of a Binding is not known")
+        else:
+            await self.lease.release()
         await self.gateway.__aexit__(None, None, None)
 
     async def failed(self) -> None:
@@ -123,11 +136,12 @@ class Service:
     async def _expire(self) -> None:
         while True:
             await asyncio.sleep(_EXPIRY_PERIOD_S)
-            await self.binder.settle_late(self.engine.expire())
+            self.binder.settle_late(self.engine.expire())
 
     def _refused(self, pod: Pod, reason: Reason) -> None:
         self.metrics.refusals.labels(reason.code).inc()
-        self.recorder.record(pod_reference(pod), "Warning", "NoRoom", reason.text)
+        if reason.code not in (Code.OUTCOME_UNKNOWN, Code.BINDING_REFUSED):
+            self.recorder.record(pod_reference(pod), "Warning", "NoRoom", reason.text)
 
     def _extender_app(self) -> Starlette:
         extender = Extender(self.engine, self.binder, self.gate, self._refused, self.metrics.verb_seconds)

@@ -47,9 +47,10 @@ class Server:
         """Returns once connections are accepted; raises ``OSError`` if the address is taken."""
         self._config.load()
         self._server.lifespan = self._config.lifespan_class(self._config)
-        await self._server.startup()
-        if self._server.should_exit:
-            raise OSError(f"cannot listen on {self._host}:{self._config.port}")
+        try:
+            await self._server.startup()
+        except SystemExit as error:  # uvicorn's way of saying that the address is taken
+            raise OSError(f"cannot listen on {self._host}:{self._config.port}: {error.__context__}") from None
         self._tasks = [asyncio.create_task(self._server.main_loop())]
         if self._tls:
             self._tasks.append(asyncio.create_task(self._reload()))
