@@ -2,8 +2,10 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import Sequence
 
+from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from tessera.scheduler.service import Service
@@ -13,7 +15,13 @@ from tessera.telemetry import configure_logging
 
 def run(argv: Sequence[str]) -> int:
     """Runs with the settings of ``argv`` and the environment; answers the exit status."""
-    settings = CliApp.run(SchedulerSettings, cli_args=list(argv))
+    try:
+        settings = CliApp.run(SchedulerSettings, cli_args=list(argv))
+    except ValidationError as error:
+        for problem in error.errors():
+            field = "--" + ".".join(str(part) for part in problem["loc"]) if problem["loc"] else "options"
+            print(f"tessera scheduler: {field}: {problem['msg']}", file=sys.stderr)
+        return 2
     configure_logging(settings, component="scheduler")
     asyncio.run(_serve(settings))
     return 0
