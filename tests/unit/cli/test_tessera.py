@@ -48,6 +48,15 @@ def test_help_loads_none_of_the_processes() -> None:
     assert done.stderr.strip() == "[]"
 
 
-def test_the_processes_read_their_own_options(capsys: pytest.CaptureFixture[str]) -> None:
-    assert invoke(["device-plugin"]) == 2
-    assert "--node" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["device-plugin"], "tessera device-plugin: --node: "),
+        (["node-agent"], "tessera node-agent: --node: "),
+        (["scheduler", "--port", "abc"], "tessera scheduler: --port: "),
+    ],
+)
+def test_the_processes_read_their_own_options(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(argv) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(said) and err.count("\n") == 1
