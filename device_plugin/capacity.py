@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import structlog
 
 from tessera.device_plugin.cluster import Cluster, NodePods
-from tessera.device_plugin.inventory import Inventory, conflict_of
+from tessera.device_plugin.inventory import Inventory, conflict_of, taken_by
 from tessera.model import names
 from tessera.model.charges import Totals, totals_of
 from tessera.model.gpus import Gpu
@@ -46,7 +46,7 @@ def differs(want: Mapping[str, str], capacity: Mapping[str, str], allocatable: M
 
 
 class Capacity:
-    """Re-asserts the figures, and notes on the way whether another plugin offers the same GPUs."""
+    """Re-asserts the figures, and notes on the way whether another plugin or driver offers the same GPUs."""
 
     def __init__(self, cluster: Cluster, pods: NodePods, inventory: Inventory) -> None:
         self._cluster = cluster
@@ -55,10 +55,12 @@ class Capacity:
 
     async def assert_now(self) -> None:
         """One look and at most one patch. Raises ``ClusterError``."""
-        if not (self._inventory.known and self._pods.synced):
-            return
         capacity, allocatable = await self._cluster.node_resources()
-        self._inventory.set_conflict(conflict_of(allocatable))
+        if self._inventory.known and self._pods.synced:
+            await self._correct(capacity, allocatable)
+        self._inventory.set_conflicts(conflict_of(allocatable), taken_by(await self._cluster.resource_slices()))
+
+    async def _correct(self, capacity: Mapping[str, str], allocatable: Mapping[str, str]) -> None:
         started = [live.pod for live in self._pods.all() if live.container_ids or live.pod.phase == "Running"]
         want = wanted(self._inventory.gpus.values(), started)
         if want and differs(want, capacity, allocatable):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from tessera.model.gpus import GpuNode
 from tessera.model.pods import Pod
@@ -37,6 +37,9 @@ class Cluster(Protocol):
 
     async def set_node_resources(self, values: Mapping[str, str]) -> None:
         """Patches these keys into capacity and allocatable together."""
+
+    async def resource_slices(self) -> list[dict[str, Any]]:
+        """The ResourceSlices of this node, which no part of Tessera writes; none where the API does not know them."""
 
     async def publish(self, node: GpuNode, allocated: Mapping[str, int]) -> None:
         """Writes the status of this node's GPUNode, with bytes by UUID; makes the object if there is none."""

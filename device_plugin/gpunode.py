@@ -22,6 +22,7 @@ class GpuNodePublisher:
         return GpuNode(self._node, tuple(local.gpu for local in ordered)), allocated
 
     async def publish(self) -> None:
-        """One write. Raises ``ClusterError``. While the agent is away the heartbeat stops, which tells of it."""
-        if self._inventory.connected and self._inventory.gpus:
+        """One write. Raises ``ClusterError``. While the agent is away the heartbeat stops, which tells of it; and
+        nothing is offered before it is known who else offers it."""
+        if self._inventory.connected and self._inventory.judged and self._inventory.gpus:
             await self._cluster.publish(*self.current())

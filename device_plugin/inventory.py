@@ -6,6 +6,7 @@ Pure but for the event that wakes those who wait for a change.
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tessera.model.gpus import Gpu, Health
 
@@ -19,18 +20,21 @@ class LocalGpu:
 
 
 class Inventory:
-    """The newest list. ``known`` is false until the agent spoke for the first time."""
+    """The newest list. ``known`` is false until the agent spoke for the first time, ``judged`` until it was found out
+    whether somebody else offers the GPUs as well."""
 
     def __init__(self) -> None:
         self._gpus: dict[str, LocalGpu] = {}
         self._conflict = ""
+        self._taken: Mapping[str, str] = {}
         self._changed = asyncio.Event()
         self.known = False
         self.connected = False
+        self.judged = False
 
     @property
     def gpus(self) -> Mapping[str, Gpu]:
-        """By UUID; all unhealthy while somebody else hands out the same GPUs."""
+        """By UUID; unhealthy while somebody else hands out the same GPU."""
         return {uuid: self._marked(local.gpu) for uuid, local in self._gpus.items()}
 
     @property
@@ -49,28 +53,29 @@ class Inventory:
         self.connected = False
         self._wake()
 
-    def set_conflict(self, text: str) -> None:
-        """Another device plugin offers GPUs of this node (empty: none does)."""
-        if text != self._conflict:
-            self._conflict = text
+    def set_conflicts(self, everywhere: str, taken: Mapping[str, str]) -> None:
+        """Who else offers GPUs of this node: one sentence about all of them (empty: nobody), and others by UUID."""
+        if (everywhere, taken) != (self._conflict, self._taken) or not self.judged:
+            self._conflict, self._taken, self.judged = everywhere, dict(taken), True
             self._wake()
 
     async def changed(self) -> None:
         """Returns at the next change."""
         await self._changed.wait()
 
-    async def connected_within(self, seconds: float) -> bool:
-        """Whether the agent is there, now or within this time."""
+    async def ready_within(self, seconds: float) -> bool:
+        """Whether the agent is there and the GPUs are judged, now or within this time."""
         try:
             async with asyncio.timeout(seconds):
-                while not self.connected:
+                while not (self.connected and self.judged):
                     await self.changed()
         except TimeoutError:
             return False
         return True
 
     def _marked(self, gpu: Gpu) -> Gpu:
-        return replace(gpu, health=Health(False, f"Conflict: {self._conflict}")) if self._conflict else gpu
+        conflict = self._conflict or self._taken.get(gpu.uuid, "")
+        return replace(gpu, health=Health(False, f"Conflict: {conflict}")) if conflict else gpu
 
     def _wake(self) -> None:
         self._changed.set()
@@ -83,3 +88,18 @@ def conflict_of(allocatable: Mapping[str, str]) -> str:
     if not found:
         return ""
     return f"found allocatable {found[0]}={allocatable[found[0]]}; allowed: no other plugin for GPUs on this node"
+
+
+def taken_by(resource_slices: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """By UUID, one sentence for each GPU that a DRA driver offers on this node, whole or as the parent of a part."""
+    taken: dict[str, str] = {}
+    for found in resource_slices:
+        spec = found.get("spec") or {}
+        where = f"of DRA driver {spec.get('driver')} in ResourceSlice {(found.get('metadata') or {}).get('name')}"
+        for device in spec.get("devices") or []:
+            attributes = (device.get("basic") or device).get("attributes") or {}
+            for value in (attribute.get("string") for attribute in attributes.values()):
+                if value:
+                    text = f"found device {device.get('name')} {where}; allowed: no other driver for this GPU"
+                    taken.setdefault(value, text)
+    return {name: text for name, text in taken.items() if name.startswith("GPU-")}

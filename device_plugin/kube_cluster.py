@@ -11,7 +11,7 @@ from tessera.kube.errors import ApiError, UnknownOutcome, Unreachable
 from tessera.kube.events import EventRecorder, reference
 from tessera.kube.gateway import Gateway
 from tessera.kube.reflector import Change, Deleted, Reflector, Replaced, Upserted
-from tessera.kube.resources import GPU_NODES, NODES, PODS
+from tessera.kube.resources import GPU_NODES, NODES, PODS, RESOURCE_SLICES, Plain
 from tessera.model.gpus import GpuNode
 from tessera.model.pods import Pod
 
@@ -72,6 +72,16 @@ class KubeCluster:
         try:
             await self._gateway.merge_patch(NODES, self._node, patch, subresource="status")
         except _OUTSIDE as error:
+            raise ClusterError(str(error)) from error
+
+    async def resource_slices(self) -> list[Plain]:
+        try:
+            return await self._gateway.list(RESOURCE_SLICES, field_selector=f"spec.nodeName={self._node}")
+        except ApiError as error:
+            if error.not_found:
+                return []
+            raise ClusterError(f"ResourceSlices of other drivers: {error}") from error
+        except (UnknownOutcome, Unreachable) as error:
             raise ClusterError(str(error)) from error
 
     async def publish(self, node: GpuNode, allocated: Mapping[str, int]) -> None:

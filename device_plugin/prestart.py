@@ -97,8 +97,10 @@ class PreStart:
         grant = grant_of(pod, holder.container)
         if isinstance(grant, Refusal):
             raise Refused(grant)
-        if not await self._inventory.connected_within(AGENT_WAIT_S):
-            raise wait("the node agent cannot be reached, so the GPUs are not known")
+        if not await self._inventory.ready_within(AGENT_WAIT_S):
+            unjudged = "it is not known yet whether other drivers offer the GPUs of this node"
+            gone = "the node agent cannot be reached, so the GPUs are not known"
+            raise wait(unjudged if self._inventory.connected else gone)
         refusal = check_gpus(grant, holder.container, self._inventory.gpus)
         if refusal:
             raise Refused(refusal)

@@ -107,6 +107,7 @@ def test_rights_are_named_one_by_one(rendered: Rendered) -> None:
     assert node == {
         "pods": {"get", "list", "watch", "delete"}, "nodes": {"get", "list", "watch"}, "nodes/status": {"patch"},
         "gpunodes": {"create"}, "gpunodes/status": {"patch"}, "events": {"get", "create", "patch"},
+        "resourceslices": {"list"},
     }  # fmt: skip
     dashboard = _verbs(rendered.one("ClusterRole", "tessera-dashboard"))
     written = {"tokenreviews", "subjectaccessreviews"}

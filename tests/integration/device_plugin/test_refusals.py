@@ -5,6 +5,7 @@ from dataclasses import replace
 import grpc
 import pytest
 
+from tessera.kube.resources import GPU_NODES, RESOURCE_SLICES, untyped
 from tessera.model.assignment import Share
 from tessera.model.gpus import Health
 from tessera.pb.agent.v1 import agent_pb2
@@ -153,6 +154,44 @@ async def test_nvidias_plugin_on_the_same_node_is_a_conflict() -> None:
             return "Conflict" in str(published[0].get("health"))
 
         await eventually(conflict, "GPUNode says Conflict")
+
+
+async def test_a_gpu_in_a_resource_slice_of_this_node_starts_nothing_until_the_slice_is_gone() -> None:
+    async with Host(patience_s=60) as host:
+        device = {"name": "gpu-0", "attributes": {"uuid": {"string": "GPU-0"}}}
+        spec = {"driver": "gpu.nvidia.com", "nodeName": NODE, "pool": {"name": NODE}, "devices": [device]}
+        elsewhere = {**spec, "nodeName": "other", "devices": [{**device, "attributes": {"uuid": {"string": "GPU-1"}}}]}
+        for name, what in (("here", spec), ("there", elsewhere)):
+            await host.gateway.create(RESOURCE_SLICES, {"metadata": {"name": name}, "spec": what})
+        await eventually(lambda: not host.plugin.inventory.gpus["GPU-0"].health.healthy, "the slice is seen")
+        await host.place("web", {"main": SHARE})
+        await host.place("other", {"main": Share("GPU-1", 4 * GIB)})
+        await eventually(lambda: "DRA driver gpu.nvidia.com in ResourceSlice here" in host.waiting("web"), "said so")
+        await host.running("other")
+        await host.gateway.delete(RESOURCE_SLICES, "here")
+        await host.running("web")
+
+
+async def test_an_api_server_without_resource_slices_offers_the_gpus() -> None:
+    async with Host() as host:
+        host.api.faults.fail_next(1000, 404, verb="list", plural="resourceslices")
+        await host.replace_plugin()
+        await host.place("web", {"main": SHARE})
+        await host.running("web")
+
+
+async def test_nothing_is_offered_before_it_is_known_who_else_offers_it() -> None:
+    async with Host(gpus(1)) as host:
+        await host.plugin.stop()
+        await host.gateway.delete(untyped(GPU_NODES), NODE)
+        host.api.faults.fail_next(1000, 403, verb="list", plural="resourceslices")
+        await host.start_plugin()
+        await host.place("web", {"main": SHARE})
+        await eventually(lambda: "other drivers" in host.waiting("web"), "it waits")
+        assert host.api.store.get("gpunodes", "", NODE) is None
+        host.api.faults.clear()
+        await host.running("web")
+        await eventually(lambda: host.api.store.get("gpunodes", "", NODE), "published")
 
 
 async def test_the_kubelets_own_sum_refuses_a_pod_before_we_are_asked() -> None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tessera.device_plugin.capacity import differs, wanted
-from tessera.device_plugin.inventory import Inventory, LocalGpu, conflict_of
+from tessera.device_plugin.inventory import Inventory, LocalGpu, conflict_of, taken_by
 from tessera.model.gpus import Gpu, Health
 from tessera.model.pods import ContainerSpec, Pod
 
@@ -45,8 +45,28 @@ def test_the_same_figure_in_another_form_is_no_difference() -> None:
 def test_another_gpu_plugin_makes_every_gpu_unhealthy_until_it_goes() -> None:
     inventory = Inventory()
     inventory.update([LocalGpu(GPU, 0)])
-    inventory.set_conflict(conflict_of({"nvidia.com/gpu": "2", "cpu": "8"}))
+    inventory.set_conflicts(conflict_of({"nvidia.com/gpu": "2", "cpu": "8"}), {})
     health = inventory.gpus["GPU-a"].health
     assert not health.healthy and health.reason.startswith("Conflict: found allocatable nvidia.com/gpu=2")
-    inventory.set_conflict(conflict_of({"nvidia.com/gpu": "0"}))
+    inventory.set_conflicts(conflict_of({"nvidia.com/gpu": "0"}), {})
     assert inventory.gpus["GPU-a"].health.healthy
+
+
+def test_a_gpu_that_a_dra_driver_offers_is_a_conflict_and_its_neighbour_is_not() -> None:
+    """Attributes as NVIDIA's driver publishes them: a whole GPU by ``uuid``, a MIG device by ``parentUUID``."""
+    mig = {"attributes": {"type": {"string": "mig"}, "parentUUID": {"string": "GPU-b"}}, "name": "gpu-1-mig-1g10gb-0"}
+    old = {"basic": {"attributes": {"uuid": {"string": "GPU-a"}, "index": {"int": 0}}}, "name": "gpu-0"}
+    inventory = Inventory()
+    inventory.update([LocalGpu(GPU, 0), LocalGpu(OTHER, 1)])
+    for device, uuid in ((mig, "GPU-b"), (old, "GPU-a")):
+        made = {
+            "metadata": {"name": "node-a-gpu.nvidia.com-x"},
+            "spec": {"driver": "gpu.nvidia.com", "devices": [device]},
+        }
+        inventory.set_conflicts("", taken_by([made]))
+        sick = {u: gpu.health.reason for u, gpu in inventory.gpus.items() if not gpu.health.healthy}
+        assert sick == {
+            uuid: f"Conflict: found device {device['name']} of DRA driver gpu.nvidia.com in ResourceSlice "
+            "node-a-gpu.nvidia.com-x; allowed: no other driver for this GPU"
+        }
+    assert taken_by([{"metadata": {"name": "nics"}, "spec": {"driver": "nic.example.com"}}]) == {}
