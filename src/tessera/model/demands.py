@@ -12,7 +12,7 @@ from tessera.model import names
 from tessera.model.gpus import LEVEL_NONE, Gpu
 from tessera.model.placements import Preferences, preferences_of
 from tessera.model.pods import ContainerSpec, Kind, Pod
-from tessera.model.quantities import QuantityError, parse_whole, round_down, round_up
+from tessera.model.quantities import QuantityError, parse_quantity, parse_whole, round_down, round_up
 from tessera.reasons import Reason, invalid
 
 MAX_MEM_BYTES = 1 << 46
@@ -94,13 +94,25 @@ def container_demand(container: ContainerSpec) -> ContainerDemand | Reason | Non
     """Reads the slice that one app container or sidecar asks for."""
     where = f"{container.field}.resources.limits"
     for key in _slice_keys(container.requests):
-        if str(container.requests[key]) != str(container.limits.get(key)):
+        if not _equal(container.requests[key], container.limits.get(key, "")):
             allowed = f"the same as in limits, {container.limits.get(key)!r}"
             return invalid(f"{container.field}.resources.requests[{key}]", container.requests[key], allowed)
     keys = _slice_keys(container.limits)
     if not keys:
         return None
+    for key in keys:
+        if key not in names.REQUEST_KEYS and key != names.SLICE:
+            allowed = names.SHORT_KEYS.get(key, ", ".join(names.REQUEST_KEYS))
+            return invalid(f"{where}[{key}]", container.limits[key], allowed)
     return _slot_reason(where, container.limits) or _read(container, where)
+
+
+def _equal(request: str, limit: str) -> bool:
+    """As quantities, as the API server compares them: ``4Gi`` equals ``4294967296``."""
+    try:
+        return parse_quantity(request) == parse_quantity(limit)
+    except QuantityError:
+        return str(request) == str(limit)
 
 
 def _read(container: ContainerSpec, where: str) -> ContainerDemand | Reason:
@@ -137,7 +149,7 @@ def _slot_reason(where: str, limits: Mapping[str, str]) -> Reason | None:
     """The slot is what makes the kubelet call the device plugin: without it nothing would hold the slice."""
     if not any(key in limits for key in names.REQUEST_KEYS):
         return invalid(f"{where}[{names.SLICE}]", limits[names.SLICE], "only beside a tessera.io request")
-    if str(limits.get(names.SLICE)) != "1":
+    if not _equal(limits.get(names.SLICE, ""), "1"):
         return invalid(f"{where}[{names.SLICE}]", limits.get(names.SLICE), "1, as the webhook writes it")
     return None
 

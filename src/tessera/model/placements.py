@@ -94,10 +94,10 @@ def _choice(annotations: Mapping[str, str], key: str) -> Choice | Reason:
     if key not in annotations:
         return Choice()
     items = [item.strip() for item in annotations[key].split(",")]
-    if any(not item.removeprefix("!") for item in items):
+    if any(not item.removeprefix("!").strip() for item in items):
         return invalid(_field(key), annotations[key], "a comma list of names; ! before a name excludes it")
     accepted = frozenset(item for item in items if not item.startswith("!"))
-    return Choice(accepted, frozenset(item[1:] for item in items if item.startswith("!")))
+    return Choice(accepted, frozenset(item[1:].strip() for item in items if item.startswith("!")))
 
 
 def _level(annotations: Mapping[str, str]) -> int | Reason | None:

@@ -104,6 +104,23 @@ def test_a_request_without_a_slot_is_refused_because_nothing_would_hold_it() -> 
     assert "tessera.io/slice" in refusal({"gpu-mem": "4Gi"})
 
 
+@pytest.mark.parametrize("others", [{}, {"gpu-mem": "4Gi", "slice": "1"}, {"slice": "1"}])
+def test_a_key_that_the_contract_does_not_have_is_refused_by_name(others: dict[str, str]) -> None:
+    assert "[tessera.io/gpu-ram]: found '4Gi'" in refusal({**others, "gpu-ram": "4Gi"})
+
+
+def test_a_short_name_that_nobody_rewrote_is_refused_by_name() -> None:
+    container = ContainerSpec("c", "spec.containers[0]", limits={"gpu-mem": "4Gi"})
+    found = demand_of(Pod("default", "web", "u", (container,)))
+    assert isinstance(found, Reason) and "limits[gpu-mem]: found '4Gi'; allowed: tessera.io/gpu-mem" in found.text
+
+
+def test_requests_and_limits_compare_as_quantities() -> None:
+    limits = {names.GPU_MEM: "4294967296", names.SLICE: "1"}
+    container = ContainerSpec("c", "spec.containers[0]", limits=limits, requests={names.GPU_MEM: "4Gi"})
+    assert isinstance(demand_of(Pod("default", "web", "u", (container,))), PodDemand)
+
+
 def test_requests_must_equal_limits() -> None:
     spec = ContainerSpec("c", "spec.containers[0]", limits={names.GPU_MEM: "4Gi", names.SLICE: "1"},
                          requests={names.GPU_MEM: "2Gi"})  # fmt: skip
