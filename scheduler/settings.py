@@ -6,14 +6,16 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tessera.scheduler.webhook.compatibility import Dialect
-from tessera.serving import Tls
+from tessera.serving import Tls, is_loopback
 from tessera.settings import KubeSettings, LogSettings
 
 
 class SchedulerSettings(KubeSettings, LogSettings):
     """How the extender decides, where it listens, and whose lease it holds."""
 
-    host: str = Field("127.0.0.1", description="address to listen on; beyond loopback only with TLS files")
+    host: str = Field(
+        "127.0.0.1", description="address to listen on; beyond loopback only with all TLS files"
+    )
     port: int = Field(8443, ge=0, le=65535, description="port of the extender's verbs; 0: any")
     webhook_port: int = Field(9443, ge=0, le=65535, description="port of webhook, /readyz and /metrics; 0: any")
     tls_cert_file: Path | None = Field(None, description="PEM certificate of extender and webhook")
@@ -39,6 +41,10 @@ class SchedulerSettings(KubeSettings, LogSettings):
         files = (self.tls_cert_file, self.tls_key_file)
         if any(files) and not all(files):
             raise ValueError("tls_cert_file and tls_key_file: found one, allowed: both or none")
+        if not is_loopback(self.host) and self.client_ca_file is None:
+            raise ValueError(
+                f"client_ca_file: found none for host {self.host!r}, where anybody could bind; allowed: a PEM file"
+            )
         return self
 
     @property

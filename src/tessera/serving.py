@@ -74,8 +74,20 @@ class Server:
     def url(self) -> str:
         return f"{'https' if self._tls else 'http'}://{self._host}:{self.port}"
 
-    async def _reload(self) -> None:
+    def reload(self) -> None:
+        """Reads the PEM files again; raises ``OSError`` (``ssl.SSLError`` too) and keeps the former ones.
+
+        A CA that is no longer in the file is trusted until the process ends.
+        """
         assert self._tls is not None and isinstance(self._config.ssl, ssl.SSLContext)
+        for context in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._config.ssl):
+            # First on a trial: a certificate that is new beside a key that is not yet would stay in the live context.
+            context.load_cert_chain(self._tls.cert_file, self._tls.key_file)
+            if self._tls.client_ca_file:
+                context.load_verify_locations(self._tls.client_ca_file)
+
+    async def _reload(self) -> None:
+        assert self._tls is not None
         seen = _stamp(self._tls)
         while True:
             await asyncio.sleep(5)
@@ -83,8 +95,8 @@ class Server:
             if found == seen:
                 continue
             try:
-                self._config.ssl.load_cert_chain(self._tls.cert_file, self._tls.key_file)
-            except (OSError, ssl.SSLError) as error:
+                self.reload()
+            except OSError as error:
                 log.warning("certificate not reloaded, the former one stays", error=str(error))
                 continue
             seen = found
@@ -108,8 +120,9 @@ def _tls_arguments(tls: Tls | None) -> dict[str, Any]:
     return found
 
 
-def _stamp(tls: Tls) -> tuple[float, float]:
+def _stamp(tls: Tls) -> tuple[float, ...]:
+    files = (tls.cert_file, tls.key_file, tls.client_ca_file)
     try:
-        return tls.cert_file.stat().st_mtime, tls.key_file.stat().st_mtime
+        return tuple(file.stat().st_mtime for file in files if file)
     except OSError:
-        return (0.0, 0.0)
+        return ()
