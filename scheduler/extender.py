@@ -27,6 +27,11 @@ _binding = msgspec.json.Decoder(wire.ExtenderBindingArgs).decode
 _preemption = msgspec.json.Decoder(wire.ExtenderPreemptionArgs).decode
 
 
+_NO_NAMES = (
+    "NodeNames: found none; allowed: names of nodes, with nodeCacheCapable: true in the extender's configuration"
+)
+
+
 class Gate(Protocol):
     """Whether this process may answer at all; ``None`` or why not."""
 
@@ -67,14 +72,19 @@ class Extender:
         args = _args(body)
         if reason := self._gate():
             return wire.ExtenderFilterResult([], Error=reason.text)
+        if args.NodeNames is None:
+            return wire.ExtenderFilterResult([], Error=_NO_NAMES)
         pod = pod_of(args.Pod)
-        found = self._engine.filter(pod, args.NodeNames or [])
-        if found.reason is not None:
+        found = self._engine.filter(pod, args.NodeNames)
+        # A nominated node is asked about alone first; all others follow if it will not do, and only they are news.
+        if found.reason is not None and args.NodeNames != [args.Pod.status.nominated_node_name]:
             self._on_refused(pod, found.reason)
         return wire.ExtenderFilterResult(found.nodes, found.failed, found.unresolvable)
 
     async def prioritize(self, body: bytes) -> list[wire.HostPriority]:
         args = _args(body)
+        if self._gate():
+            return [wire.HostPriority(name, 0) for name in args.NodeNames or ()]
         scores = self._engine.prioritize(pod_of(args.Pod), args.NodeNames or [])
         return [wire.HostPriority(name, score) for name, score in scores]
 

@@ -13,9 +13,7 @@ from tessera.settings import KubeSettings, LogSettings
 class SchedulerSettings(KubeSettings, LogSettings):
     """How the extender decides, where it listens, and whose lease it holds."""
 
-    host: str = Field(
-        "127.0.0.1", description="address to listen on; beyond loopback only with all TLS files"
-    )
+    host: str = Field("127.0.0.1", description="address to listen on; beyond loopback only with all TLS files")
     port: int = Field(8443, ge=0, le=65535, description="port of the extender's verbs; 0: any")
     webhook_port: int = Field(9443, ge=0, le=65535, description="port of webhook, /readyz and /metrics; 0: any")
     tls_cert_file: Path | None = Field(None, description="PEM certificate of extender and webhook")

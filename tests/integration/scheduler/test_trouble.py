@@ -157,6 +157,38 @@ async def test_a_stale_filter_of_a_bound_pod_leaves_its_room_alone(cluster: Clus
     assert int(cluster.service.engine.ledger.free_bytes.sum()) == 4 * GIB
 
 
+async def test_whole_nodes_instead_of_names_are_a_mistake_in_the_configuration(cluster: Cluster) -> None:
+    await cluster.add_node("a", 24)
+    created = await cluster.create(pod("web", "4Gi"))
+    answer = await cluster.ask("filter", {"Pod": created, "Nodes": {"items": []}, "NodeNames": None})
+    assert "nodeCacheCapable: true" in answer["Error"]
+
+
+async def test_a_nominated_node_that_is_full_is_no_news_yet(cluster: Cluster) -> None:
+    """kube-scheduler asks about the nominated node alone, and about all of them if that one will not do."""
+    await cluster.add_node("small", 4)
+    await cluster.add_node("a", 24)
+    created = await cluster.create(pod("web", "8Gi"))
+    nominated = {**created, "status": {"nominatedNodeName": "small"}}
+    assert (await cluster.filter(nominated, "small"))["NodeNames"] == []
+    assert "tessera_refusals_total{" not in await scrape(cluster)
+    assert (await cluster.filter(nominated, "small", "a"))["NodeNames"] == ["a"]
+
+
+async def test_preemption_is_answered_in_one_form_for_both_questions(cluster: Cluster) -> None:
+    await cluster.add_node("a", 24)
+    victim, created = await cluster.create(pod("low", "20Gi")), await cluster.create(pod("high", "20Gi"))
+    await cluster.filter(victim, "a")
+    assert await cluster.bind(victim, "a") == ""
+    uid = victim["metadata"]["uid"]
+    short = {"Pod": created, "NodeNameToMetaVictims": {"a": {"Pods": [{"UID": uid}], "NumPDBViolations": 1}},
+             "NodeNameToVictims": None}  # fmt: skip
+    full = {"Pod": created, "NodeNameToMetaVictims": None,
+            "NodeNameToVictims": {"a": {"Pods": [victim], "NumPDBViolations": 1}}}  # fmt: skip
+    expected = {"NodeNameToMetaVictims": {"a": {"Pods": [{"UID": uid}], "NumPDBViolations": 1}}}
+    assert await cluster.ask("preempt", short) == await cluster.ask("preempt", full) == expected
+
+
 async def test_a_port_that_is_taken_is_an_error_and_leaves_nothing_behind(cluster: Cluster, api: ApiServer) -> None:
     taken = int(cluster.service.url.rsplit(":", 1)[1])
     service = Service(SchedulerSettings(server=api.url, port=taken, webhook_port=0, log_level="error"))
