@@ -6,12 +6,14 @@ ledger is exactly what the API server holds.
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tessera.model.charges import charge_of
+from tessera.model.gpus import GpuNode, Health
 from tessera.model.pods import Pod
 from tessera.reasons import Reason
 from tessera.scheduler.engine import Engine, Promise
@@ -36,6 +38,7 @@ class EngineHistory(RuleBasedStateMachine):
         self.api: dict[str, Pod] = {}
         self.born: dict[str, Pod] = {}
         self.untold: deque[tuple[str, Pod | None]] = deque()
+        self.published = {n.name: n for n in NODES}
         self.count = 0
 
     def _write(self, uid: str, pod: Pod | None) -> None:
@@ -108,10 +111,25 @@ class EngineHistory(RuleBasedStateMachine):
             else:
                 self.engine.undo(uid)
 
+    @rule(node=st.sampled_from(NODES), how=st.sampled_from(["gone", "fewer", "sick", "turned", "as before"]))
+    def a_nodes_gpus_come_and_go(self, node: GpuNode, how: str) -> None:
+        """Those that hold something may vanish too, and return in another order."""
+        gpus = {
+            "fewer": node.gpus[1:],
+            "sick": tuple(replace(gpu, health=Health(False, "Xid 79")) for gpu in node.gpus),
+            "turned": node.gpus[::-1],
+        }.get(how, node.gpus)
+        if how == "gone":
+            self.published.pop(node.name, None)
+            self.engine.forget_node(node.name)
+        else:
+            self.published[node.name] = GpuNode(node.name, gpus)
+            self.engine.observe_node(self.published[node.name])
+
     @rule()
     def the_watch_breaks_and_all_is_listed_again(self) -> None:
         self.untold.clear()
-        self.engine.replace(NODES, self.api.values())
+        self.engine.replace(self.published.values(), self.api.values())
 
     @invariant()
     def no_gpu_is_promised_twice(self) -> None:
@@ -131,6 +149,8 @@ class EngineHistory(RuleBasedStateMachine):
         while self.untold:
             self.event_arrives()
         self.time_passes_and_late_reservations_are_looked_up(100)
+        self.engine.replace_nodes(NODES)
+        assert self.engine.ledger.over_committed() == []
         facts = {uid: charge for uid, pod in self.api.items() if (charge := charge_of(pod)) is not None}
         assert dict(self.engine.ledger.charges()) == facts
         assert not [p for p in self.engine.promises().values() if p.kind is Promise.RESERVATION]
