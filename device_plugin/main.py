@@ -1,6 +1,5 @@
 """``tessera device-plugin``: one process a node, on the kubelet's side."""
 
-import argparse
 import asyncio
 import contextlib
 import signal
@@ -8,50 +7,41 @@ import sys
 from collections.abc import Sequence
 
 import structlog
-from pydantic import ValidationError
 
+from tessera.command_line import CommandLine, Unusable
 from tessera.device_plugin.service import Service
 from tessera.device_plugin.settings import DevicePluginSettings
-from tessera.kube.connection import connect
-from tessera.settings import KubeSettings
+from tessera.kube.connection import ConfigurationError, Connection, connect
+from tessera.settings import KubeSettings, LogSettings
 from tessera.telemetry import configure_logging
 
 log = structlog.get_logger()
 
-_DERIVED = {"device_plugin_dir", "pod_resources_socket"}
-
-
-def parser() -> argparse.ArgumentParser:
-    """One option for each setting; what is not given comes from ``TESSERA_*`` or the default."""
-    made = argparse.ArgumentParser(prog="tessera device-plugin", description=__doc__)
-    for name, field in DevicePluginSettings.model_fields.items():
-        default = "derived from --kubelet-dir" if name in _DERIVED else field.default
-        text = "this node's name" if name == "node" else f"default: {default}"
-        made.add_argument(f"--{name.replace('_', '-')}", dest=name, default=argparse.SUPPRESS, help=text)
-    for name in KubeSettings.model_fields:
-        made.add_argument(f"--{name.replace('_', '-')}", dest=f"kube_{name}", default=argparse.SUPPRESS)
-    return made
+COMMAND_LINE = CommandLine("tessera device-plugin", __doc__, (DevicePluginSettings, KubeSettings, LogSettings))
 
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Runs until SIGTERM or SIGINT; answers the exit status."""
-    given = vars(parser().parse_args(argv))
-    kube = {name.removeprefix("kube_"): value for name, value in given.items() if name.startswith("kube_")}
-    own = {name: value for name, value in given.items() if not name.startswith("kube_")}
     try:
-        settings, connection = DevicePluginSettings(**own), KubeSettings(**kube)
-    except ValidationError as error:
-        for problem in error.errors():
-            field = "--" + ".".join(str(part) for part in problem["loc"]).replace("_", "-")
-            print(f"tessera device-plugin: {field}: {problem['msg']}", file=sys.stderr)
+        given = COMMAND_LINE.read(argv)
+        connection = connect(given.of(KubeSettings))
+    except Unusable as error:
+        print(error, file=sys.stderr)
         return 2
-    configure_logging()
-    return asyncio.run(_serve(settings, connection))
+    except ConfigurationError as error:
+        print(f"tessera device-plugin: {error}", file=sys.stderr)
+        return 2
+    configure_logging(given.of(LogSettings))
+    return asyncio.run(_serve(given.of(DevicePluginSettings), connection))
 
 
-async def _serve(settings: DevicePluginSettings, kube: KubeSettings) -> int:
-    service = Service(settings, connect(kube))
-    await service.start()
+async def _serve(settings: DevicePluginSettings, connection: Connection) -> int:
+    service = Service(settings, connection)
+    try:
+        await service.start()
+    except OSError as error:
+        print(f"tessera device-plugin: {error}", file=sys.stderr)
+        return 1
     failed = asyncio.create_task(service.wait())
     stop = asyncio.create_task(_signalled())
     try:

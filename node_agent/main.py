@@ -1,54 +1,39 @@
 """``tessera node-agent``: one process a node, on the driver's side."""
 
-import argparse
 import asyncio
 import signal
 import sys
 from collections.abc import Sequence
 
 import structlog
-from pydantic import ValidationError
 
+from tessera.command_line import CommandLine, Unusable
 from tessera.kube.connection import ConfigurationError, connect
 from tessera.kube.gateway import Gateway
 from tessera.node_agent.processes import Processes
 from tessera.node_agent.service import Service
 from tessera.node_agent.settings import NodeAgentSettings
-from tessera.settings import KubeSettings
+from tessera.settings import KubeSettings, LogSettings
 from tessera.telemetry import configure_logging
 
 log = structlog.get_logger()
 
 
-def parser() -> argparse.ArgumentParser:
-    """One option for each setting; what is not given comes from ``TESSERA_*`` or the default."""
-    made = argparse.ArgumentParser(prog="tessera node-agent", description=__doc__)
-    for name, field in NodeAgentSettings.model_fields.items():
-        options = [f"--{name.replace('_', '-')}", *(["--socket"] if name == "agent_socket" else [])]
-        default = "" if field.is_required() else f" (default: {field.default})"
-        made.add_argument(*options, dest=name, default=argparse.SUPPRESS, help=f"{field.description}{default}")
-    for name, field in KubeSettings.model_fields.items():
-        made.add_argument(
-            f"--{name.replace('_', '-')}", dest=f"kube_{name}", default=argparse.SUPPRESS, help=field.description
-        )
-    return made
+COMMAND_LINE = CommandLine(
+    "tessera node-agent", __doc__, (NodeAgentSettings, KubeSettings, LogSettings), {"agent_socket": "--socket"}
+)
 
 
 def run(argv: Sequence[str] | None = None, *, processes: Processes | None = None) -> int:
     """Runs until SIGTERM or SIGINT; answers the exit status. ``processes``: other than the host's own."""
-    given = vars(parser().parse_args(argv))
-    kube = {name.removeprefix("kube_"): value for name, value in given.items() if name.startswith("kube_")}
-    own = {name: value for name, value in given.items() if not name.startswith("kube_")}
     try:
-        settings, connection = NodeAgentSettings(**own), KubeSettings(**kube)
-    except ValidationError as error:
-        for problem in error.errors():
-            field = "--" + ".".join(str(part) for part in problem["loc"]).replace("_", "-")
-            print(f"tessera node-agent: {field}: {problem['msg']}", file=sys.stderr)
+        given = COMMAND_LINE.read(argv)
+    except Unusable as error:
+        print(error, file=sys.stderr)
         return 2
-    configure_logging()
+    configure_logging(given.of(LogSettings))
     try:
-        return asyncio.run(_serve(settings, connection, processes))
+        return asyncio.run(_serve(given.of(NodeAgentSettings), given.of(KubeSettings), processes))
     except ConfigurationError as error:
         print(f"tessera node-agent: {error}; without an API server: --api false", file=sys.stderr)
         return 2

@@ -20,7 +20,7 @@ class Enforcement(StrEnum):
 class NodeAgentSettings(BaseSettings):
     """One node's agent. Paths are the host's; sizes in bytes, times in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix="TESSERA_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="TESSERA_")
 
     node: str = Field(min_length=1, description="this node's name")
     agent_socket: Path = Field(Path("/run/tessera/agent.sock"), description="unix socket to serve on")

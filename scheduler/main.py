@@ -5,22 +5,20 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from pydantic import ValidationError
-from pydantic_settings import CliApp
-
+from tessera.command_line import CommandLine, Unusable
 from tessera.scheduler.service import Service
 from tessera.scheduler.settings import SchedulerSettings
 from tessera.telemetry import configure_logging
+
+COMMAND_LINE = CommandLine("tessera scheduler", __doc__, (SchedulerSettings,))
 
 
 def run(argv: Sequence[str]) -> int:
     """Runs with the settings of ``argv`` and the environment; answers the exit status."""
     try:
-        settings = CliApp.run(SchedulerSettings, cli_args=list(argv))
-    except ValidationError as error:
-        for problem in error.errors():
-            field = "--" + ".".join(str(part) for part in problem["loc"]) if problem["loc"] else "options"
-            print(f"tessera scheduler: {field}: {problem['msg']}", file=sys.stderr)
+        settings = COMMAND_LINE.read(argv).of(SchedulerSettings)
+    except Unusable as error:
+        print(error, file=sys.stderr)
         return 2
     configure_logging(settings, component="scheduler")
     asyncio.run(_serve(settings))

@@ -86,7 +86,7 @@ class Product:
             "TESSERA_STATE_DIR": str(home / "plugin"),
             "TESSERA_KUBELET_DIR": str(node.kubelet_dir),
             "TESSERA_CDI_DIR": str(node.cdi_dir),
-            "TESSERA_NVIDIA_CDI_DIRS": "[]",
+            "TESSERA_NVIDIA_CDI_DIRS": "",
         }  # fmt: skip
         home.mkdir()
         self._add(f"agent-{node.name}", ["node-agent"], agent, (home / "agent.sock").exists)

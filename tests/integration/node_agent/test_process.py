@@ -110,9 +110,17 @@ def test_restarted_without_a_driver_it_still_knows_its_gpus(agent):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ([], "--node: Field required"),
-        (["--node", "a", "--enforcement", "strict"], "--enforcement: Input should be 'auto', 'watch' or 'mps'"),
-        (["--node", "a", "--headroom-bytes", "-1"], "--headroom-bytes: Input should be greater than or equal to 0"),
+        ([], "--node: found none; allowed: a value"),
+        (
+            ["--node", "a", "--enforcement", "strict"],
+            "--enforcement: found 'strict'; allowed: 'auto', 'watch' or 'mps'",
+        ),
+        (["--node", "a", "--enforcment", "mps"], "found '--enforcment'; allowed: --enforcement"),
+        (["--node", "a", "--enforce", "mps"], "found '--enforce'; allowed: --enforcement"),
+        (
+            ["--node", "a", "--headroom-bytes", "-1"],
+            "--headroom-bytes: found '-1'; allowed: greater than or equal to 0",
+        ),
     ],
 )
 def test_bad_settings_are_one_sentence(arguments, text):

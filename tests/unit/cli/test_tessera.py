@@ -54,6 +54,13 @@ def test_help_loads_none_of_the_processes() -> None:
         (["device-plugin"], "tessera device-plugin: --node: "),
         (["node-agent"], "tessera node-agent: --node: "),
         (["scheduler", "--port", "abc"], "tessera scheduler: --port: "),
+        (["scheduler", "--lease_s", "5"], "tessera scheduler: found '--lease_s'; allowed: --lease-s"),
+        (
+            ["scheduler", "--compatibility", "hami,other"],
+            "tessera scheduler: --compatibility.1: found 'other'; allowed: ",
+        ),
+        (["dashboard", "--listn", "x"], "tessera dashboard: found '--listn'; allowed: --listen"),
+        (["dashboard", "--auth", "x"], "tessera dashboard: --auth: found 'x'; allowed: 'kubernetes' or 'none'"),
     ],
 )
 def test_the_processes_read_their_own_options(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
