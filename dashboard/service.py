@@ -7,14 +7,13 @@ followed does not stop it: the page says what is missing and since when.
 import asyncio
 import contextlib
 import secrets
-import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import structlog
-import uvicorn
 
 from tessera.dashboard.api import build_app
 from tessera.dashboard.auth import Gate, KubernetesGate, Mode, OpenGate, ReviewError
@@ -26,11 +25,11 @@ from tessera.kube.errors import ApiError, KubeError
 from tessera.kube.gateway import Gateway
 from tessera.kube.reflector import Reflector
 from tessera.kube.resources import EVENTS, GPU_NODES, PODS, Plain, Resource
+from tessera.serving import Server, Tls
 
 SILENT_S = 90.0
 """Bookmarks come about once a minute, so longer silence means that nobody is there."""
 CHECK_S = 2.0
-GRACE_S = 3
 LOG = structlog.get_logger()
 
 _REVIEWS = {
@@ -130,22 +129,17 @@ class Service:
     async def _serving(self, gateway: Gateway) -> AsyncIterator[str]:
         settings = self._settings
         app = build_app(self.feed, self._gate(gateway), loopback_only=settings.auth is Mode.NONE)
-        listener = _listener(settings)
-        config = uvicorn.Config(
-            app, lifespan="off", log_config=None, access_log=False, server_header=False, date_header=False,
-            timeout_graceful_shutdown=GRACE_S, ssl_certfile=settings.tls_cert or None,
-            ssl_keyfile=settings.tls_key or None,
-        )  # fmt: skip
-        server = _Server(config)
-        task = asyncio.create_task(server.serve(sockets=[listener]))
+        tls = Tls(Path(settings.tls_cert), Path(settings.tls_key)) if settings.tls_cert else None
+        server = Server(app, settings.host, settings.port, tls, plain_text=True)
         try:
-            await _started(server, task)
-            yield _url(listener, tls=bool(settings.tls_cert))
+            await server.start()
+        except OSError as error:
+            raise SettingsError(f"listen: {settings.listen} cannot be used: {error}") from error
+        try:
+            yield server.url
         finally:
             self.feed.close()
-            server.should_exit = True
-            await task
-            listener.close()
+            await server.stop()
 
     def _gate(self, gateway: Gateway) -> Gate:
         if self._settings.auth is Mode.NONE:
@@ -174,36 +168,3 @@ async def _silence(gateway: Gateway) -> str:
     except KubeError as error:
         return str(error)
     return ""
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the process it runs in."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-async def _started(server: _Server, task: "asyncio.Task[None]") -> None:
-    while not server.started:
-        if task.done():
-            task.result()
-            raise OSError("the dashboard's server ended before it listened")
-        await asyncio.sleep(0.01)
-
-
-def _listener(settings: DashboardSettings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-    except OSError as error:
-        listener.close()
-        raise SettingsError(f"listen: {settings.listen} cannot be used: {error.strerror}") from error
-    return listener
-
-
-def _url(listener: socket.socket, *, tls: bool) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -32,14 +32,20 @@ class PlainTextRefused(ValueError):
 
 
 class Server:
-    """Serves ``app`` on ``host``:``port`` (0: any free port) between ``start`` and ``stop``."""
+    """Serves ``app`` on ``host``:``port`` (0: any free port) between ``start`` and ``stop``.
 
-    def __init__(self, app: Callable[..., Any], host: str, port: int, tls: Tls | None = None) -> None:
-        if tls is None and not is_loopback(host):
+    Beyond loopback only with TLS, unless ``plain_text`` says that somebody in front ends it.
+    """
+
+    def __init__(
+        self, app: Callable[..., Any], host: str, port: int, tls: Tls | None = None, *, plain_text: bool = False
+    ) -> None:
+        if tls is None and not plain_text and not is_loopback(host):
             raise PlainTextRefused(f"listen address: found {host!r} without TLS files; allowed: a loopback address")
         self._tls, self._host = tls, host
         self._config = uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, lifespan="off",
-                                      timeout_graceful_shutdown=2, **_tls_arguments(tls))  # fmt: skip
+                                      server_header=False, date_header=False, timeout_graceful_shutdown=2,
+                                      **_tls_arguments(tls))  # fmt: skip
         self._server = uvicorn.Server(self._config)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -72,7 +78,8 @@ class Server:
 
     @property
     def url(self) -> str:
-        return f"{'https' if self._tls else 'http'}://{self._host}:{self.port}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{'https' if self._tls else 'http'}://{host}:{self.port}"
 
     def reload(self) -> None:
         """Reads the PEM files again; raises ``OSError`` (``ssl.SSLError`` too) and keeps the former ones.

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class KubeSettings(BaseSettings):
     """How to reach the API server. With all fields empty: kubeconfig, then the pod's service account."""
 
-    model_config = SettingsConfigDict(env_prefix="TESSERA_")
+    model_config = SettingsConfigDict(env_prefix="TESSERA_", cli_kebab_case=True)
 
     server: str = Field("", description="URL of an API server; nothing else is read but token_file and ca_file")
     token_file: str = Field("", description="file with a bearer token, read again each minute")
@@ -22,7 +22,7 @@ class KubeSettings(BaseSettings):
 class LogSettings(BaseSettings):
     """How logs look. They go to standard error."""
 
-    model_config = SettingsConfigDict(env_prefix="TESSERA_")
+    model_config = SettingsConfigDict(env_prefix="TESSERA_", cli_kebab_case=True)
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
