@@ -65,12 +65,13 @@ class Gpus:
 
     async def refresh(self) -> tuple[Gpu, ...]:
         """Takes the inventory anew; answers the GPUs whose health or level is another than before."""
-        for uuid in self._inventory.devices:
-            if not self._inventory.health(uuid).healthy:
-                self._detected.pop(uuid, None)
-            elif self._clock() - self._detected.get(uuid, -math.inf) >= DETECT_S:
-                self._wanted[uuid] = await self._limiter.detect(uuid)
-                self._detected[uuid] = self._clock()
+        healthy = [uuid for uuid in self._inventory.devices if self._inventory.health(uuid).healthy]
+        self._detected = {uuid: at for uuid, at in self._detected.items() if uuid in healthy}
+        due = [u for u in healthy if self._clock() - self._detected.get(u, -math.inf) >= DETECT_S]
+        # Together: a limiter that hangs on each GPU must not hold up the health of the others by their number.
+        for uuid, finding in zip(due, await asyncio.gather(*map(self._limiter.detect, due)), strict=True):
+            self._wanted[uuid] = finding
+            self._detected[uuid] = self._clock()
         self.known = True
         return self._publish()
 

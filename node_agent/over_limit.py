@@ -2,8 +2,8 @@
 
 The ladder: an event at once; after a grace the newest process of the container on that GPU is ended; if it is still
 over after another grace, the whole container is. Only time over the limit counts, and an episode is forgotten after
-``clear_s`` under it, so that dipping below the limit in between gains nothing. Only processes that the present reading
-shows in a container over its limit are ever named.
+``clear_s`` under it, so that dipping below the limit in between gains nothing. Time in which the GPU could not be read
+is neither. Only processes that the present reading shows in a container over its limit are ever named.
 """
 
 from collections.abc import Iterable
@@ -65,17 +65,17 @@ class OverLimit:
         """Containers and GPUs with an episode that is not forgotten."""
         return frozenset(self._episodes)
 
-    def observe(self, now: float, usages: Iterable[Usage]) -> tuple[Action, ...]:
-        """What is to be done now, at most one step for a container on a GPU."""
+    def observe(self, now: float, usages: Iterable[Usage], unread: frozenset[str] = frozenset()) -> tuple[Action, ...]:
+        """What is to be done now, at most one step for a container on a GPU. ``unread``: GPUs without a reading."""
         over = {(usage.container, usage.gpu_uuid): usage for usage in usages if usage.over}
-        self._rest(now, over)
+        self._rest(now, over, unread)
         return tuple(action for key, usage in over.items() if (action := self._climb(now, key, usage)))
 
-    def _rest(self, now: float, over: dict[Key, Usage]) -> None:
+    def _rest(self, now: float, over: dict[Key, Usage], unread: frozenset[str]) -> None:
         for key, episode in list(self._episodes.items()):
             if key in over:
                 continue
-            if episode.over_last:
+            if episode.over_last or key[1] in unread:
                 self._episodes[key] = replace(episode, over_last=False, under_since=now, seen=now)
             elif now - episode.under_since >= self._graces.clear_s:
                 del self._episodes[key]

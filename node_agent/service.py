@@ -92,6 +92,7 @@ class Service:
         self._tasks = [
             asyncio.create_task(_every(self._settings.inventory_every_s, self._look), name="inventory"),
             asyncio.create_task(_every(self._settings.accounting_every_s, self.watcher.tick), name="accounting"),
+            asyncio.create_task(_every(self._settings.inventory_every_s, self._look_after_limiter), name="limiter"),
         ]
         if self._gateway and self._recorder:
             here = f"spec.nodeName={self._settings.node}"
@@ -135,6 +136,9 @@ class Service:
         for gpu in await self.gpus.refresh():
             if gpu.uuid in known and before[gpu.uuid] != gpu.health.healthy:
                 self._announcer.health(gpu)
+
+    async def _look_after_limiter(self) -> None:
+        """Apart from the GPUs' health, which a control program that hangs must not hold up."""
         for incident in await self.limiter.observe():
             log.warning(incident.reason, gpu=incident.gpu_uuid, text=incident.text)
             self._announcer.incident(incident, self.store)

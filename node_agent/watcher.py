@@ -10,7 +10,7 @@ from tessera.node_agent.accounting import Accounts, NameOf, Usage, account
 from tessera.node_agent.announce import Announcer
 from tessera.node_agent.enforcement.port import Limiter
 from tessera.node_agent.gpus import Gpus
-from tessera.node_agent.over_limit import Action, OverLimit, Step
+from tessera.node_agent.over_limit import Action, Key, OverLimit, Step
 from tessera.node_agent.probe import Probe, Snapshot
 from tessera.node_agent.processes import Process, Processes
 from tessera.node_agent.slices import SliceStore
@@ -43,12 +43,18 @@ class Watcher:
         self.blind: frozenset[str] = frozenset()
         self.ended = dict.fromkeys(Step, 0)
 
+    @property
+    def episodes(self) -> frozenset[Key]:
+        """Containers and GPUs that went over a limit and are not forgotten."""
+        return self._machine.keys
+
     async def tick(self) -> None:
         """One reading and what follows from it."""
         snapshot = await self._probe.snapshot(self._gpus.now)
         self._note_sight(snapshot)
         self.accounts = account(snapshot.found, snapshot.processes, self._store, self._name_of)
-        for action in self._machine.observe(self._clock(), self.accounts.usages):
+        unread = frozenset(snapshot.failures)
+        for action in self._machine.observe(self._clock(), self.accounts.usages, unread):
             await self._act(action)
 
     async def end_client(self, pid: int) -> bool:
@@ -87,8 +93,8 @@ class Watcher:
             await self._terminate(usage.gpu_uuid, process)
             await asyncio.to_thread(self._processes.end, process)
         elif action.step is Step.END_CONTAINER:
-            for client in usage.clients:
-                await self._terminate(usage.gpu_uuid, client.process)
+            # Together: one that hangs must not hold up the end of the container by the number of its clients.
+            await asyncio.gather(*(self._terminate(usage.gpu_uuid, client.process) for client in usage.clients))
             for member in (process, *(client.process for client in usage.clients)):
                 # The container is known by a process; one that has just ended leads nowhere, another does.
                 if await asyncio.to_thread(self._processes.end_container, member):

@@ -80,7 +80,7 @@ class Mps:
 
     async def observe(self) -> tuple[Incident, ...]:
         found: list[Incident] = []
-        for uuid, control in self._controls.items():
+        for uuid, control in list(self._controls.items()):
             try:
                 found += await self._look_after(uuid, control)
             except MpsError as error:

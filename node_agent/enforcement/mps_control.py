@@ -104,10 +104,13 @@ class MpsControl:
         try:
             output, _ = await asyncio.wait_for(process.communicate(text.encode()), self._timeout_s)
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
             raise MpsError(f"{self._program}: no answer within {self._timeout_s:g} s") from None
+        finally:
+            # Also where the caller gives up: a program that hangs would stay for ever.
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
         reply = output.decode(errors="replace")
         if process.returncode:
             raise MpsError(

@@ -1,6 +1,8 @@
 """Level 1 against the stand-in for nvidia-cuda-mps-control, through its states."""
 
+import asyncio
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from tessera.node_agent.slices import Slice
 from tessera.simulator.fakes.mps import daemon
 from tessera.simulator.fakes.mps.clients import FakeMps, install
 from tessera.simulator.fakes.mps.daemon import Refused, opened
+from tests.integration.node_agent.test_service import until
 
 GIB = 1 << 30
 GPU = "GPU-a"
@@ -68,6 +71,17 @@ async def test_a_program_that_hangs_is_given_up(tmp_path):
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     with pytest.raises(MpsError, match=r"no answer within 0\.1 s"):
         await MpsControl(str(program), tmp_path, (GPU,), timeout_s=0.1).servers()
+
+
+async def test_a_caller_that_gives_up_leaves_no_program_behind(tmp_path):
+    program = tmp_path / "control"
+    program.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 1000\n")
+    program.chmod(program.stat().st_mode | stat.S_IEXEC)
+    asking = asyncio.create_task(MpsControl(str(program), tmp_path, (GPU,)).servers())
+    await until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip())
+    asking.cancel()
+    pid = int((tmp_path / "pid").read_text())
+    await until(lambda: not Path(f"/proc/{pid}").exists())
 
 
 async def test_prepare_gives_the_clients_environment_and_sets_the_ceiling(node):

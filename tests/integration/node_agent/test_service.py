@@ -39,7 +39,8 @@ class Host:
             node="node-a", agent_socket=tmp_path / "agent.sock", state_dir=tmp_path / "state", accounting_every_s=0.02,
             inventory_every_s=0.03, over_limit_grace_s=0.1, over_limit_container_grace_s=0.1, api=False, **settings,
         )  # fmt: skip
-        self.service = Service(self.settings, processes=self.processes)
+        self.later_s = 0.0
+        self.service = Service(self.settings, processes=self.processes, clock=lambda: time.monotonic() + self.later_s)
 
     async def __aenter__(self):
         await self.service.start()
@@ -203,6 +204,26 @@ async def test_newest_process_then_container_are_ended_and_nobody_else(host):
     for _ in range(20):
         await host.service.watcher.tick()
     assert host.processes.pids() == {20, 99}
+
+
+async def test_the_ladder_goes_on_after_nvml_could_not_be_read(host):
+    await host.prepare(host.slice(mem=4 * GIB))
+    host.run(10, 0, 3 * GIB, started=1)
+    host.run(11, 0, 3 * GIB, started=2)
+    await until(lambda: 11 not in host.processes.pids())
+    host.machine.state.remove_process(11)
+    host.machine.state.fail_function("nvmlDeviceGetComputeRunningProcesses_v3", 999)
+    host.machine.write()
+    episodes = host.service.watcher.episodes
+    for _ in range(3):
+        host.later_s += 100
+        await host.service.watcher.tick()
+        assert host.service.watcher.episodes == episodes
+    assert host.processes.pids() == {10}
+    host.machine.state.failures = []
+    host.run(10, 0, 9 * GIB, started=1)
+    await until(lambda: not host.processes.pids())
+    assert list(host.service.watcher.ended.values()) == [1, 1, 1]
 
 
 async def test_a_gpu_that_was_not_given_has_limit_zero(host):

@@ -80,3 +80,21 @@ def test_unknown_bytes_are_not_held_against_anybody():
     machine = OverLimit(GRACES)
     assert steps(machine, 0.0, usage(None, None, limit=0)) == []
     assert steps(machine, 0.0, usage(11, None)) == [(Step.TELL, 1)]
+
+
+def test_a_gpu_that_cannot_be_read_neither_counts_nor_forgets():
+    machine = OverLimit(GRACES)
+    steps(machine, 0.0, usage(11))
+    assert steps(machine, 1.0, usage(11)) == [(Step.END_CLIENT, 1)]
+    for second in range(2, 60):
+        assert machine.observe(float(second), (), unread=frozenset({"GPU-a"})) == ()
+    assert steps(machine, 60.0, usage(11)) == [], "the time that nobody saw is held against nobody"
+    assert steps(machine, 62.0, usage(11)) == [(Step.END_CONTAINER, 1)], "and the ladder goes on where it was"
+
+
+def test_another_gpu_that_cannot_be_read_keeps_no_episode():
+    machine = OverLimit(GRACES)
+    steps(machine, 0.0, usage(11))
+    for second in range(1, 13):
+        machine.observe(float(second), (), unread=frozenset({"GPU-b"}))
+    assert machine.keys == frozenset()
