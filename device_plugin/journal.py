@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from tessera.device_plugin.disk import Disk, remove_durably, replace_durably
 from tessera.device_plugin.slices import Holder, Slice
 from tessera.device_plugin.slots import slot_of
+from tessera.durable import Disk, remove_durably, replace_durably
 from tessera.model.assignment import Share
 
 VERSION = 1

@@ -13,7 +13,6 @@ from tessera.device_plugin.capacity import Capacity
 from tessera.device_plugin.checkpoint import FILE as CHECKPOINT
 from tessera.device_plugin.claims import Claiming
 from tessera.device_plugin.cluster import ClusterError
-from tessera.device_plugin.disk import Disk, LocalDisk, replace_durably
 from tessera.device_plugin.gpunode import GpuNodePublisher
 from tessera.device_plugin.identity import Identity
 from tessera.device_plugin.inventory import Inventory
@@ -30,6 +29,7 @@ from tessera.device_plugin.settings import DevicePluginSettings
 from tessera.device_plugin.specs import SpecFiles
 from tessera.device_plugin.store import SliceStore
 from tessera.device_plugin.writer import SpecWriter
+from tessera.durable import Disk, LocalDisk, replace_durably
 from tessera.kube.connection import Connection
 from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway

@@ -14,8 +14,8 @@ from typing import Any
 
 import structlog
 
-from tessera.device_plugin.disk import Disk, remove_durably, replace_durably, to_the_end
 from tessera.device_plugin.slots import SPEC_PREFIX, device_of_file, spec_file
+from tessera.durable import Disk, remove_durably, replace_durably, to_the_end
 
 log = structlog.get_logger()
 

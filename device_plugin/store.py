@@ -9,9 +9,9 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from tessera.device_plugin.disk import to_the_end
 from tessera.device_plugin.journal import Journal
 from tessera.device_plugin.slices import Book, Slice
+from tessera.durable import to_the_end
 
 
 def random_nonce() -> str:

@@ -12,8 +12,8 @@ from typing import Any
 
 import structlog
 
+from tessera.durable import Disk, LocalDisk, read_json, write_json
 from tessera.model.gpus import Health
-from tessera.node_agent.disk import read_json, write_json
 from tessera.node_agent.health import Condition, Rules, answered, reported, silent
 from tessera.node_agent.nvml import Device, NvmlError, Reading, Xid
 
@@ -28,8 +28,11 @@ _NOT_YET = "NVML has not answered for this GPU since the agent started"
 class Inventory:
     """``devices`` by UUID in the driver's order. ``trouble``: why NVML cannot be read in full, or empty."""
 
-    def __init__(self, rules: Rules, path: Path, boot_id: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, rules: Rules, path: Path, boot_id: str, clock: Callable[[], float], disk: Disk | None = None
+    ) -> None:
         self._rules, self._path, self._boot_id, self._clock = rules, path, boot_id, clock
+        self._disk = disk or LocalDisk()
         self.devices: dict[str, Device] = {}
         self._conditions: dict[str, Condition] = {}
         self._saved: Any = None
@@ -96,7 +99,7 @@ class Inventory:
         if content == self._saved:
             return
         try:
-            write_json(self._path, content)
+            write_json(self._disk, self._path, content)
             self._saved = content
         except OSError as error:
             log.error("inventory not saved", path=str(self._path), error=str(error))

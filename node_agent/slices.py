@@ -14,10 +14,10 @@ from typing import Any
 
 import structlog
 
+from tessera.durable import Disk, LocalDisk, read_json, remove_durably, write_json
 from tessera.model.assignment import Share
 from tessera.model.gpus import Gpu
 from tessera.model.quantities import format_bytes
-from tessera.node_agent.disk import read_json, remove, sync_folder, write_json
 from tessera.reasons import Code, Reason
 
 log = structlog.get_logger()
@@ -118,7 +118,8 @@ def _over_commit(share: Share, gpu: Gpu, others: list[Share]) -> Refusal | None:
 class SliceStore:
     """The records, in memory and on disk. A broken record is kept aside and reported, never taken for a slice."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, disk: Disk | None = None) -> None:
+        self._disk = disk or LocalDisk()
         self._records, self._limits = state_dir / "prepared", state_dir / "slices"
         for folder in (state_dir, self._records, self._limits):
             folder.mkdir(parents=True, exist_ok=True)
@@ -137,7 +138,7 @@ class SliceStore:
 
     def put(self, item: Slice) -> None:
         """Records a slice and writes its limits. Raises ``OSError``."""
-        write_json(self._records / f"{item.id}.json", {"version": VERSION, **asdict(item)})
+        write_json(self._disk, self._records / f"{item.id}.json", {"version": VERSION, **asdict(item)})
         self._slices[item.id] = item
         self._write_limits(item)
 
@@ -146,7 +147,7 @@ class SliceStore:
         if slice_id not in self._slices:
             return
         shutil.rmtree(self._limits / slice_id, ignore_errors=True)
-        remove(self._records / f"{slice_id}.json")
+        remove_durably(self._disk, self._records / f"{slice_id}.json")
         del self._slices[slice_id]
 
     def _write_limits(self, item: Slice) -> None:
@@ -154,10 +155,12 @@ class SliceStore:
         folder.mkdir(mode=0o755, exist_ok=True)
         folder.chmod(0o755)
         gpus = [{"uuid": s.uuid, "mem_bytes": s.mem_bytes, "core_percent": s.core_percent} for s in item.shares]
-        write_json(folder / "slice.json", {"version": VERSION, "gpus": gpus}, mode=0o444)
-        sync_folder(self._limits)
+        write_json(self._disk, folder / "slice.json", {"version": VERSION, "gpus": gpus}, mode=0o444)
+        self._disk.sync_folder(self._limits)
 
     def _load(self) -> Iterator[Slice]:
+        for path in self._records.glob(".*.tmp"):
+            self._disk.unlink(path)
         for path in sorted(self._records.glob("*.json")):
             item = _decode(read_json(path))
             if item is not None and path.stem == item.id:
@@ -172,6 +175,8 @@ class SliceStore:
             if folder.name not in self._slices:
                 shutil.rmtree(folder, ignore_errors=True)
         for item in self._slices.values():
+            for path in (self._limits / item.id).glob(".*.tmp"):
+                self._disk.unlink(path)
             self._write_limits(item)
 
 

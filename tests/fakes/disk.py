@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tessera.device_plugin.disk import LocalDisk
+from tessera.durable import LocalDisk
 
 
 class PowerCut(Exception):
@@ -19,9 +19,9 @@ class FlakyDisk:
         self.crash_in: int | None = None
         self.steps = 0
 
-    def write_synced(self, path: Path, data: bytes) -> None:
-        self._step(lambda: path.write_bytes(data[: len(data) // 2]))
-        self._disk.write_synced(path, data)
+    def write_synced(self, path: Path, data: bytes, mode: int) -> None:
+        self._step(lambda: self._disk.write_synced(path, data[: len(data) // 2], mode))
+        self._disk.write_synced(path, data, mode)
 
     def rename(self, source: Path, target: Path) -> None:
         self._step()

@@ -8,6 +8,7 @@ from tessera.model.assignment import Share
 from tessera.model.gpus import Gpu, Health
 from tessera.node_agent.slices import Slice, SliceStore, check
 from tessera.reasons import Code
+from tests.fakes.disk import FlakyDisk, PowerCut
 
 GIB = 1 << 30
 GPUS = {"G0": Gpu("G0", "T4", 10 * GIB, 16 * GIB), "G1": Gpu("G1", "T4", 10 * GIB, 16 * GIB, level=-1)}
@@ -38,6 +39,38 @@ def test_what_a_crash_left_half_done_is_put_right(tmp_path):
     assert [s.id for s in again] == ["a"]
     assert sorted(p.name for p in (tmp_path / "slices").iterdir()) == ["a"]
     assert (again.folder("a") / "slice.json").is_file()
+
+
+@pytest.mark.parametrize("lose_unflushed", [False, True])
+def test_power_is_cut_at_every_step_and_no_slice_is_half_there(tmp_path, lose_unflushed):
+    """Before ``put`` or ``drop`` returns a slice is there whole or not at all; after it, as was said."""
+    for number in range(100):
+        folder, disk = tmp_path / str(number), FlakyDisk()
+        store = SliceStore(folder, disk)
+        store.put(item("a"))
+        disk.crash_in, reached = number, []
+        try:
+            store.put(item("b", mem=2 * GIB))
+            reached.append("b put")
+            store.drop("a")
+            reached.append("a dropped")
+        except PowerCut:
+            pass
+        finished = disk.crash_in is None or disk.crash_in > 0
+        disk.power_up(lose_unflushed=lose_unflushed)
+        again = SliceStore(folder)
+        found = {s.id: s for s in again}
+        assert found.get("b") in ((item("b", mem=2 * GIB),) if "b put" in reached else (None, item("b", mem=2 * GIB)))
+        assert found.get("a") in ((None,) if "a dropped" in reached else (None, item("a")))
+        assert "a" in found or "b put" in reached, "a slice that nobody dropped is there"
+        for one in again:
+            shown = json.loads((again.folder(one.id) / "slice.json").read_text())["gpus"]
+            assert [gpu["mem_bytes"] for gpu in shown] == [share.mem_bytes for share in one.shares]
+        assert not [path for path in folder.rglob("*.tmp")], "nothing half written is left"
+        if finished and "a dropped" in reached:
+            assert number > 6
+            return
+    pytest.fail("it never ran to its end")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 2}', '{"version": 1, "id": "a"}'])
