@@ -66,7 +66,7 @@ def test_power_is_cut_at_every_step_and_no_slice_is_half_there(tmp_path, lose_un
         for one in again:
             shown = json.loads((again.folder(one.id) / "slice.json").read_text())["gpus"]
             assert [gpu["mem_bytes"] for gpu in shown] == [share.mem_bytes for share in one.shares]
-        assert not [path for path in folder.rglob("*.tmp")], "nothing half written is left"
+        assert not list(folder.rglob("*.tmp")), "nothing half written is left"
         if finished and "a dropped" in reached:
             assert number > 6
             return
