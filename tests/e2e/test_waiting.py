@@ -90,3 +90,21 @@ def test_a_gpu_that_is_lost_takes_no_more_pods_until_it_is_back(product: Product
     assert "unhealthy" in unschedulable(pod)
     machine.change(uuid, lost=False)
     assert given(tenant.wait("Pod", "needs-it", pods.running))[0].uuid == uuid
+
+
+def test_a_gpu_that_a_dra_driver_offers_is_not_given_until_the_driver_takes_it_back(
+    product: Product, tenant: Api
+) -> None:
+    uuid, api = product.machines["node-a"].uuids[0], product.cluster.api
+    device = {"name": "gpu-0", "attributes": {"type": {"string": "gpu"}, "uuid": {"string": uuid}}}
+    pool = {"name": "node-a", "generation": 1, "resourceSliceCount": 1}
+    spec = {"driver": "gpu.nvidia.com", "nodeName": "node-a", "pool": pool, "devices": [device]}
+    api.create({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "dra"}, "spec": spec})
+    try:
+        wait_until("the conflict", lambda: "in ResourceSlice dra" in health_of(product, "node-a", uuid)["reason"], 30)
+        body = pods.pod("kept", pods.container(limits={"gpu-mem": "1Gi"}), annotations={"tessera.io/gpu-uuid": uuid})
+        tenant.create(body)
+        assert "unhealthy" in unschedulable(tenant.wait("Pod", "kept", unschedulable))
+    finally:
+        api.delete("ResourceSlice", "dra", version="resource.k8s.io/v1")
+    assert given(tenant.wait("Pod", "kept", pods.running, timeout_s=60))[0].uuid == uuid
