@@ -54,6 +54,10 @@ class Product:
     def uuids(self) -> set[str]:
         return {uuid for machine in self.machines.values() for uuid in machine.uuids}
 
+    def nvidia_cdi(self, node: str) -> Path:
+        """Where NVIDIA's CDI spec of a node would lie; there is no such folder until a test makes it."""
+        return self.cluster.nodes[node].home / "tessera" / "nvidia-cdi"
+
     def gpu_nodes(self) -> dict[str, Json]:
         found = self.cluster.api.items("GPUNode", version="tessera.io/v1alpha1")
         return {each["metadata"]["name"]: each for each in found}
@@ -86,7 +90,7 @@ class Product:
             "TESSERA_STATE_DIR": str(home / "plugin"),
             "TESSERA_KUBELET_DIR": str(node.kubelet_dir),
             "TESSERA_CDI_DIR": str(node.cdi_dir),
-            "TESSERA_NVIDIA_CDI_DIRS": "",
+            "TESSERA_NVIDIA_CDI_DIRS": str(self.nvidia_cdi(node.name)),
         }  # fmt: skip
         home.mkdir()
         self._add(f"agent-{node.name}", ["node-agent"], agent, (home / "agent.sock").exists)
