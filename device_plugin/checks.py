@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tessera.device_plugin.refusals import Refusal
 from tessera.model import names
-from tessera.model.assignment import Assignment, AssignmentError, Share, decode
+from tessera.model.assignment import Assignment, AssignmentError, NewerVersionError, Share, decode
 from tessera.model.charges import fits_demand
 from tessera.model.demands import PodDemand, demand_of
 from tessera.model.gpus import Gpu
@@ -28,6 +28,9 @@ def grant_of(pod: Pod, container: str) -> Grant | Refusal:
         return _end(Code.NO_ASSIGNMENT, f"pod {pod.key} has no {names.ASSIGNMENT}: it was not placed by the scheduler")
     try:
         assignment = decode(text)
+    except NewerVersionError as error:
+        # In the middle of an upgrade the scheduler may be ahead of this node: the pod must not be lost for that.
+        return Refusal(Reason(Code.INVALID_ASSIGNMENT, f"pod {pod.key}: {error} (waits for a newer device plugin)"))
     except AssignmentError as error:
         return _end(Code.INVALID_ASSIGNMENT, f"pod {pod.key}: {error}")
     return _matched(pod, container, assignment)

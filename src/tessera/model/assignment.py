@@ -16,6 +16,10 @@ class AssignmentError(ValueError):
     """The annotation is malformed or of an unknown version."""
 
 
+class NewerVersionError(AssignmentError):
+    """The annotation is of a later version than this reader's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """A part of one GPU: bytes, percent points of its compute (0: no cap), and whether it is the whole GPU."""
@@ -56,7 +60,10 @@ def decode(text: str) -> Assignment:
         raise AssignmentError(f"tessera.io/assignment is not JSON: {error}") from None
     if not isinstance(data, dict) or data.get("version") != VERSION:
         found = data.get("version") if isinstance(data, dict) else data
-        raise AssignmentError(f"tessera.io/assignment: found version {found!r}; allowed: {VERSION}")
+        newer = type(found) is int and found > VERSION
+        raise (NewerVersionError if newer else AssignmentError)(
+            f"tessera.io/assignment: found version {found!r}; allowed: {VERSION}"
+        )
     containers = data.get("containers")
     if not isinstance(containers, dict) or not containers:
         raise AssignmentError(f"tessera.io/assignment: found containers {containers!r}; allowed: an object by name")

@@ -18,7 +18,7 @@ SHARE = Share("GPU-0", 4 * GIB)
     ("annotation", "reason", "says"),
     [
         (None, "NoAssignment", "has no tessera.io/assignment"),
-        ('{"version":7,"containers":{}}', "InvalidAssignment", "found version 7; allowed: 1"),
+        ('{"version":"1","containers":{}}', "InvalidAssignment", "found version '1'; allowed: 1"),
         ("{oops", "InvalidAssignment", "is not JSON"),
         (
             '{"version":1,"containers":{"main":{"gpus":[{"uuid":"GPU-0","mem":42949672960,"core":0}]}}}',
@@ -37,6 +37,15 @@ async def test_what_no_retry_can_mend_ends_the_pod_with_an_event(
         assert not host.runtime.started and not host.specs()
         await host.place("good", {"main": SHARE})
         await host.running("good")
+
+
+async def test_an_assignment_of_an_unknown_newer_version_starts_nothing_and_ends_nothing() -> None:
+    async with Host(patience_s=0) as host:
+        await host.place("ahead", {"main": SHARE}, annotation='{"version":7,"containers":{}}')
+        await eventually(lambda: "found version 7; allowed: 1" in host.waiting("ahead"), "the reason on the pod")
+        await host.place("good", {"main": SHARE})
+        await host.running("good")
+        assert host.phase("ahead") == "Pending" and host.agent.prepares == 1
 
 
 async def test_over_commit_by_a_former_leader_ends_the_newcomer_only() -> None:

@@ -46,7 +46,7 @@ def test_a_right_assignment_is_granted() -> None:
     [
         (None, Code.NO_ASSIGNMENT, "has no tessera.io/assignment"),
         ("{", Code.INVALID_ASSIGNMENT, "is not JSON"),
-        ('{"version":2,"containers":{}}', Code.INVALID_ASSIGNMENT, "found version 2; allowed: 1"),
+        ('{"version":0,"containers":{}}', Code.INVALID_ASSIGNMENT, "found version 0; allowed: 1"),
         ("[]", Code.INVALID_ASSIGNMENT, "found version"),
         (given(SHARE, container="other"), Code.INVALID_ASSIGNMENT, r"found containers \['other'\]"),
         (given(Share("GPU-a", 8 * GIB, 30)), Code.INVALID_ASSIGNMENT, "asks for"),
@@ -60,6 +60,12 @@ def test_a_wrong_assignment_ends_the_pod(annotation: str | None, code: Code, say
     assert isinstance(found, Refusal)
     assert found.permanent and found.reason.code is code
     assert __import__("re").search(says, found.reason.text), found.reason.text
+
+
+def test_an_assignment_of_a_newer_scheduler_waits_for_a_newer_plugin() -> None:
+    found = grant_of(pod('{"version":2,"containers":{"main":{"slices":[]}}}'), "main")
+    assert isinstance(found, Refusal) and not found.permanent
+    assert "found version 2; allowed: 1 (waits for a newer device plugin)" in str(found)
 
 
 def test_a_pod_whose_request_is_malformed_ends() -> None:
