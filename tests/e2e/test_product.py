@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from tessera.model.quantities import GIB, MIB, parse_whole
@@ -71,12 +73,18 @@ def test_the_node_says_what_it_offers(product: Product, tenant: Api) -> None:
 
 def test_fifty_different_slices_at_once_and_every_container_sees_its_own(product: Product, tenant: Api) -> None:
     wanted = {f"p{i:02}": (200 + i) * MIB for i in range(50)}
+    # Packed they would all fit on one GPU: each kubelet is to have its half at the same moment.
+    nodes = sorted(product.machines)
     _, seconds = pods.burst(
-        tenant, [pods.pod(n, pods.container(limits={"gpu-mem": str(b)})) for n, b in wanted.items()]
+        tenant,
+        [
+            pods.pod(name, pods.container(limits={"gpu-mem": str(mem_bytes)}), node=nodes[i % 2])
+            for i, (name, mem_bytes) in enumerate(wanted.items())
+        ],
     )
     print(f"50 pods Running in {seconds:.1f} s")
     found = {pod["metadata"]["name"]: pod for pod in tenant.items("Pod")}
-    assert {pod["spec"]["nodeName"] for pod in found.values()} <= set(product.machines)
+    assert Counter(pod["spec"]["nodeName"] for pod in found.values()) == dict.fromkeys(nodes, 25)
     for name, pod in found.items():
         assert [share.mem_bytes for share in given(pod)] == [wanted[name]]
         assert_sees_its_own(tenant, pod)
