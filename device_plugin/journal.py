@@ -1,7 +1,8 @@
 """The plugin's own state on disk: one small file for each slice that is not released.
 
 Written and flushed before the kubelet gets its answer, so that after a crash at any point the plugin knows every name
-that it gave away. A file that cannot be read harms only its own slot, which then refuses to start.
+that it gave away. A file that cannot be read is set aside as ``*.broken``: its container cannot start again, the slot
+is well once it is allocated anew, and what it held of a GPU is still known to the agent.
 """
 
 from pathlib import Path
@@ -50,7 +51,7 @@ class Journal:
         self._disk = disk
 
     def load(self) -> tuple[list[Slice], dict[str, str]]:
-        """All slices, and per slot with an unreadable file a sentence that names the file."""
+        """All slices, and per slot with an unreadable file, now or at an earlier start, a sentence that names it."""
         self._folder.mkdir(parents=True, exist_ok=True)
         slices: list[Slice] = []
         broken: dict[str, str] = {}
@@ -62,11 +63,19 @@ class Journal:
                     slices.append(_read(path))
                 except JournalError as error:
                     broken[slot_of(path.stem) or path.stem] = str(error)
+                    self._disk.rename(path, path.with_suffix(".broken"))
+            elif path.suffix == ".broken":
+                broken.setdefault(slot_of(path.stem) or path.stem, f"{path}: unreadable journal entry")
         return slices, broken
 
     def save(self, item: Slice) -> None:
         """Writes one slice; it is on the device when this returns."""
         replace_durably(self._disk, self._path(item.device), msgspec.json.encode(_to_wire(item)))
+
+    def forget_broken(self, slot: str) -> None:
+        """Removes what was set aside of a slot."""
+        for path in self._folder.glob(f"{slot}-*.broken"):
+            remove_durably(self._disk, path)
 
     def remove(self, device: str) -> None:
         """Forgets one slice."""

@@ -39,6 +39,10 @@ class SliceStore:
         async with self._lock:
             item = self.book.fresh(slot, self._nonce())
             await self.save(item)
+            if slot in self.broken:
+                # The kubelet gives a slot anew only when its former container is gone.
+                await to_the_end(asyncio.to_thread(self._journal.forget_broken, slot))
+                del self.broken[slot]
             return item
 
     @asynccontextmanager

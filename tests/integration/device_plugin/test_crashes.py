@@ -58,6 +58,37 @@ async def test_an_unreadable_journal_entry_harms_its_own_slot_only() -> None:
         await host.running("web")
 
 
+async def test_a_slot_with_an_unreadable_journal_entry_is_well_again_once_it_is_allocated_anew() -> None:
+    async with Host() as host:
+        await host.plugin.stop()
+        for n in range(128):
+            (host.dir / "state" / "slices" / f"slot-{n:03d}-{'e' * 32}.json").write_text('{"version":1,"dev')
+        for _ in range(2):
+            await host.start_plugin()
+            await host.place("web", {"main": SHARE})
+            await host.running("web")
+            await host.delete("web")
+            await eventually(lambda: host.phase("web") == "gone", "pod gone")
+            await host.plugin.stop()
+        await host.start_plugin()
+        assert 126 <= len(host.plugin.store.broken) <= 127
+
+
+async def test_a_container_whose_journal_entry_is_lost_is_ended_for_its_controller_to_replace() -> None:
+    async with Host() as host:
+        await host.place("web", {"main": SHARE})
+        await host.running("web")
+        device = host.container("web").env["TESSERA_SLICE"]
+        await host.plugin.stop()
+        path = host.dir / "state" / "slices" / f"{device}.json"
+        path.write_text("")
+        await host.start_plugin()
+        host.runtime.running[host.container("web").id].exit(1)
+        await eventually(lambda: host.phase("web") == "gone", "pod ended")
+        await eventually(lambda: any(str(path) in text for text in host.events("NotSynced")), "the file is named")
+        assert len(host.runtime.started) == 1
+
+
 async def test_a_restarted_kubelet_has_the_slots_again_at_once() -> None:
     async with Host() as host:
         await host.place("web", {"main": SHARE})
