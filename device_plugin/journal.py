@@ -1,8 +1,8 @@
 """The plugin's own state on disk: one small file for each slice that is not released.
 
 Written and flushed before the kubelet gets its answer, so that after a crash at any point the plugin knows every name
-that it gave away. A file that cannot be read is set aside as ``*.broken``: its container cannot start again, the slot
-is well once it is allocated anew, and what it held of a GPU is still known to the agent.
+that it gave away. A file that cannot be read is set aside as ``*.broken``: what it held is known to the agent only, its
+container cannot start again, and once the kubelet has no container on its slot it is released like any other.
 """
 
 from pathlib import Path
@@ -15,6 +15,7 @@ from tessera.durable import Disk, remove_durably, replace_durably
 from tessera.model.assignment import Share
 
 VERSION = 1
+BROKEN = ".broken"
 
 
 class _Share(msgspec.Struct):
@@ -51,7 +52,8 @@ class Journal:
         self._disk = disk
 
     def load(self) -> tuple[list[Slice], dict[str, str]]:
-        """All slices, and per slot with an unreadable file, now or at an earlier start, a sentence that names it."""
+        """All slices, and by device name a sentence for each whose file cannot be read, now or at an earlier start;
+        such a slice has no holder and is older than all others of its slot."""
         self._folder.mkdir(parents=True, exist_ok=True)
         slices: list[Slice] = []
         broken: dict[str, str] = {}
@@ -62,23 +64,20 @@ class Journal:
                 try:
                     slices.append(_read(path))
                 except JournalError as error:
-                    broken[slot_of(path.stem) or path.stem] = str(error)
-                    self._disk.rename(path, path.with_suffix(".broken"))
-            elif path.suffix == ".broken":
-                broken.setdefault(slot_of(path.stem) or path.stem, f"{path}: unreadable journal entry")
-        return slices, broken
+                    broken[path.stem] = str(error)
+                    self._disk.rename(path, path.with_suffix(BROKEN))
+            elif path.suffix == BROKEN:
+                broken[path.stem] = f"{path}: unreadable journal entry"
+        lost = [Slice(device, slot, 0) for device in broken if (slot := slot_of(device))]
+        return [*lost, *slices], broken
 
     def save(self, item: Slice) -> None:
         """Writes one slice; it is on the device when this returns."""
         replace_durably(self._disk, self._path(item.device), msgspec.json.encode(_to_wire(item)))
 
-    def forget_broken(self, slot: str) -> None:
-        """Removes what was set aside of a slot."""
-        for path in self._folder.glob(f"{slot}-*.broken"):
-            remove_durably(self._disk, path)
-
     def remove(self, device: str) -> None:
         """Forgets one slice."""
+        self._disk.unlink(self._path(device).with_suffix(BROKEN))
         remove_durably(self._disk, self._path(device))
 
     def _path(self, device: str) -> Path:

@@ -113,10 +113,11 @@ class PreStart:
 
     def _slice(self, slot: str, claimant: Claimant) -> Slice:
         """The allocation behind the slot. The kubelet repeats the recorded name for ever, so a loss is for good."""
-        if slot in self._store.broken:
-            raise end(Code.NOT_SYNCED, self._store.broken[slot])
         item = self._store.book.current(slot)
         recorded = claimant.recorded_device
+        lost = self._store.broken.get(recorded or (item.device if item else ""))
+        if lost:
+            raise end(Code.NOT_SYNCED, lost)
         if item is None or recorded not in (None, item.device):
             found = recorded or slot
             raise end(Code.NOT_SYNCED, f"{found} is not in this plugin's journal as the newest name of {slot}")

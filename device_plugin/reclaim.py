@@ -75,16 +75,19 @@ class Reclaimer:
                 await self._release(item)
 
     def _suspect(self, item: Slice) -> bool:
-        """By the watch alone. A name that waits for its PreStart is none: the kubelet may not show it yet."""
+        """By the watch alone. A name that waits for its PreStart is none: the kubelet may not show it yet. One whose
+        journal entry was damaged always is: nobody knows whose it was."""
         if item.holder is None:
-            return not self._store.book.is_current(item)
+            return item.device in self._store.broken or not self._store.book.is_current(item)
         found = self._pods.by_uid(item.holder.uid)
         return found is None or found.pod.ended
 
     def _shown(self, item: Slice, in_use: Mapping[str, list[Place]]) -> bool:
-        """Whether the kubelet still has this slot with this container."""
-        if item.holder is None or not self._store.book.is_current(item):
+        """Whether the kubelet still has this slot with this container; of a lost one, with any."""
+        if not self._store.book.is_current(item):
             return False
+        if item.holder is None:
+            return item.slot in in_use
         return _place(item.holder) in in_use.get(item.slot, [])
 
     async def _gone(self, holder: Holder | None) -> bool:
@@ -95,9 +98,9 @@ class Reclaimer:
         return live is None or live.pod.uid != holder.uid or live.pod.ended
 
     async def _release(self, item: Slice) -> None:
-        if item.holder is not None:
-            await self._agent.release(item.device)
-            await self._specs.remove(item.device)
+        # Also without a holder: what the agent holds of a slice whose journal entry was damaged would stay for ever.
+        await self._agent.release(item.device)
+        await self._specs.remove(item.device)
         await self._store.release(item.device)
         if item.holder is not None:
             log.info("slice released", device=item.device, holder=str(item.holder))

@@ -20,7 +20,7 @@ def random_nonce() -> str:
 
 
 class SliceStore:
-    """Owner of the book. ``broken``: per slot with an unreadable journal file, a sentence that names the file."""
+    """Owner of the book. ``broken``: by device name, a sentence for each slice whose journal file cannot be read."""
 
     def __init__(self, journal: Journal, nonce: Callable[[], str] = random_nonce) -> None:
         self._journal = journal
@@ -39,10 +39,6 @@ class SliceStore:
         async with self._lock:
             item = self.book.fresh(slot, self._nonce())
             await self.save(item)
-            if slot in self.broken:
-                # The kubelet gives a slot anew only when its former container is gone.
-                await to_the_end(asyncio.to_thread(self._journal.forget_broken, slot))
-                del self.broken[slot]
             return item
 
     @asynccontextmanager
@@ -56,6 +52,7 @@ class SliceStore:
         async with self._lock:
             await to_the_end(asyncio.to_thread(self._journal.remove, device))
             self.book.drop(device)
+            self.broken.pop(device, None)
             self._wake()
 
     async def save(self, item: Slice) -> None:

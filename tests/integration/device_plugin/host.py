@@ -1,5 +1,5 @@
-"""One whole host in the test's process: the real device plugin between a simulated kubelet, API server and agent, all
-over real sockets."""
+"""A host in the test's process: the real device plugin between a simulated kubelet, API server and agent, all over real
+sockets. The agent is a stand-in so that it can be told to fail; ``tests/integration/node`` has the real one."""
 
 import asyncio
 import shutil
@@ -61,9 +61,7 @@ class Host:
         self.api = await self._stack.enter_async_context(ApiServer())
         self.connection = plain(self.api.url)
         self.gateway = await self._stack.enter_async_context(Gateway(self.connection))
-        self.agent = FakeAgent(self.dir / "agent.sock", self.gpus)
-        await self.agent.start()
-        self._stack.push_async_callback(self.agent.stop)
+        await self._start_agent()
         self.runtime = IdleRuntime()
         self.containerd = Containerd(self.runtime)
         self._stack.push_async_callback(self.containerd.close)
@@ -78,6 +76,11 @@ class Host:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
+
+    async def _start_agent(self) -> None:
+        self.agent = FakeAgent(self.dir / "agent.sock", self.gpus)
+        await self.agent.start()
+        self._stack.push_async_callback(self.agent.stop)
 
     async def _start_kubelet(self) -> None:
         settings = KubeletSettings(
