@@ -15,7 +15,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 class FakeAgent(agent_pb2_grpc.AgentServicer):
     """``prepared``: slices by ID whose limits hold now; ``released``: IDs in order; ``processes``: what Usage says;
-    ``refuse``: the answer to Prepare, if it is to fail; ``order``: every Prepare and Release in order."""
+    ``refuse``: the answer to Prepare, if it is to fail; ``willing``: Prepare waits for this."""
 
     def __init__(self, socket: Path, gpus: Iterable[Gpu]) -> None:
         self._socket = socket
@@ -27,6 +27,8 @@ class FakeAgent(agent_pb2_grpc.AgentServicer):
         self.prepares = 0
         self.processes: list[agent_pb2.Process] = []
         self.refuse: tuple[grpc.StatusCode, str] | None = None
+        self.willing = asyncio.Event()
+        self.willing.set()
         self.env: dict[str, str] = {}
         self.mounts: list[agent_pb2.Mount] = []
 
@@ -56,6 +58,7 @@ class FakeAgent(agent_pb2_grpc.AgentServicer):
 
     async def Prepare(self, request: agent_pb2.PrepareRequest, context: Context) -> agent_pb2.PrepareReply:
         self.prepares += 1
+        await self.willing.wait()
         if self.refuse:
             await context.abort(*self.refuse)
         self.prepared[request.slice.id] = request.slice

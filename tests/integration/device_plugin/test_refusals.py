@@ -102,6 +102,16 @@ async def test_an_agent_that_is_away_or_not_ready_is_waited_for() -> None:
         await host.running("web")
 
 
+async def test_prestart_answers_within_its_deadline_whatever_hangs() -> None:
+    async with Host(prestart_deadline_s=0.5) as host:
+        host.agent.willing.clear()
+        await host.place("web", {"main": SHARE})
+        await eventually(lambda: "not prepared within 0.5 s" in host.waiting("web"), "said so")
+        assert not host.specs() and not host.runtime.started
+        host.agent.willing.set()
+        await host.running("web")
+
+
 async def test_an_agent_that_can_never_hold_the_slice_ends_the_pod() -> None:
     async with Host() as host:
         host.agent.refuse = (grpc.StatusCode.FAILED_PRECONDITION, "level 1 is not there")
