@@ -10,10 +10,14 @@ import yaml
 from tessera.kube.errors import ApiError
 from tessera.kube.gateway import Gateway
 from tessera.kube.resources import Resource, for_kind
+from tessera.simulator.apiserver.defaults import template_of
 
 Plain = dict[str, Any]
 EXAMPLES = Path(__file__).resolve().parent / "examples"
 """The project's examples; a link in the repository, part of the package in a wheel."""
+KINDS = ("Deployment", "Job", "Pod", "ReplicaSet", "StatefulSet")
+"""What the embedded cluster has a controller or a kubelet for."""
+COUNTS = ("replicas", "completions", "parallelism")
 
 
 class ManifestError(ValueError):
@@ -66,10 +70,26 @@ def _read(path: Path) -> list[Manifest]:
 
 
 def _manifest(path: Path, document: Any) -> Manifest:
-    if not isinstance(document, dict) or not (document.get("metadata") or {}).get("name"):
+    meta = document.get("metadata") if isinstance(document, dict) else None
+    if not isinstance(meta, dict) or not isinstance(meta.get("name"), str):
         raise ManifestError(f"{path}: found a document without metadata.name; allowed: Kubernetes objects")
     try:
         resource = for_kind(str(document.get("apiVersion")), str(document.get("kind")))
     except ValueError as error:
         raise ManifestError(f"{path}: {error}") from error
+    if resource.kind not in KINDS:
+        raise ManifestError(f"{path}: kind: found {resource.kind}; allowed: {', '.join(KINDS)}")
+    _check_spec(path, resource, document)
     return Manifest(path.name, resource, document)
+
+
+def _check_spec(path: Path, resource: Resource[Plain], document: Plain) -> None:
+    """The parts that what must come of a manifest is derived from."""
+    pod = document if resource.kind == "Pod" else template_of(resource.plural, document) or {}
+    if not isinstance(pod.get("spec"), dict):
+        field = "spec" if resource.kind == "Pod" else "spec.template.spec"
+        raise ManifestError(f"{path}: {field}: found {pod.get('spec')!r}; allowed: a pod's specification")
+    for name in COUNTS:
+        count = document["spec"].get(name, 1)
+        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            raise ManifestError(f"{path}: spec.{name}: found {count!r}; allowed: a whole number from 0")

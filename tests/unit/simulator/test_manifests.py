@@ -20,6 +20,15 @@ def test_the_examples_are_found_and_cover_each_way_to_ask() -> None:
         ("apiVersion: v1\nkind: Pod\n", "without metadata.name"),
         ("apiVersion: v2\nkind: Thing\nmetadata: {name: x}\n", "found v2 Thing"),
         ("# nothing\n", "found none"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: [x]\n", "without metadata.name"),
+        ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n", "kind: found ConfigMap; allowed: Deployment"),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: x}\n", "spec: found None"),
+        ("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec: {}\n", "spec.template.spec: found None"),
+        (
+            "apiVersion: batch/v1\nkind: Job\nmetadata: {name: x}\n"
+            "spec: {completions: many, template: {spec: {containers: []}}}\n",
+            "spec.completions: found 'many'; allowed: a whole number",
+        ),
     ],
 )
 def test_a_bad_file_is_one_sentence_that_names_it(tmp_path: Path, text: str, said: str) -> None:
