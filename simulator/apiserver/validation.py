@@ -8,14 +8,39 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
+from tessera.kube import wire
 from tessera.model.quantities import QuantityError, parse_quantity
-from tessera.simulator.apiserver.answers import invalid
+from tessera.simulator.apiserver.answers import Refused, invalid
 from tessera.simulator.apiserver.defaults import CONTAINER_LISTS, TEMPLATES, template_of
 
 Plain = dict[str, Any]
 _STANDARD = ("cpu", "memory", "ephemeral-storage")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _MUTABLE_SPEC = ("activeDeadlineSeconds", "tolerations", "schedulingGates", "terminationGracePeriodSeconds")
+
+
+def check_shape(plural: str, kind: str, obj: Plain) -> None:
+    """Raises ``Refused`` (400) where a list, an object or a text stands in another's place, as decoding would."""
+    holder = obj if plural == "pods" else template_of(plural, obj)
+    if holder is None:
+        return
+    try:
+        msgspec.convert({"spec": _countless(holder.get("spec") or {})}, wire.Pod)
+    except (msgspec.ValidationError, AttributeError) as error:
+        where = ".".join(TEMPLATES.get(plural, ()))
+        raise Refused(400, f"{kind} cannot be handled{f' in {where}' if where else ''}: {error}") from error
+
+
+def _countless(spec: Any) -> Any:
+    """Without nulls, and without the figures of limits and requests, which have a rule and an answer of their own."""
+    if isinstance(spec, list):
+        return [_countless(each) for each in spec]
+    if not isinstance(spec, dict):
+        return spec
+    kept = {key: value for key, value in spec.items() if value is not None}
+    return {k: {} if k in ("limits", "requests") and isinstance(v, dict) else _countless(v) for k, v in kept.items()}
 
 
 def validate(plural: str, kind: str, obj: Plain, old: Plain | None) -> None:

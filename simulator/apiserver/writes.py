@@ -17,7 +17,7 @@ from tessera.simulator.apiserver.answers import Refused, already_exists, not_fou
 from tessera.simulator.apiserver.defaults import defaulted, with_priority
 from tessera.simulator.apiserver.store import Store
 from tessera.simulator.apiserver.targets import Target
-from tessera.simulator.apiserver.validation import validate
+from tessera.simulator.apiserver.validation import check_shape, validate
 
 Plain = dict[str, Any]
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
@@ -115,6 +115,7 @@ class Writes:
         return _fresh_status(target, born)
 
     def _filled(self, target: Target, obj: Plain) -> Plain:
+        check_shape(target.plural, target.resource.kind, obj)
         obj = defaulted(target.plural, obj)
         if target.plural == "pods":
             obj = with_priority(obj, [entry.object for entry in self._store.entries("priorityclasses")])

@@ -8,6 +8,7 @@ from tessera.simulator.apiserver import patching
 from tessera.simulator.apiserver.answers import Refused
 from tessera.simulator.apiserver.selectors import selecting
 from tessera.simulator.apiserver.targets import target_of
+from tessera.simulator.apiserver.validation import check_shape
 
 
 @pytest.mark.parametrize(
@@ -92,3 +93,27 @@ def test_urls() -> None:
     assert (found.plural, found.namespace, found.name) == ("namespaces", "", "ns")
     with pytest.raises(Refused):
         target_of("/apis/nvidia.com/v1/things")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "x",
+        {"containers": "x"},
+        {"containers": ["x"]},
+        {"containers": [{"name": "a", "resources": {"limits": "4Gi"}}]},
+        {"containers": [{"name": 1}]},
+    ],
+)
+def test_a_part_of_another_shape_is_a_bad_request_and_no_fault_of_the_server(spec: Any) -> None:
+    for plural, kind, obj in (("pods", "Pod", {"spec": spec}), ("jobs", "Job", {"spec": {"template": {"spec": spec}}})):
+        with pytest.raises(Refused) as caught:
+            check_shape(plural, kind, obj)
+        assert caught.value.code == 400 and kind in caught.value.message
+
+
+def test_nulls_and_wrong_figures_have_the_right_shape() -> None:
+    resources = {"limits": {"gpu-mem": {"a": 1}}, "requests": None}
+    check_shape(
+        "pods", "Pod", {"spec": {"initContainers": None, "containers": [{"name": "a", "resources": resources}]}}
+    )
