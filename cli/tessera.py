@@ -113,8 +113,21 @@ def invoke(argv: Sequence[str]) -> int:
     return status if isinstance(status, int) else 0
 
 
+def _reserve_standard_streams() -> None:
+    """A stream that was closed leads nowhere; its number must not go to a socket or to a child's file."""
+    for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)):
+        if stream is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w")
+
+
 def main() -> None:
     """The console script ``tessera``."""
+    _reserve_standard_streams()
     sys.exit(invoke(sys.argv[1:]))
 
 

@@ -112,7 +112,10 @@ class _Demo:
                 for task in (failed, story):
                     task.cancel()
                 await asyncio.gather(failed, story, return_exceptions=True)
-        self._print(report)
+        try:
+            self._print(report)
+        except OSError as error:
+            raise DemoError(f"the result cannot be written: {error.strerror}") from error
         return 0 if report.violations == 0 else 1
 
     async def _story(self, cluster: EmbeddedCluster) -> Report:
@@ -156,8 +159,10 @@ class _Demo:
                     await asyncio.wait_for(self._stopped.wait(), 2 * POLL_S)
 
     def _print(self, report: Report) -> None:
+        if sys.stdout is None:
+            raise DemoError("the result cannot be written: standard output is closed")
         if self._options.output is Output.JSON:
-            print(json.dumps(report.plain()))
+            print(json.dumps(report.plain()), flush=True)
         else:
             self._out.print(page(report))
             self._out.print(verdict(report))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tessera.simulator.manifests import EXAMPLES
 
 pytestmark = pytest.mark.timeout(180)
 GIB = 1 << 30
@@ -160,3 +163,22 @@ def test_a_malformed_slice_is_refused_by_the_clusters_policy(tmp_path: Path) -> 
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1 and done.stdout == ""
     assert "resources.limits[tessera.io/gpu-mem]: found '100Ti'" in done.stderr
+
+
+def test_an_expectation_that_does_not_hold_is_counted_and_told(tmp_path: Path) -> None:
+    plain = (EXAMPLES / "plain.yaml").read_text()
+    (tmp_path / "lost.yaml").write_text(plain.replace("spec:", "spec:\n  nodeSelector: {disk: none}", 1))
+    command = [*COMMAND, "--once", "-o", "json", "--timeout", "8", "-f", str(tmp_path / "lost.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert found["violations"] == 1 and found["pods"][0]["gpus"] == [] and "selector" in found["pods"][0]["reason"]
+    assert "lost.yaml: Pod plain: expected 1 to run" in done.stderr
+
+
+def test_a_result_that_cannot_be_written_is_a_failure_and_a_missing_stderr_is_none() -> None:
+    command = f"{shlex.join(COMMAND)} --once -o json -f {shlex.quote(str(EXAMPLES / 'plain.yaml'))}"
+    full = subprocess.run(f"{command} >/dev/full", shell=True, capture_output=True, text=True, timeout=120, check=False)
+    assert full.returncode == 1 and "the result cannot be written: No space left on device" in full.stderr
+    silent = subprocess.run(f"{command} 2>&-", shell=True, capture_output=True, text=True, timeout=120, check=False)
+    assert silent.returncode == 0 and json.loads(silent.stdout)["violations"] == 0
