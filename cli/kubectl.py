@@ -131,6 +131,8 @@ def explain(
 
     access = _access(kubeconfig, context, server)
     before, _, name = pod.rpartition("/")
+    if "/" in before or not name:
+        _fail(f"POD: found {pod!r}; allowed: NAME or NAMESPACE/NAME")
     if before and namespace and before != namespace:
         _fail(f"POD: found {pod!r} beside --namespace {namespace}; allowed: one of the two")
     story = _run(reading.explain(access, before or namespace or _namespace(access), name))
@@ -159,11 +161,10 @@ def _access(kubeconfig: str, context: str, server: str) -> "Access":
 
 
 def _namespace(access: "Access") -> str:
-    from tessera.cli.kubectl_reading import default_namespace
-    from tessera.kube.connection import ConfigurationError
+    from tessera.kube.connection import ConfigurationError, default_namespace
 
     try:
-        return default_namespace(access)
+        return default_namespace(access.settings())
     except ConfigurationError as error:
         _fail(str(error))
 

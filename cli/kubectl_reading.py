@@ -9,7 +9,7 @@ from tessera.dashboard.holdings import Holding, holding_of
 from tessera.dashboard.snapshot import build
 from tessera.dashboard.states import GpuState, PodState, Snapshot
 from tessera.kube import wire
-from tessera.kube.connection import ConfigurationError, connect
+from tessera.kube.connection import connect
 from tessera.kube.convert import gpu_node_of
 from tessera.kube.errors import ApiError
 from tessera.kube.gateway import Gateway
@@ -108,21 +108,6 @@ def tenants(snapshot: Snapshot) -> list[TenantRow]:
         for t in g.tenants
     ]
     return sorted(rows, key=lambda r: (-r.mem_bytes, r.namespace, r.pod))
-
-
-def default_namespace(access: Access) -> str:
-    """The namespace of the kubeconfig's context, ``default`` without one."""
-    settings = access.settings()
-    if settings.server:
-        return "default"
-    from kubernetes.config import ConfigException, list_kube_config_contexts  # slow: only when needed
-
-    try:
-        contexts, active = list_kube_config_contexts(settings.kubeconfig or None)
-    except (ConfigException, OSError) as error:
-        raise ConfigurationError(f"kubeconfig {settings.kubeconfig or '~/.kube/config'}: {error}") from error
-    chosen = next((c for c in contexts if c["name"] == settings.context), active)
-    return str(chosen["context"].get("namespace") or "default")
 
 
 async def _nodes(gateway: Gateway, *, needed: bool) -> Sequence[wire.GpuNode]:

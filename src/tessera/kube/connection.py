@@ -17,6 +17,7 @@ from tessera.settings import KubeSettings
 
 REFRESH_S = 60.0
 IN_CLUSTER_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+IN_CLUSTER_NAMESPACE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 Clock = Callable[[], float]
 
 
@@ -134,6 +135,44 @@ def connect(settings: KubeSettings) -> Connection:
     return _from_kubeconfig(named, settings.context)
 
 
+def default_namespace(settings: KubeSettings) -> str:
+    """The namespace that goes with ``connect``: the kubeconfig context's, or the pod's own; else ``default``.
+
+    Raises ``ConfigurationError``.
+    """
+    if settings.server:
+        return "default"
+    named = settings.kubeconfig or os.environ.get("KUBECONFIG", "")
+    if not named and os.environ.get("KUBERNETES_SERVICE_HOST"):
+        return _text_of(IN_CLUSTER_NAMESPACE) or "default"
+    from kubernetes.config import list_kube_config_contexts  # slow: only when needed
+
+    try:
+        contexts, active = list_kube_config_contexts(named or None)
+        chosen = next((c for c in contexts if c["name"] == settings.context), active)
+        return str(chosen["context"].get("namespace") or "default")
+    except Exception as error:
+        raise _unreadable(named, error) from error
+
+
+def _text_of(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _unreadable(path: str, error: Exception) -> ConfigurationError:
+    """Whatever is wrong with the user's file: the client lets errors of its YAML reader and its own slips through."""
+    shown = path or "~/.kube/config"
+    if not any(Path(each).expanduser().exists() for each in shown.split(os.pathsep)):
+        return ConfigurationError(f"kubeconfig {shown}: no such file")
+    sentence = " ".join(str(error).split())
+    if isinstance(error, AttributeError | TypeError | KeyError | IndexError):
+        sentence = f"not a kubeconfig ({sentence})"
+    return ConfigurationError(f"kubeconfig {shown}: {sentence or type(error).__name__}")
+
+
 def _from_server(settings: KubeSettings) -> Connection:
     if not settings.server.startswith(("http://", "https://")):
         raise ConfigurationError(f"server: found {settings.server!r}; allowed: a URL with http:// or https://")
@@ -156,7 +195,7 @@ def _in_cluster() -> Connection:
 
 def _from_kubeconfig(path: str, context: str) -> Connection:
     from kubernetes.client import Configuration
-    from kubernetes.config import ConfigException, load_kube_config
+    from kubernetes.config import load_kube_config
 
     def load() -> Any:
         loaded = Configuration()
@@ -165,8 +204,8 @@ def _from_kubeconfig(path: str, context: str) -> Connection:
 
     try:
         loaded = load()
-    except (ConfigException, OSError) as error:
-        raise ConfigurationError(f"kubeconfig {path or '~/.kube/config'}: {error}") from error
+    except Exception as error:
+        raise _unreadable(path, error) from error
     server = loaded.host.rstrip("/")
     tls = _tls_of(loaded) if server.startswith("https") else None
     return Connection(server, tls, LoadedToken(load, loaded), loaded.tls_server_name or "")

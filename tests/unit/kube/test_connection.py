@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tessera.kube.connection import ConfigurationError, FileToken, connect
+from tessera.kube.connection import ConfigurationError, FileToken, connect, default_namespace
 from tessera.settings import KubeSettings
 
 
@@ -70,3 +70,13 @@ def test_bad_settings_are_named(tmp_path: Path) -> None:
         connect(KubeSettings(server="localhost"))
     with pytest.raises(ConfigurationError, match=r"kubeconfig .*absent"):
         connect(KubeSettings(kubeconfig=str(tmp_path / "absent")))
+
+
+@pytest.mark.parametrize("text", ["garbage: [", "x", "[]", "clusters: 3", "", "apiVersion: v1\nkind: Config\n"])
+def test_a_file_that_is_no_kubeconfig_is_named_in_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config"
+    path.write_text(text)
+    for use in (connect, default_namespace):
+        with pytest.raises(ConfigurationError) as caught:
+            use(KubeSettings(kubeconfig=str(path)))
+        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
