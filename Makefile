@@ -12,8 +12,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-inp
 PROTOC := $(BIN)/python -m grpc_tools.protoc -I proto
 PROTOS = $(shell find proto -name '*.proto')
 # The end-to-end suite's clusters live in a network namespace of their own.
-# What is built once (the stub NVML library) stays in the clone.
-RUN := XDG_CACHE_HOME="$(CURDIR)/$(VENV)/cache"
+# What is built once (the stub NVML library) stays in the clone; Kubernetes' programs stay in the user's cache.
+RUN := TESSERA_E2E_CACHE="$${TESSERA_E2E_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/tessera-e2e}" \
+  XDG_CACHE_HOME="$(CURDIR)/$(VENV)/cache"
 ARGS ?=
 
 help:  ## list the targets

@@ -45,6 +45,7 @@ export async function follow() {
       }
     } catch (error) {
       failures += 1;
+      broken = 0; // streams that ended with the dashboard say nothing about the one that comes after it
       const wait = Math.min(LONGEST_WAIT_MS, 1000 * 2 ** (failures - 1));
       refuse(error);
       await pause(error.status === 401 || error.status === 403 ? 3600e3 : wait);
