@@ -143,7 +143,7 @@ class _Demo:
 
     async def _watched(self, cluster: EmbeddedCluster, watch: "_Watch") -> Report:
         """A live table, where there is a terminal, until the user has seen enough."""
-        note = "Ctrl-C ends the demo. Jobs take some seconds; the pod that cannot fit waits for ever."
+        note = "Ctrl-C ends the demo"
         self._live, terminal, told = True, self._out.is_terminal, False
         with Live(console=self._out, auto_refresh=False, screen=True) if terminal else nullcontext() as live:
             while True:

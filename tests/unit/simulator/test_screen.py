@@ -19,9 +19,9 @@ GPUS = (
 )
 
 
-def drawn(report: Report, url: str = "") -> str:
+def drawn(report: Report, url: str = "", width: int = 120) -> str:
     out = io.StringIO()
-    console = Console(file=out, width=120)
+    console = Console(file=out, width=width)
     console.print(page(report, url=url))
     console.print(verdict(report))
     return out.getvalue()
@@ -47,3 +47,16 @@ def test_violations_are_counted_and_named() -> None:
     text = drawn(report)
     assert "2 violations" in text and "GPU-aaaaaaaa-1 is over-committed" in text and "plain.yaml" in text
     assert report.plain()["violations"] == 2
+
+
+def test_eighty_columns_are_enough_for_names_and_reasons() -> None:
+    uuid = "GPU-b067c26e-52b3-5e9d-88b5-ffea60590f6c"
+    pods = (
+        PodLine("inference-7007cc479b-dwwrl", "Running", "gpu-5", (Share(uuid, 22284 << 20, 100, whole=True),), ""),
+        PodLine("batch-1", "Succeeded", "gpu-5", (), "Completed"),
+        PodLine("overrun", "Failed", "gpu-5", (), f"container greedy uses 3Gi of GPU {uuid}, limit 2Gi"),
+    )
+    text = drawn(Report(pods, GPUS, (), ()), width=80)
+    assert "inference-7007cc479b-dwwrl" in text and "22284Mi, whole" in text and "…" not in text
+    assert "overrun: container greedy uses 3Gi of GPU GPU-b067c26e, limit 2Gi" in text
+    assert "Completed" not in text
