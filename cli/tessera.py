@@ -29,14 +29,22 @@ PASS_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": T
 @app.command()
 def demo(
     once: Annotated[bool, typer.Option("--once", help="End when all pods have come out as they must.")] = False,
-    output: Annotated[str, typer.Option("--output", "-o", help="With --once: table or json.")] = "table",
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FORM", help="With --once: table or json.")
+    ] = "table",
     manifests: Annotated[
         list[Path] | None,
-        typer.Option("--manifest", "-f", help="YAML file or folder instead of the examples.", show_default=False),
+        typer.Option(
+            "--manifest", "-f", metavar="PATH", help="YAML file or folder instead of the examples; repeatable."
+        ),
     ] = None,
-    port: Annotated[int, typer.Option(help="Port of the dashboard; 0 takes a free one.", min=0, max=65535)] = 0,
-    seed: Annotated[int, typer.Option(help="Decides ties between equal nodes.", min=0)] = 0,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for the hosts, and for the pods.", min=1)] = 120.0,
+    port: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Port of the dashboard; 0 takes a free one.", min=0, max=65535)
+    ] = 0,
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="Decides ties between equal nodes.", min=0)] = 0,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Seconds to wait for the hosts, and for the pods.", min=1)
+    ] = 120.0,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the components' log.")] = False,
 ) -> int:
     """Run an embedded cluster of simulated GPU hosts with the examples in it."""
@@ -45,6 +53,7 @@ def demo(
     if output == "json" and not once:
         raise typer.BadParameter("found json; allowed: json only together with --once", param_hint="--output")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # its notes about closed connections are no news
+    from tessera.command_line import Unusable
     from tessera.simulator.demo import DemoError, Options, Output, run
 
     folders = {"manifests": tuple(manifests)} if manifests else {}
@@ -53,6 +62,9 @@ def demo(
     )
     try:
         return run(options)
+    except Unusable as error:
+        print(error, file=sys.stderr)
+        return 2
     except DemoError as error:
         print(f"tessera demo: {error}", file=sys.stderr)
         return 1

@@ -14,11 +14,11 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 
+from tessera.command_line import CommandLine
 from tessera.dashboard.service import SettingsError
 from tessera.kube.errors import KubeError
 from tessera.settings import LogSettings
@@ -34,6 +34,7 @@ from tessera.telemetry import configure_logging
 
 INTERRUPTED = 130
 POLL_S = 0.25
+LOGGING = CommandLine("tessera demo", None, (LogSettings,))
 HELD = "all came out as expected"
 
 
@@ -62,9 +63,9 @@ class DemoError(Exception):
 
 
 def run(options: Options) -> int:
-    """Runs the demo; answers the exit status. Raises ``DemoError`` with one sentence."""
-    values: dict[str, Any] = {"log_level": "info" if options.verbose else "error"}
-    configure_logging(LogSettings(**values))
+    """Runs the demo; answers the exit status. Raises ``DemoError`` or ``Unusable`` with one sentence."""
+    level = "info" if options.verbose else "error"
+    configure_logging(LOGGING.read(["--log-level", level]).of(LogSettings))
     try:
         return asyncio.run(_until_stopped(options, load(options.manifests)))
     except (ManifestError, HostError, BuildError, SettingsError, KubeError, OSError) as error:

@@ -67,3 +67,11 @@ def test_the_processes_read_their_own_options(argv: list[str], said: str, capsys
     assert invoke(argv) == 2
     err = capsys.readouterr().err
     assert err.startswith(said) and err.count("\n") == 1
+
+
+def test_a_variable_that_the_demo_cannot_use_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TESSERA_LOG_FORMAT", "loud")
+    assert invoke(["demo", "--once"]) == 2
+    assert capsys.readouterr().err == "tessera demo: --log-format: found 'loud'; allowed: 'console' or 'json'\n"
