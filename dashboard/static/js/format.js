@@ -13,6 +13,13 @@ export function bytes(value) {
   return `${text} ${UNITS[unit]}`;
 }
 
+/** As `bytes`, but never more than there is: a slice of what this says fits. */
+export function room(value) {
+  let step = 1;
+  while (value / step >= 1024 && step < 1024 ** (UNITS.length - 1)) step *= 1024;
+  return bytes(value / step >= 100 ? Math.floor(value / step) * step : (Math.floor((value * 10) / step) / 10) * step);
+}
+
 export function count(value, one, many = `${one}s`) {
   return `${number(value)} ${value === 1 ? one : many}`;
 }
