@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-gpu check fmt gen e2e lock
+.PHONY: help setup demo test check fmt gen e2e lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -37,9 +37,6 @@ demo: $(STAMP)  ## run the embedded cluster; ARGS="--once -o json" passes option
 test: $(STAMP)  ## run the tests; ARGS passes options on to pytest
 	@$(RUN) $(BIN)/python -m pytest -n 2 $(ARGS)
 
-test-gpu: $(STAMP)  ## run the tests that need an NVIDIA GPU
-	@$(BIN)/python -m pytest -m gpu $(ARGS)
-
 e2e: $(STAMP)  ## run the end-to-end suite on real Kubernetes programs (built once; needs root)
 	@$(BIN)/python tests/e2e/programs.py >&2
 	@unshare --net -- sh -c 'ip link set lo up && exec "$$@"' e2e \
@@ -63,5 +60,5 @@ fmt: $(STAMP)  ## format and fix what can be fixed
 gen: $(STAMP)  ## generate src/tessera/pb from proto/
 	@$(PROTOC) --python_out=src --pyi_out=src --grpc_python_out=src $(PROTOS)
 
-lock: $(STAMP)  ## resolve requirements.lock anew from pyproject.toml (needs uv)
-	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --extra dev pyproject.toml -o requirements.lock
+lock: $(STAMP)  ## resolve requirements.lock anew from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --extra dev pyproject.toml -o requirements.lock
