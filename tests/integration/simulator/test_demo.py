@@ -138,7 +138,7 @@ def test_an_interrupted_demo_leaves_neither_processes_nor_files(demo: subprocess
     assert len(descendants(short_tmp)) == 6
     demo.send_signal(signal.SIGINT)
     out, _ = demo.communicate(timeout=60)
-    assert "Pods" in out and "GPUs" in out and "Every expectation held" in out
+    assert "Held to" in out and "GPUs" in out and "Every expectation held" in out
     assert demo.returncode == 0
     assert list(short_tmp.iterdir()) == []
     assert descendants(short_tmp) == []
