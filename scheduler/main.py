@@ -6,8 +6,10 @@ import sys
 from collections.abc import Sequence
 
 from tessera.command_line import CommandLine, Unusable
+from tessera.kube.connection import ConfigurationError
 from tessera.scheduler.service import Service
 from tessera.scheduler.settings import SchedulerSettings
+from tessera.serving import PlainTextRefused
 from tessera.telemetry import configure_logging
 
 COMMAND_LINE = CommandLine("tessera scheduler", __doc__, (SchedulerSettings,))
@@ -21,7 +23,11 @@ def run(argv: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     configure_logging(settings, component="scheduler")
-    asyncio.run(_serve(settings))
+    try:
+        asyncio.run(_serve(settings))
+    except (ConfigurationError, PlainTextRefused, OSError) as error:
+        print(f"tessera scheduler: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 
 import pytest
@@ -32,20 +33,27 @@ def health_of(product: Product, node: str, uuid: str) -> Json:
 
 
 def test_freed_room_wakes_a_waiting_pod_within_two_seconds(product: Product, tenant: Api) -> None:
-    tenant.create(pods.pod("first", pods.container(limits={"gpu-mem": "70Gi"})))
-    tenant.wait("Pod", "first", pods.running)
-    tenant.create(pods.pod("late", pods.container(limits={"gpu-mem": "70Gi"})))
-    pod = tenant.wait("Pod", "late", unschedulable)
+    """Three times in a row; the middle figure counts, since other work of the machine may hold up any one of them."""
+    tenant.create(pods.pod("p0", pods.container(limits={"gpu-mem": "70Gi"})))
+    tenant.wait("Pod", "p0", pods.running)
+    seconds = [_seconds_until_bound(tenant, f"p{i}", f"p{i + 1}") for i in range(3)]
+    print(f"bound {', '.join(f'{each:.2f}' for each in seconds)} s after the room was freed")
+    assert statistics.median(seconds) < 2
+
+
+def _seconds_until_bound(tenant: Api, holder: str, late: str) -> float:
+    """From the end of ``holder`` until ``late``, which waits for its room, is bound; ``late`` runs afterwards."""
+    tenant.create(pods.pod(late, pods.container(limits={"gpu-mem": "70Gi"})))
+    pod = tenant.wait("Pod", late, unschedulable)
     assert "not enough memory" in unschedulable(pod)
-    wait_until("NoRoom event", lambda: [e for e in tenant.events("late") if e["reason"] == "NoRoom"])
-    tenant.delete("Pod", "first")
-    tenant.wait_gone("Pod", "first")
+    wait_until("NoRoom event", lambda: [e for e in tenant.events(late) if e["reason"] == "NoRoom"])
+    tenant.delete("Pod", holder)
+    tenant.wait_gone("Pod", holder)
     freed = time.monotonic()
-    tenant.wait("Pod", "late", lambda pod: pod["spec"].get("nodeName"), timeout_s=10)
+    tenant.wait("Pod", late, lambda pod: pod["spec"].get("nodeName"), timeout_s=10)
     seconds = time.monotonic() - freed
-    print(f"bound {seconds:.2f} s after the room was freed")
-    assert seconds < 2
-    assert_sees_its_own(tenant, tenant.wait("Pod", "late", pods.running))
+    assert_sees_its_own(tenant, tenant.wait("Pod", late, pods.running))
+    return seconds
 
 
 def test_the_event_counts_every_gpu_once(product: Product, tenant: Api) -> None:
