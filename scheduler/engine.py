@@ -19,6 +19,7 @@ from tessera.model.assignment import Assignment
 from tessera.model.charges import Charge, Totals, charge_of, totals_of
 from tessera.model.demands import PodDemand, demand_of
 from tessera.model.gpus import GpuNode
+from tessera.model.hosts import Host
 from tessera.model.ledger import Ints, Ledger
 from tessera.model.placements import Remote
 from tessera.model.pods import Pod
@@ -100,8 +101,16 @@ class Engine:
         """A node's GPUs are published no more."""
         self.ledger.remove_node(name)
 
+    def observe_host(self, host: Host) -> None:
+        """A node's CPU, memory, zone and rack."""
+        self.ledger.upsert_host(host)
+
+    def forget_host(self, name: str) -> None:
+        """A node is gone from the cluster."""
+        self.ledger.remove_host(name)
+
     def observe_pod(self, pod: Pod) -> None:
-        """A pod as the API server shows it. A bound pod's charge takes the place of any promise."""
+        """A pod as the API server shows it, with or without slices; once bound, it takes the place of any promise."""
         charge = charge_of(pod)
         if charge is not None:
             self._forget_request(pod.uid)
@@ -109,6 +118,8 @@ class Engine:
             self.ledger.charge(pod.uid, charge)
         elif pod.ended or pod.node or (pod.deleting and self._promised(pod.uid) is not Promise.RESERVATION):
             self.forget_pod(pod.uid)
+        if pod.node and not pod.ended:
+            self.ledger.occupy(pod.uid, pod.node, pod.host)
 
     def forget_pod(self, uid: str) -> None:
         """A pod is gone: whatever it held is free."""
@@ -128,9 +139,16 @@ class Engine:
         for node in listed.values():
             self.observe_node(node)
 
+    def replace_hosts(self, hosts: Iterable[Host]) -> None:
+        listed = {host.name: host for host in hosts}
+        for gone in self.ledger.hosts().keys() - listed.keys():
+            self.forget_host(gone)
+        for host in listed.values():
+            self.observe_host(host)
+
     def replace_pods(self, pods: Iterable[Pod]) -> None:
         listed = {pod.uid: pod for pod in pods}
-        known = {*self.ledger.charges(), *self._asked}
+        known = {*self.ledger.charges(), *self.ledger.occupants(), *self._asked}
         for uid in known - listed.keys():
             if uid not in self._promises:  # a list may be older than a promise; its deadline decides
                 self.forget_pod(uid)
@@ -186,14 +204,14 @@ class Engine:
         self._tell_left(uid, held)
         if assignment is None or reason:
             return reason or self._node_reason(request, node)
-        self._promise(uid, Promise.RESERVATION)
+        self._promise(request, node, Promise.RESERVATION)
         return request, assignment
 
     def confirm(self, uid: str) -> None:
         """The pod is bound as reserved: the charge stays until the API server's own events speak of it."""
         self.waiting.pop(uid, None)
         if self._promised(uid) is Promise.RESERVATION:
-            self._promise(uid, Promise.RESERVATION)
+            self._extend(uid, Promise.RESERVATION)
 
     def undo(self, uid: str) -> None:
         """The promise is void (Binding refused, hold too old). A charge that is a fact already stays."""
@@ -294,11 +312,15 @@ class Engine:
             if assignment is None:
                 continue
             if self.ledger.reserve(uid, Charge(name, request.totals, assignment)) is None:
-                self._promise(uid, Promise.HOLD)
+                self._promise(request, name, Promise.HOLD)
                 return name
         return None
 
-    def _promise(self, uid: str, kind: Promise) -> None:
+    def _promise(self, request: Request, node: str, kind: Promise) -> None:
+        self.ledger.occupy(request.pod.uid, node, request.pod.host)
+        self._extend(request.pod.uid, kind)
+
+    def _extend(self, uid: str, kind: Promise) -> None:
         life_s = self.options.hold_s if kind is Promise.HOLD else self.options.reservation_s
         self._promises[uid] = Promised(kind, self._clock() + life_s)
 
@@ -323,6 +345,7 @@ class Engine:
         if self._promised(uid) is not Promise.HOLD:
             return None
         del self._promises[uid]
+        self.ledger.vacate(uid)
         charge = self.ledger.release(uid)
         return charge.node if charge else None
 
@@ -333,6 +356,7 @@ class Engine:
             self.freed.add(held)
 
     def _release(self, uid: str) -> None:
+        self.ledger.vacate(uid)
         charge = self.ledger.release(uid)
         if charge is not None:
             self.freed.add(charge.node)

@@ -1,7 +1,7 @@
 """The scheduler process: reflectors feed the engine, the extender answers kube-scheduler, the webhook the API server.
 
-Only the leader answers the extender's verbs, and only after it has read all pods and GPUs since it became leader's
-candidate; the webhook answers always, because it needs no state.
+Only the leader answers the extender's verbs, and only after it has read all pods, nodes and GPUs since it became
+leader's candidate; the webhook answers always, because it needs no state.
 """
 
 import asyncio
@@ -18,14 +18,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from tessera.kube import wire
 from tessera.kube.connection import connect
-from tessera.kube.convert import pod_reference
+from tessera.kube.convert import gpu_node_of, host_of, pod_reference
 from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
 from tessera.kube.lease import LeaderLease
 from tessera.kube.reflector import Reflector
-from tessera.kube.resources import GPU_NODES, PODS
+from tessera.kube.resources import GPU_NODES, NODES, PODS
+from tessera.model.gpus import GpuNode
+from tessera.model.hosts import Host
 from tessera.model.pods import Pod
 from tessera.reasons import Code, Reason
 from tessera.scheduler.binder import Binder
@@ -34,7 +35,7 @@ from tessera.scheduler.extender import Extender
 from tessera.scheduler.metrics import Metrics
 from tessera.scheduler.room import Bell
 from tessera.scheduler.settings import SchedulerSettings
-from tessera.scheduler.watching import node_sink, pod_sink
+from tessera.scheduler.watching import brief_pod_of, host_sink, node_sink, pod_sink
 from tessera.scheduler.webhook.rewrite import Options as WebhookOptions
 from tessera.scheduler.webhook.routes import routes as webhook_routes
 from tessera.serving import Server
@@ -58,8 +59,12 @@ class Service:
             self.gateway, settings.lease_namespace, settings.lease_name, identity, duration_s=settings.lease_s
         )
         self.binder = Binder(self.engine, self.gateway, self.lease, self.recorder, self.metrics.binding_ended)
-        self._pods: Reflector[wire.Pod] = Reflector(self.gateway, PODS, lambda c: pod_sink(self.engine, c))
-        self._nodes: Reflector[wire.GpuNode] = Reflector(self.gateway, GPU_NODES, lambda c: node_sink(self.engine, c))
+        gateway, engine = self.gateway, self.engine
+        self._pods: Reflector[Pod] = Reflector(gateway, PODS, lambda c: pod_sink(engine, c), keep=brief_pod_of)
+        self._nodes: Reflector[GpuNode] = Reflector(
+            gateway, GPU_NODES, lambda c: node_sink(engine, c), keep=gpu_node_of
+        )
+        self._hosts: Reflector[Host] = Reflector(gateway, NODES, lambda c: host_sink(engine, c), keep=host_of)
         self._extender = Server(self._extender_app(), settings.host, settings.port, settings.extender_tls)
         self._webhook = Server(self._webhook_app(), settings.host, settings.webhook_port, settings.webhook_tls)
         self._tasks: list[asyncio.Task[Any]] = []
@@ -78,6 +83,7 @@ class Service:
         parts: dict[str, Coroutine[Any, Any, Any]] = {
             "pods": self._pods.run(),
             "gpunodes": self._nodes.run(),
+            "nodes": self._hosts.run(),
             "lease": self.lease.run(),
             "events": self.recorder.run(),
             "room": bell.run(),
@@ -115,6 +121,7 @@ class Service:
         """Until this process leads and has read the cluster."""
         await self._pods.wait_synced()
         await self._nodes.wait_synced()
+        await self._hosts.wait_synced()
         await self.lease.wait_leading()
 
     @property
@@ -127,8 +134,8 @@ class Service:
 
     def gate(self) -> Reason | None:
         """Why the verbs may not be answered now, or ``None``."""
-        if not (self._pods.synced and self._nodes.synced):
-            return Reason(Code.NOT_SYNCED, "tessera-scheduler has not read all pods and GPUs yet")
+        if not (self._pods.synced and self._nodes.synced and self._hosts.synced):
+            return Reason(Code.NOT_SYNCED, "tessera-scheduler has not read all pods, nodes and GPUs yet")
         if not self.lease.leading:
             return Reason(Code.NOT_LEADER, "this tessera-scheduler does not lead")
         return None

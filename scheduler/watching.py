@@ -1,38 +1,51 @@
-"""Feeds the engine with what the API server says of pods and GPUs."""
+"""Feeds the engine with what the API server says of pods, GPUs and hosts."""
 
-from collections.abc import Iterable
+from dataclasses import replace
 
 from tessera.kube import wire
-from tessera.kube.convert import gpu_node_of, pod_of
+from tessera.kube.convert import pod_of
 from tessera.kube.reflector import Change, Deleted, Replaced, Upserted
 from tessera.model.demands import wants_slice
+from tessera.model.gpus import GpuNode
+from tessera.model.hosts import Host
 from tessera.model.pods import Pod
 from tessera.scheduler.engine import Engine
 
 
-def pod_sink(engine: Engine, change: Change[wire.Pod]) -> None:
-    """Takes one change of the pods' reflector; pods without slices are none of the engine's business."""
+def brief_pod_of(pod: wire.Pod) -> Pod:
+    """The pod as the scheduler reads it; of one without slices, where it runs and what it needs of its host."""
+    read = pod_of(pod)
+    return read if wants_slice(read) else replace(read, containers=(), annotations={}, resources={})
+
+
+def pod_sink(engine: Engine, change: Change[Pod]) -> None:
+    """Takes one change of the pods' reflector, pods without slices among them: they too take CPU and memory."""
     match change:
         case Replaced(objects):
-            engine.replace_pods(_with_slices(objects))
-        case Upserted(changed):
-            pod = pod_of(changed)
-            if wants_slice(pod):
-                engine.observe_pod(pod)
+            engine.replace_pods(objects)
+        case Upserted(pod):
+            engine.observe_pod(pod)
         case Deleted(gone):
-            engine.forget_pod(gone.metadata.uid)
+            engine.forget_pod(gone.uid)
 
 
-def node_sink(engine: Engine, change: Change[wire.GpuNode]) -> None:
+def node_sink(engine: Engine, change: Change[GpuNode]) -> None:
     """Takes one change of the GPUNodes' reflector."""
     match change:
         case Replaced(objects):
-            engine.replace_nodes(gpu_node_of(each) for each in objects)
-        case Upserted(changed):
-            engine.observe_node(gpu_node_of(changed))
+            engine.replace_nodes(objects)
+        case Upserted(node):
+            engine.observe_node(node)
         case Deleted(gone):
-            engine.forget_node(gone.metadata.name)
+            engine.forget_node(gone.name)
 
 
-def _with_slices(objects: Iterable[wire.Pod]) -> Iterable[Pod]:
-    return (pod for pod in map(pod_of, objects) if wants_slice(pod))
+def host_sink(engine: Engine, change: Change[Host]) -> None:
+    """Takes one change of the Nodes' reflector; a heartbeat, which changes nothing of the host, ends here."""
+    match change:
+        case Replaced(objects):
+            engine.replace_hosts(objects)
+        case Upserted(host):
+            engine.observe_host(host)
+        case Deleted(gone):
+            engine.forget_host(gone.name)

@@ -101,7 +101,7 @@ def test_rights_are_named_one_by_one(rendered: Rendered) -> None:
     scheduler = _verbs(rendered.one("ClusterRole", "tessera-scheduler"))
     assert scheduler == {
         "pods": {"get", "list", "watch"}, "pods/binding": {"create"}, "gpunodes": {"get", "list", "watch"},
-        "nodes": {"patch"}, "events": {"get", "create", "patch"},
+        "nodes": {"get", "list", "watch", "patch"}, "events": {"get", "create", "patch"},
     }  # fmt: skip
     node = _verbs(rendered.one("ClusterRole", "tessera-node"))
     assert node == {

@@ -1,12 +1,17 @@
 """Between the wire and the model: the one place where the two meet."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 from tessera.kube import wire
 from tessera.model.gpus import Gpu, GpuNode, Health
+from tessera.model.hosts import Host, HostNeed, containers_need
 from tessera.model.pods import ContainerSpec, Kind, Pod
-from tessera.model.quantities import format_bytes
+from tessera.model.quantities import QuantityError, format_bytes, parse_milli, parse_up
+
+ZONE = "topology.kubernetes.io/zone"
+RACKS = ("topology.kubernetes.io/rack", "topology.tessera.io/rack")
+"""Kubernetes has no label of its own for racks; the first is what most clusters use."""
 
 
 def pod_of(pod: wire.Pod) -> Pod:
@@ -25,7 +30,15 @@ def pod_of(pod: wire.Pod) -> Pod:
         may_preempt=spec.preemption_policy != "Never",
         scheduler=spec.scheduler_name,
         resources=_texts(spec.resources.limits, spec.resources.requests) if spec.resources else {},
+        host=_host_need(spec),
     )
+
+
+def host_of(node: wire.Node) -> Host:
+    """What a node has for pods; what it does not say, or says wrong, counts 0."""
+    labels, has = node.metadata.labels, _need(node.status.allocatable)
+    rack = next((labels[key] for key in RACKS if labels.get(key)), "")
+    return Host(node.metadata.name, has.cpu_milli, has.memory_bytes, labels.get(ZONE, ""), rack)
 
 
 def pod_reference(pod: Pod) -> wire.ObjectReference:
@@ -46,6 +59,35 @@ def _containers(spec: wire.PodSpec) -> Iterable[ContainerSpec]:
 def _container(container: wire.Container, where: str, kind: Kind) -> ContainerSpec:
     resources, field = container.resources, f"{where}[{container.name}]"
     return ContainerSpec(container.name, field, kind, _texts(resources.limits), _texts(resources.requests))
+
+
+def _host_need(spec: wire.PodSpec) -> HostNeed:
+    """As kube-scheduler counts a pod: what it names itself wins over its containers' sum, then comes the overhead."""
+    apps = (_container_need(c) for c in spec.containers)
+    inits = ((_container_need(c), c.restart_policy == "Always") for c in spec.init_containers)
+    need = containers_need(apps, inits)
+    if spec.resources and spec.resources.requests:
+        own, requests = _need(spec.resources.requests), spec.resources.requests
+        cpu = own.cpu_milli if "cpu" in requests else need.cpu_milli
+        need = HostNeed(cpu, own.memory_bytes if "memory" in requests else need.memory_bytes)
+    return need.plus(_need(spec.overhead)) if spec.overhead else need
+
+
+def _container_need(container: wire.Container) -> HostNeed:
+    """The API server writes a limit without a request as the request; so is one read that it did not write."""
+    resources = container.resources
+    return _need({**resources.limits, **resources.requests} if resources.limits else resources.requests)
+
+
+def _need(quantities: Mapping[str, wire.Quantity]) -> HostNeed:
+    return HostNeed(_amount(quantities.get("cpu", 0), parse_milli), _amount(quantities.get("memory", 0), parse_up))
+
+
+def _amount(text: wire.Quantity, parse: Callable[[wire.Quantity], int]) -> int:
+    try:
+        return max(0, parse(text))
+    except QuantityError:
+        return 0
 
 
 def _texts(*maps: Mapping[str, wire.Quantity]) -> dict[str, str]:

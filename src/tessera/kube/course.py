@@ -6,6 +6,7 @@ doubled; where the server has forgotten that place (410) the whole collection is
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Generic, TypeVar
@@ -92,11 +93,22 @@ _ENVELOPES = msgspec.json.Decoder(_Envelope)
 _MARKS = msgspec.json.Decoder(_Marked)
 
 
-class Course(Generic[T]):
-    """Call ``next`` for what to do, then tell the result by ``page``, ``line``, ``closed`` or ``failed``."""
+def as_decoded(obj: Any) -> Any:
+    """The object itself."""
+    return obj
 
-    def __init__(self, resource: Resource[T], rng: random.Random, *, limit: int = PAGE) -> None:
+
+class Course(Generic[T]):
+    """Call ``next`` for what to do, then tell the result by ``page``, ``line``, ``closed`` or ``failed``.
+
+    ``keep`` makes what the sink hears of each decoded object, at once, so that a long list is never held whole.
+    """
+
+    def __init__(
+        self, resource: Resource[Any], rng: random.Random, *, limit: int = PAGE, keep: Callable[[Any], T] = as_decoded
+    ) -> None:
         self._resource = resource
+        self._keep = keep
         self._rng = rng
         self._limit = limit
         self._phase = _Phase.LIST
@@ -118,9 +130,9 @@ class Course(Generic[T]):
         self._heard = False
         return AskWatch(self.resource_version, self._rng.randint(*WATCH_S))
 
-    def page(self, page: Page[T]) -> Replaced[T] | None:
+    def page(self, page: Page[Any]) -> Replaced[T] | None:
         """A page came; the last one completes the collection."""
-        self._pages.extend(page.items)
+        self._pages.extend(map(self._keep, page.items))
         self._continue = page.continue_token
         if self._continue:
             return None
@@ -143,7 +155,8 @@ class Course(Generic[T]):
             raise msgspec.DecodeError(f"watch event of unknown type {envelope.type!r}")
         found = self._resource.decoder.decode(envelope.object)
         self._advance(_version_of(found))
-        return Deleted(found) if envelope.type == "DELETED" else Upserted(found)
+        kept = self._keep(found)
+        return Deleted(kept) if envelope.type == "DELETED" else Upserted(kept)
 
     def closed(self, lasted_s: float) -> None:
         """The server or the network ended the watch: it is resumed."""

@@ -14,25 +14,31 @@ from typing import Generic, TypeVar
 import msgspec
 import structlog
 
-from tessera.kube.course import AskPage, AskWatch, Change, Course, Deleted, Pause, Replaced, Upserted
+from tessera.kube.course import AskPage, AskWatch, Change, Course, Deleted, Pause, Replaced, Upserted, as_decoded
 from tessera.kube.errors import ApiError, KubeError, Unreachable
 from tessera.kube.gateway import Gateway
 from tessera.kube.resources import Resource
 
+S = TypeVar("S")
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
 class Reflector(Generic[T]):
-    """``sink`` gets ``Replaced``, ``Upserted`` and ``Deleted``; if it raises, ``run`` ends with that error."""
+    """``sink`` gets ``Replaced``, ``Upserted`` and ``Deleted``; if it raises, ``run`` ends with that error.
+
+    ``keep`` cuts each object down to what ``sink`` is told of, before the next page is read; without it ``T`` is the
+    resource's own type.
+    """
 
     def __init__(
         self,
         gateway: Gateway,
-        resource: Resource[T],
+        resource: Resource[S],
         sink: Callable[[Change[T]], None],
         *,
         namespace: str = "",
+        keep: Callable[[S], T] = as_decoded,
         label_selector: str = "",
         field_selector: str = "",
         clock: Callable[[], float] = time.monotonic,
@@ -46,7 +52,7 @@ class Reflector(Generic[T]):
         self._where = {"namespace": namespace, "label_selector": label_selector, "field_selector": field_selector}
         self._clock = clock
         self._sleep = sleep
-        self._course = Course(resource, rng or random.Random(), limit=limit)
+        self._course: Course[T] = Course(resource, rng or random.Random(), limit=limit, keep=keep)
         self._synced = asyncio.Event()
         self._heard_at = -math.inf
 

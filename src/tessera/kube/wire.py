@@ -88,6 +88,7 @@ class PodSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="cam
     init_containers: list[Container] = field(default_factory=list)
     ephemeral_containers: list[Container] = field(default_factory=list)
     resources: Resources | None = None
+    overhead: dict[str, Quantity] = field(default_factory=dict)
 
 
 class StateWaiting(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):

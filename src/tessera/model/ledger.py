@@ -4,6 +4,8 @@ The truth is two dictionaries: the nodes as published, and one charge for each p
 ``[row, column]`` (a row a node, a column a GPU) follow from them and are recomputed for one node at a time, so that
 the order in which facts arrive does not matter and a rebuild from the API's objects gives the same ledger.
 
+Beside them: CPU and memory that are free on the host, by row (``hosts`` says more), its zone and its rack as numbers.
+
 ``reserve`` never over-commits. ``charge`` records a fact that others made true, whatever it is: a GPU that was
 promised twice shows negative room here, fits nothing, and is listed by ``over_committed``.
 """
@@ -17,6 +19,7 @@ from tessera.model import names
 from tessera.model.assignment import Share
 from tessera.model.charges import Charge, Totals
 from tessera.model.gpus import Gpu, GpuNode
+from tessera.model.hosts import Host, HostNeed, Occupancy
 from tessera.reasons import Code, Reason
 
 Ints = NDArray[np.int64]
@@ -35,7 +38,8 @@ _GPU_ARRAYS = (
     "healthy",
     "exclusive",
 )
-_NODE_ARRAYS = ("node_mem", "node_core", "node_gpus", "node_slots")
+_HOST_ARRAYS = ("free_cpu", "free_memory", "zone", "rack")
+_NODE_ARRAYS = ("node_mem", "node_core", "node_gpus", "node_slots", *_HOST_ARRAYS)
 
 
 class Ledger:
@@ -49,6 +53,9 @@ class Ledger:
         self._spare: list[int] = []
         self._columns: dict[str, dict[str, int]] = {}
         self._models: dict[str, int] = {}
+        self._occupancy = Occupancy()
+        self._zones: dict[str, int] = {"": 0}
+        self._racks: dict[tuple[str, str], int] = {}
         self.names: list[str] = []
         self._allocate(_START_ROWS, _START_COLUMNS)
 
@@ -100,6 +107,26 @@ class Ledger:
         elif before is not None:
             self.charge(uid, before)
         return reason
+
+    def upsert_host(self, host: Host) -> None:
+        """Records CPU, memory, zone and rack of a node, which need not have published GPUs."""
+        if self._occupancy.upsert(host):
+            self._show_host(host.name)
+
+    def remove_host(self, name: str) -> None:
+        """Forgets a host; what its pods occupy stays until they are gone."""
+        if self._occupancy.remove(name):
+            self._show_host(name)
+
+    def occupy(self, uid: str, node: str, need: HostNeed) -> None:
+        """Records that the pod ``uid`` takes ``need`` of the CPU and memory of ``node``, in place of what it took."""
+        for changed in self._occupancy.occupy(uid, node, need):
+            self._show_host(changed)
+
+    def vacate(self, uid: str) -> None:
+        """The pod ``uid`` takes no CPU and no memory any more."""
+        for changed in self._occupancy.vacate(uid):
+            self._show_host(changed)
 
     # Questions
 
@@ -165,6 +192,21 @@ class Ledger:
         """Number of each GPU model (lower case) in the array ``model``."""
         return self._models
 
+    def hosts(self) -> Mapping[str, Host]:
+        return self._occupancy.hosts()
+
+    def occupants(self) -> Mapping[str, tuple[str, HostNeed]]:
+        """Node and need of each pod that takes CPU or memory, by UID."""
+        return self._occupancy.pods()
+
+    def zones(self) -> Mapping[str, int]:
+        """Number of each zone in the array ``zone``; 0 is none."""
+        return self._zones
+
+    def racks(self) -> Mapping[tuple[str, str], int]:
+        """Number of each rack, by zone and name, in the array ``rack``; 0 is none."""
+        return self._racks
+
     def over_committed(self) -> list[str]:
         """UUIDs of GPUs that were promised more than they have."""
         bad = self.present & ((self.free_bytes < 0) | (self.free_percent < 0) | (self.exclusive & (self.tenants > 1)))
@@ -186,6 +228,10 @@ class Ledger:
         self.node_core = np.zeros(rows, np.int64)
         self.node_gpus = np.zeros(rows, np.int64)
         self.node_slots = np.zeros(rows, np.int64)
+        self.free_cpu = np.zeros(rows, np.int64)
+        self.free_memory = np.zeros(rows, np.int64)
+        self.zone = np.zeros(rows, np.int64)
+        self.rack = np.zeros(rows, np.int64)
 
     def _grow(self, rows: int, columns: int) -> None:
         old = {name: getattr(self, name) for name in (*_GPU_ARRAYS, *_NODE_ARRAYS)}
@@ -225,8 +271,19 @@ class Ledger:
         self.node_core[row] = 100 * len(node.gpus)
         self.node_gpus[row] = len(node.gpus)
         self.node_slots[row] = names.SLOTS_PER_GPU * len(node.gpus)
+        self._show_host(name)
         for _, charge in self.charges_on(name):
             self._apply(charge, +1)
+
+    def _show_host(self, name: str) -> None:
+        row = self._rows.get(name)
+        if row is None:
+            return
+        self.free_cpu[row], self.free_memory[row] = self._occupancy.free(name)
+        host = self._occupancy.host(name)
+        zone, rack = (host.zone, host.rack) if host else ("", "")
+        self.zone[row] = self._zones.setdefault(zone, len(self._zones))
+        self.rack[row] = self._racks.setdefault((zone, rack), len(self._racks) + 1) if rack else 0
 
     def _install(self, row: int, column: int, gpu: Gpu) -> None:
         at = (row, column)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from dataclasses import field as default
 from enum import StrEnum
 
+from tessera.model.hosts import NOTHING, HostNeed
+
 
 class Kind(StrEnum):
     """What a container is within its pod."""
@@ -28,7 +30,10 @@ class ContainerSpec:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """What the scheduler reads of a pod. ``resources`` are the pod-level ones, where slices are not allowed."""
+    """What the scheduler reads of a pod.
+
+    ``resources`` are the pod-level ones, where slices are not allowed; ``host`` is what it needs of CPU and memory.
+    """
 
     namespace: str
     name: str
@@ -42,6 +47,7 @@ class Pod:
     may_preempt: bool = True
     scheduler: str = ""
     resources: Mapping[str, str] = default(default_factory=dict)
+    host: HostNeed = NOTHING
 
     @property
     def ended(self) -> bool:

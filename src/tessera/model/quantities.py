@@ -3,9 +3,11 @@
 Syntax and suffixes as in k8s.io/apimachinery/pkg/api/resource (``4Gi``, ``500M``, ``1.5Gi``, ``5e9``, ``100m``).
 """
 
+import math
 import re
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -39,6 +41,18 @@ def parse_whole(text: str | int) -> int:
     if value.denominator != 1:
         raise QuantityError(f"{text!r} is not a whole number")
     return value.numerator
+
+
+@lru_cache(maxsize=4096)
+def parse_up(text: str | int | float) -> int:
+    """The value of a quantity, rounded up as ``Quantity.Value`` does; raises ``QuantityError``. Bytes of memory."""
+    return math.ceil(parse_quantity(str(text)))
+
+
+@lru_cache(maxsize=4096)
+def parse_milli(text: str | int | float) -> int:
+    """Thousandths of a quantity, rounded up as ``Quantity.MilliValue`` does; raises ``QuantityError``. CPU."""
+    return math.ceil(1000 * parse_quantity(str(text)))
 
 
 def round_up(value: int, step: int = MIB) -> int:
