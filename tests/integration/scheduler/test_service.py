@@ -110,6 +110,23 @@ async def test_a_pod_is_bound_and_carries_its_assignment_in_the_same_write(clust
     assert int(cluster.service.engine.ledger.free_bytes.sum()) == 20 * GIB
 
 
+async def test_the_host_of_every_pod_is_known(cluster: Cluster) -> None:
+    await cluster.add_node("a", 24)
+    ledger = cluster.service.engine.ledger
+    labels = {"topology.kubernetes.io/zone": "z", "topology.kubernetes.io/rack": "r"}
+    changed = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a", "labels": labels},
+               "status": {"allocatable": {"cpu": "7910m", "memory": "30Gi"}}}  # fmt: skip
+    cluster.api.store.put("nodes", changed)
+    await until(lambda: ledger.free_cpu[ledger.rows()["a"]] == 7910, "the host's CPU")
+    asks = {"requests": {"cpu": "500m", "memory": "1Gi"}}
+    plain = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "plain", "namespace": "default"},
+             "spec": {"nodeName": "a", "containers": [{"name": "main", "image": "x", "resources": asks}]}}  # fmt: skip
+    await cluster.create(plain)
+    await until(lambda: ledger.free_cpu[ledger.rows()["a"]] == 7410, "the pod's CPU")
+    assert int(ledger.free_memory[ledger.rows()["a"]]) == 29 * GIB
+    assert ledger.zone[ledger.rows()["a"]] == ledger.zones()["z"] and ledger.racks()["z", "r"]
+
+
 async def test_a_binding_that_is_refused_is_undone(cluster: Cluster) -> None:
     await cluster.add_node("a", 24)
     created = await cluster.create(pod("web", "4Gi"))

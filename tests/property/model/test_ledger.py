@@ -1,7 +1,8 @@
 """The ledger's invariants, over random histories of nodes and pods.
 
 A reservation never over-commits and nothing goes negative by one; facts may arrive in any order; and a ledger that
-is rebuilt from the API's objects equals the one that lived through it all.
+is rebuilt from the API's objects equals the one that lived through it all. So with the hosts' CPU and memory, which
+are facts alone and may go below zero.
 """
 
 import numpy as np
@@ -13,6 +14,7 @@ from tessera.model import names
 from tessera.model.assignment import Assignment, Share, encode
 from tessera.model.charges import Charge, charge_of, totals_of
 from tessera.model.gpus import Gpu, GpuNode, Health
+from tessera.model.hosts import UNKNOWN_HOST, Host, HostNeed
 from tessera.model.ledger import Ledger
 from tessera.model.pods import ContainerSpec, Pod
 
@@ -46,11 +48,19 @@ def facts(ledger: Ledger) -> dict[str, dict[str, list[int]]]:
             **{name: getattr(ledger, name)[ledger.rows()[node.name]][: len(node.gpus)].tolist() for name in ARRAYS},
             "sums": [
                 int(getattr(ledger, n)[ledger.rows()[node.name]])
-                for n in ("node_mem", "node_core", "node_gpus", "node_slots")
+                for n in ("node_mem", "node_core", "node_gpus", "node_slots", "free_cpu", "free_memory")
             ],
+            "place": place_of(ledger, ledger.rows()[node.name]),
         }
         for node in ledger.nodes()
     }
+
+
+def place_of(ledger: Ledger, row: int) -> tuple[str, tuple[str, str]]:
+    """The names behind the numbers, which depend on who came first."""
+    zones = {number: zone for zone, number in ledger.zones().items()}
+    racks = {number: rack for rack, number in ledger.racks().items()}
+    return zones[int(ledger.zone[row])], racks.get(int(ledger.rack[row]), ("", ""))
 
 
 class LedgerHistory(RuleBasedStateMachine):
@@ -61,6 +71,8 @@ class LedgerHistory(RuleBasedStateMachine):
         self.ledger = Ledger()
         self.nodes: dict[str, GpuNode] = {}
         self.bound: dict[str, Pod] = {}
+        self.hosts: dict[str, Host] = {}
+        self.occupied: dict[str, tuple[str, HostNeed]] = {}
         self.shrunk = False
         self.count = 0
 
@@ -133,6 +145,38 @@ class LedgerHistory(RuleBasedStateMachine):
         assert charge is not None and charge.assignment is None
         self.ledger.charge(pod.uid, charge)
 
+    @rule(name=st.sampled_from((*NODES, "without GPUs")), cpu=st.integers(0, 9), place=st.sampled_from(["", "a", "b"]))
+    def host_appears_or_changes(self, name: str, cpu: int, place: str) -> None:
+        self.hosts[name] = Host(name, 1000 * cpu, 7 << 30, place, place and f"rack-{cpu % 2}")
+        self.ledger.upsert_host(self.hosts[name])
+
+    @rule(name=st.sampled_from(NODES))
+    def host_goes(self, name: str) -> None:
+        self.hosts.pop(name, None)
+        self.ledger.remove_host(name)
+
+    @rule(uid=st.integers(0, 5), node=st.sampled_from(NODES), cpu=st.integers(0, 3000), memory=st.integers(0, 9))
+    def pod_takes_of_a_host(self, uid: int, node: str, cpu: int, memory: int) -> None:
+        self.occupied[f"host-pod-{uid}"] = node, HostNeed(cpu, memory << 30)
+        self.ledger.occupy(f"host-pod-{uid}", *self.occupied[f"host-pod-{uid}"])
+
+    @rule(uid=st.integers(0, 5))
+    def pod_leaves_its_host(self, uid: int) -> None:
+        self.occupied.pop(f"host-pod-{uid}", None)
+        self.ledger.vacate(f"host-pod-{uid}")
+
+    @invariant()
+    def what_is_free_of_a_host_is_what_its_pods_leave(self) -> None:
+        for name, row in self.ledger.rows().items():
+            free = int(self.ledger.free_cpu[row]), int(self.ledger.free_memory[row])
+            held = [need for node, need in self.occupied.values() if node == name]
+            host = self.hosts.get(name)
+            if host is None:
+                assert free == (UNKNOWN_HOST, UNKNOWN_HOST)
+            else:
+                used = sum(need.cpu_milli for need in held), sum(need.memory_bytes for need in held)
+                assert free == (host.cpu_milli - used[0], host.memory_bytes - used[1])
+
     @invariant()
     def a_rebuild_gives_the_same_ledger(self) -> None:
         rebuilt = Ledger()
@@ -140,6 +184,10 @@ class LedgerHistory(RuleBasedStateMachine):
             charge = charge_of(pod)
             assert charge is not None
             rebuilt.charge(uid, charge)
+        for uid, (name, need) in reversed(self.occupied.items()):
+            rebuilt.occupy(uid, name, need)
+        for host in reversed(self.hosts.values()):
+            rebuilt.upsert_host(host)
         for node in reversed(self.nodes.values()):
             rebuilt.upsert_node(node)
         assert facts(rebuilt) == facts(self.ledger)

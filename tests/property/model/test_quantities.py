@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kubernetes.utils.quantity import parse_quantity as reference
 
-from tessera.model.quantities import QuantityError, format_bytes, parse_quantity, parse_whole, round_down, round_up
+from tessera.model.quantities import (
+    QuantityError,
+    format_bytes,
+    parse_milli,
+    parse_quantity,
+    parse_up,
+    parse_whole,
+    round_down,
+    round_up,
+)
 
 SUFFIXES = ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"]
 numbers = st.decimals(min_value=0, max_value=10**6, places=3, allow_nan=False, allow_infinity=False)
@@ -60,3 +69,11 @@ def test_what_is_no_quantity_is_refused(text: str) -> None:
 def test_fractions_are_no_whole_numbers(text: str) -> None:
     with pytest.raises(QuantityError, match="whole number"):
         parse_whole(text)
+
+
+@given(numbers, st.sampled_from(SUFFIXES))
+def test_rounding_up_to_units_and_thousandths_stays_within_one(number: Decimal, suffix: str) -> None:
+    text = f"{number}{suffix}"
+    value = parse_quantity(text)
+    assert value <= parse_up(text) < value + 1
+    assert 1000 * value <= parse_milli(text) < 1000 * value + 1

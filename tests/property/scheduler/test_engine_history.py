@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tessera.model.charges import charge_of
 from tessera.model.gpus import GpuNode, Health
+from tessera.model.hosts import HostNeed
 from tessera.model.pods import Pod
 from tessera.reasons import Reason
 from tessera.scheduler.engine import Engine, Promise
@@ -52,7 +53,7 @@ class EngineHistory(RuleBasedStateMachine):
     @rule(ask=st.sampled_from(ASKS), containers=st.integers(1, 2))
     def pod_is_created(self, ask: str, containers: int) -> None:
         self.count += 1
-        created = pod(f"p{self.count}", *[ask] * containers)
+        created = replace(pod(f"p{self.count}", *[ask] * containers), host=HostNeed(100 * self.count, self.count))
         self.born[created.uid] = created
         self._write(created.uid, created)
 
@@ -86,7 +87,7 @@ class EngineHistory(RuleBasedStateMachine):
         if isinstance(reserved, Reason):
             return
         if outcome in ("accepted", "lost after"):
-            self._write(pod.uid, bound(pod, node, reserved[1]))
+            self._write(pod.uid, replace(bound(pod, node, reserved[1]), host=pod.host))
         if outcome == "accepted":
             self.engine.confirm(pod.uid)
         if outcome == "refused":
@@ -96,7 +97,7 @@ class EngineHistory(RuleBasedStateMachine):
     @rule(data=st.data(), how=st.sampled_from(["Succeeded", "Failed", "gone"]))
     def pod_ends(self, data: st.DataObject, how: str) -> None:
         pod = self.api[data.draw(st.sampled_from(sorted(self.api)))]
-        ended = Pod(pod.namespace, pod.name, pod.uid, pod.containers, pod.annotations, pod.node, how)
+        ended = replace(pod, phase=how)
         self._write(pod.uid, None if how == "gone" else ended)
 
     @rule(seconds=st.sampled_from([1, 11, 61]))
@@ -145,6 +146,16 @@ class EngineHistory(RuleBasedStateMachine):
         for uid in self.engine.ledger.charges():
             assert uid in self.engine.promises() or uid in self.api or any(u == uid for u, _ in self.untold)
 
+    @rule(count=st.integers(1, 3), node=st.sampled_from(NAMES))
+    def pod_without_slices_runs(self, count: int, node: str) -> None:
+        uid = f"plain-{count}"
+        self._write(uid, Pod("default", uid, uid, node=node, phase="Running", host=HostNeed(7, 7)))
+
+    @invariant()
+    def cpu_and_memory_go_where_the_gpus_go(self) -> None:
+        held = {uid: node for uid, (node, _) in self.engine.ledger.occupants().items() if not uid.startswith("plain")}
+        assert held == {uid: charge.node for uid, charge in self.engine.ledger.charges().items()}
+
     def teardown(self) -> None:
         while self.untold:
             self.event_arrives()
@@ -153,6 +164,8 @@ class EngineHistory(RuleBasedStateMachine):
         assert self.engine.ledger.over_committed() == []
         facts = {uid: charge for uid, pod in self.api.items() if (charge := charge_of(pod)) is not None}
         assert dict(self.engine.ledger.charges()) == facts
+        running = {uid: (pod.node, pod.host) for uid, pod in self.api.items() if pod.node and not pod.ended}
+        assert dict(self.engine.ledger.occupants()) == running
         assert not [p for p in self.engine.promises().values() if p.kind is Promise.RESERVATION]
 
 

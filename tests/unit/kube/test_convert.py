@@ -3,13 +3,16 @@
 from datetime import UTC, datetime
 
 import msgspec
+import pytest
 
 from tessera.kube import wire
-from tessera.kube.convert import gpu_node_object, gpu_node_of, pod_of
+from tessera.kube.convert import gpu_node_object, gpu_node_of, host_of, pod_of
 from tessera.kube.gateway import encode
 from tessera.kube.resources import GPU_NODES
 from tessera.model.gpus import Gpu, GpuNode, Health
+from tessera.model.hosts import Host
 from tessera.model.pods import Kind
+from tessera.model.quantities import GIB
 
 POD = b"""{
   "metadata": {"name": "p", "namespace": "ns", "uid": "u", "annotations": {"tessera.io/placement": "pack"},
@@ -59,3 +62,54 @@ def test_a_gpu_node_survives_the_wire() -> None:
     assert (status.model, status.gpu_count, status.enforcement_level) == ("A100", 2, 0)
     assert status.health == "1 of 2 unhealthy: Xid 79"
     assert status.observed_at == "2026-01-02T00:00:00Z"
+
+
+def need_of(spec: str) -> tuple[int, int]:
+    host = pod_of(msgspec.json.decode(f'{{"spec": {spec}}}'.encode(), type=wire.Pod)).host
+    return host.cpu_milli, host.memory_bytes
+
+
+def asks(cpu: str, memory: str, extra: str = "") -> str:
+    return f'{{"name": "c", "resources": {{"requests": {{"cpu": "{cpu}", "memory": "{memory}"}}}}{extra}}}'
+
+
+SIDECAR = ', "restartPolicy": "Always"'
+
+
+@pytest.mark.parametrize(
+    ("spec", "cpu_milli", "memory_bytes"),
+    [
+        pytest.param("{}", 0, 0, id="nothing"),
+        pytest.param(f'{{"containers": [{asks("1500m", "1Gi")}, {asks("0.5", "500M")}]}}', 2000, GIB + 500 * 10**6,
+                     id="containers add up"),
+        pytest.param(f'{{"containers": [{asks("1", "1Gi")}], "initContainers": [{asks("3", "512Mi")}]}}', 3000, GIB,
+                     id="the larger of start and run, each dimension by itself"),
+        pytest.param(f'{{"containers": [{asks("1", "1")}], "initContainers": [{asks("2", "1", SIDECAR)}]}}', 3000, 2,
+                     id="sidecars run beside the app"),
+        pytest.param(f'{{"containers": [{asks("1", "1")}], "initContainers": '
+                     f'[{asks("2", "1", SIDECAR)}, {asks("4", "1")}, {asks("2", "1", SIDECAR)}]}}', 6000, 3,
+                     id="an init step runs beside the sidecars before it"),
+        pytest.param(f'{{"containers": [{asks("1", "1")}], "initContainers": '
+                     f'[{asks("4", "1")}, {asks("2", "1", SIDECAR)}]}}', 4000, 2,
+                     id="but not beside those after it"),
+        pytest.param(f'{{"containers": [{asks("1", "1Gi")}], "overhead": {{"cpu": "250m", "memory": "1Mi"}}}}', 1250,
+                     GIB + (1 << 20), id="overhead"),
+        pytest.param(f'{{"containers": [{asks("1", "1Gi")}], "resources": {{"requests": {{"cpu": "4"}}}}, '
+                     f'"overhead": {{"cpu": "1"}}}}', 5000, GIB, id="the pod's own request wins where it is given"),
+        pytest.param('{"containers": [{"resources": {"limits": {"cpu": "2", "memory": "1Gi"}, '
+                     '"requests": {"cpu": "0.0001"}}}]}', 1, GIB, id="limits stand in, thousandths are rounded up"),
+        pytest.param('{"containers": [{"resources": {"requests": {"cpu": "much", "memory": "-1"}}}]}', 0, 0,
+                     id="nonsense counts nothing"),
+    ],
+)  # fmt: skip
+def test_what_a_pod_needs_of_its_host(spec: str, cpu_milli: int, memory_bytes: int) -> None:
+    assert need_of(spec) == (cpu_milli, memory_bytes)
+
+
+def test_a_host_as_the_scheduler_reads_it() -> None:
+    node = b"""{"metadata": {"name": "n", "labels":
+      {"topology.kubernetes.io/zone": "z", "topology.tessera.io/rack": "r"}},
+      "status": {"capacity": {"cpu": "8", "memory": "64Gi"}, "allocatable": {"cpu": "7910m", "memory": "63Gi"}}}"""
+    assert host_of(msgspec.json.decode(node, type=wire.Node)) == Host("n", 7910, 63 * GIB, "z", "r")
+    plain = wire.Node(metadata=wire.ObjectMeta(name="n", labels={"topology.kubernetes.io/rack": "k"}))
+    assert host_of(plain) == Host("n", 0, 0, "", "k")

@@ -138,3 +138,13 @@ def test_back_off_has_full_jitter_and_a_ceiling() -> None:
     late = pauses[20:]
     assert 0 <= min(late) < 1.0 < BACKOFF_LAST_S - 1.0 < max(late) <= BACKOFF_LAST_S
     assert pauses[0] <= 0.4
+
+
+def test_what_is_kept_is_cut_down_at_once_and_the_place_to_resume_from_is_not_lost() -> None:
+    made: Course[str] = Course(RESOURCE, random.Random(1), limit=2, keep=lambda pod: str(pod["metadata"]["name"]))
+    made.page(Page((pod("a"), pod("b")), "10", "more"))
+    assert made.page(Page((pod("c"),), "10", "")) == Replaced(("a", "b", "c"))
+    assert made.line(event("MODIFIED", pod("b", 11))) == Upserted("b")
+    assert made.line(event("DELETED", pod("b", 12))) == Deleted("b")
+    step = made.next()
+    assert isinstance(step, AskWatch) and step.resource_version == "12"
