@@ -70,6 +70,40 @@ def demo(
         return 1
 
 
+@app.command()
+def up(
+    nodes: Annotated[int, typer.Option(metavar="COUNT", help="GPU nodes.", min=1, max=20_000)] = 100,
+    gpus_per_node: Annotated[int, typer.Option(metavar="COUNT", help="GPUs of each node.", min=1, max=16)] = 8,
+    gpu_mem: Annotated[str, typer.Option(metavar="QUANTITY", help="Memory of each GPU.")] = "80Gi",
+    model: Annotated[str, typer.Option(metavar="NAME", help="Model of the GPUs.")] = "NVIDIA H100 80GB HBM3",
+    pods: Annotated[int, typer.Option(metavar="COUNT", help="Bound pods there from the start.", min=0)] = 0,
+    port: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Port of the extender; 0 takes a free one.", min=0, max=65535)
+    ] = 0,
+    dashboard_port: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Port of the dashboard; 0 takes a free one.", min=0, max=65535)
+    ] = 0,
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="Decides ties between equal nodes.", min=0)] = 0,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Seconds to wait for the start.", min=1)] = 120.0,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FORM", help="text or json.")] = "text",
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the components' log.")] = False,
+) -> int:
+    """Keep an embedded cluster of light hosts under the real scheduler up until it is told to end."""
+    if output not in ("text", "json"):
+        raise typer.BadParameter(f"found {output!r}; allowed: text or json", param_hint="--output")
+    from tessera.command_line import Unusable
+    from tessera.simulator.up import OptionError, Options, UpError, run
+
+    options = Options(
+        nodes, gpus_per_node, gpu_mem, model, pods, port, dashboard_port, seed, output == "json", timeout, verbose
+    )
+    try:
+        return run(options)
+    except (Unusable, UpError) as error:
+        print(error if isinstance(error, Unusable) else f"tessera up: {error}", file=sys.stderr)
+        return 2 if isinstance(error, Unusable | OptionError) else 1
+
+
 @app.command(context_settings=PASS_ON, add_help_option=False)
 def scheduler(context: typer.Context) -> int:
     """Run the scheduler's extender and the webhook."""

@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import aiohttp
 
@@ -46,30 +46,59 @@ LONGEST_TMP = 40
 HostOf = Callable[[HostPlan, Surroundings], Host]
 
 
+class SchedulerPart(Protocol):
+    """The scheduler service, in this process or in another."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def webhook_url(self) -> str: ...
+
+    async def start(self) -> None:
+        """Returns when it listens."""
+
+    async def wait_ready(self) -> None:
+        """Until it leads and has read the cluster."""
+
+    async def failed(self) -> None:
+        """Returns only by raising what ended it."""
+
+    async def stop(self) -> None: ...
+
+
+SchedulerOf = Callable[[SchedulerSettings, Path], SchedulerPart]
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterPlan:
-    """``dashboard_port`` 0 takes a free port, ``None`` leaves the dashboard out. ``parallel_starts``: hosts at once."""
+    """Ports: 0 takes a free one; ``dashboard_port`` ``None`` leaves the dashboard out. ``parallel_starts``: hosts at
+    once."""
 
     hosts: Sequence[HostPlan] = DEMO_HOSTS
     seed: int = 0
     dashboard_port: int | None = 0
+    extender_port: int = 0
     parallel_starts: int = 4
 
 
 class EmbeddedCluster:
-    """See the module. ``told`` hears of each stage of the start, in words."""
+    """See the module. ``scheduler_of`` gets the settings and the cluster's folder, ``library_of`` answers the folder of
+    the stub NVML library, ``told`` hears of each stage of the start, in words."""
 
     def __init__(
         self,
         plan: ClusterPlan | None = None,
         *,
         host_of: HostOf = SimHost,
+        scheduler_of: SchedulerOf = lambda settings, _: Scheduler(settings),
+        library_of: Callable[[], Path] = library_dir,
         told: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.plan = plan or ClusterPlan()
         self.hosts: list[Host] = []
         self.dashboard_url = ""
-        self._host_of, self._told = host_of, told
+        self._host_of, self._scheduler_of, self._library_of, self._told = host_of, scheduler_of, library_of, told
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[Any]] = []
 
@@ -112,8 +141,9 @@ class EmbeddedCluster:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         folder = stack.enter_context(_folder())
-        self._told("building the stub NVML library, if it is not there yet")
-        library = asyncio.create_task(asyncio.to_thread(library_dir))
+        if self._library_of is library_dir:
+            self._told("building the stub NVML library, if it is not there yet")
+        library = asyncio.create_task(asyncio.to_thread(self._library_of))
         self._told("starting the API server, the extender and the webhook")
         self.api = await stack.enter_async_context(ApiServer())
         self.gateway = await stack.enter_async_context(Gateway(plain(self.api.url)))
@@ -123,7 +153,7 @@ class EmbeddedCluster:
         self._told(f"starting {len(self.plan.hosts)} hosts")
         starting = asyncio.create_task(self._start_hosts(stack, around))
         try:
-            await self._start_scheduler(stack, tokens[SCHEDULER_USER])
+            await self._start_scheduler(stack, tokens[SCHEDULER_USER], folder)
             await self._start_dashboard(stack)
         finally:
             await starting
@@ -143,16 +173,16 @@ class EmbeddedCluster:
         stack.push_async_callback(_all, [host.stop for host in self.hosts])
         await asyncio.gather(*(start(host) for host in self.hosts))
 
-    async def _start_scheduler(self, stack: AsyncExitStack, token_file: Path) -> None:
+    async def _start_scheduler(self, stack: AsyncExitStack, token_file: Path, folder: Path) -> None:
         settings: dict[str, Any] = {
             "server": self.api.url,
             "token_file": str(token_file),
-            "port": 0,
+            "port": self.plan.extender_port,
             "webhook_port": 0,
             "order_seed": self.plan.seed,
             "lease_namespace": SYSTEM_NAMESPACE,
         }
-        self.scheduler = Scheduler(SchedulerSettings(**settings))
+        self.scheduler = self._scheduler_of(SchedulerSettings(**settings), folder)
         await self.scheduler.start()
         stack.push_async_callback(self.scheduler.stop)
         self.api.webhooks.append(Webhook(self.scheduler.webhook_url, needs_rewriting))
