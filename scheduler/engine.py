@@ -16,7 +16,7 @@ from enum import StrEnum
 import numpy as np
 
 from tessera.model.assignment import Assignment
-from tessera.model.charges import Charge, Totals, charge_of, totals_of
+from tessera.model.charges import Charge, Totals, charge_of, fits_demand, totals_of
 from tessera.model.demands import PodDemand, demand_of
 from tessera.model.gpus import GpuNode
 from tessera.model.hosts import Host
@@ -25,6 +25,7 @@ from tessera.model.placements import Remote
 from tessera.model.pods import Pod
 from tessera.reasons import Code, Reason
 from tessera.scheduler.choice import choose
+from tessera.scheduler.earmark import part_of
 from tessera.scheduler.fit import min_level
 from tessera.scheduler.policy import POLICIES, Policy
 from tessera.scheduler.ranking import feasible, fits_of, node_costs, order
@@ -84,6 +85,7 @@ class Engine:
         self.options = options or Options()
         self.waiting: dict[str, tuple[Pod, Reason]] = {}
         self.freed: set[str] = set()
+        self.keeps: dict[str, str] = {}
         self._clock = clock
         self._promises: dict[str, Promised] = {}
         self._requests: dict[str, Request] = {}
@@ -173,6 +175,8 @@ class Engine:
         answer = self._filter(request, names)
         if len(answer.nodes) == 1:
             self._hold(request, answer.nodes)
+        elif pod.uid in self.keeps and not answer.nodes:
+            self._keep(request, self.keeps[pod.uid])
         self._tell_left(pod.uid, held)
         return answer
 
@@ -212,6 +216,25 @@ class Engine:
         self.waiting.pop(uid, None)
         if self._promised(uid) is Promise.RESERVATION:
             self._extend(uid, Promise.RESERVATION)
+
+    def keep_room(self, pod: Pod, node: str) -> bool:
+        """Keeps room on ``node`` for a pod that waits for it: all of it or, until then, what of it is free.
+
+        Answers whether it is all. It is a hold like any other, but outlives a filter that finds it too small, until
+        ``keeps`` names the pod no more.
+        """
+        request = self._request(pod)
+        if request is None or isinstance(request, Reason) or self._taken(pod.uid):
+            return False
+        self.keeps[pod.uid] = node
+        charge = self.ledger.charge_of(pod.uid)
+        if charge and charge.node == node and charge.assignment and not fits_demand(request.demand, charge.assignment):
+            self._extend(pod.uid, Promise.HOLD)
+            return True
+        held = self._drop_hold(pod.uid)
+        complete = self._keep(request, node)
+        self._tell_left(pod.uid, held)
+        return complete
 
     def undo(self, uid: str) -> None:
         """The promise is void (Binding refused, hold too old). A charge that is a fact already stays."""
@@ -264,6 +287,7 @@ class Engine:
         self._asked.pop(uid, None)
         self._requests.pop(uid, None)
         self.waiting.pop(uid, None)
+        self.keeps.pop(uid, None)
 
     def _taken(self, uid: str) -> Reason | None:
         """Why the pod is offered nothing: kube-scheduler may ask late, and what is bound or in doubt stays charged."""
@@ -315,6 +339,14 @@ class Engine:
                 self._promise(request, name, Promise.HOLD)
                 return name
         return None
+
+    def _keep(self, request: Request, node: str) -> bool:
+        if self._hold(request, [node]) is not None:
+            return True
+        part = part_of(self.ledger, request.demand, node, self._level(request.demand))
+        if part is not None and self.ledger.reserve(request.pod.uid, part) is None:
+            self._promise(request, node, Promise.HOLD)
+        return False
 
     def _promise(self, request: Request, node: str, kind: Promise) -> None:
         self.ledger.occupy(request.pod.uid, node, request.pod.host)

@@ -31,6 +31,7 @@ def pod_of(pod: wire.Pod) -> Pod:
         scheduler=spec.scheduler_name,
         resources=_texts(spec.resources.limits, spec.resources.requests) if spec.resources else {},
         host=_host_need(spec),
+        nominated=pod.status.nominated_node_name,
     )
 
 

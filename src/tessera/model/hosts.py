@@ -66,6 +66,12 @@ class Occupancy:
         self._pods: dict[str, tuple[str, HostNeed]] = {}
         self._used: dict[str, tuple[int, int, int]] = {}
 
+    def copy(self) -> "Occupancy":
+        """The same facts; what is changed in one is not seen in the other."""
+        other = Occupancy()
+        other._hosts, other._pods, other._used = self._hosts.copy(), self._pods.copy(), self._used.copy()
+        return other
+
     def host(self, name: str) -> Host | None:
         return self._hosts.get(name)
 

@@ -11,6 +11,7 @@ promised twice shows negative room here, fits nothing, and is listed by ``over_c
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +128,13 @@ class Ledger:
         """The pod ``uid`` takes no CPU and no memory any more."""
         for changed in self._occupancy.vacate(uid):
             self._show_host(changed)
+
+    def copy(self) -> "Ledger":
+        """The same facts; what is changed in one is not seen in the other."""
+        other = object.__new__(Ledger)
+        for name, value in vars(self).items():
+            setattr(other, name, _copied(value))
+        return other
 
     # Questions
 
@@ -348,3 +356,12 @@ class Ledger:
         if self.room_of(charge.totals)[row]:
             return None
         return Reason(Code.NODE_RESOURCES, f"the pods bound to node {charge.node} leave too little for the whole pod")
+
+
+def _copied(value: Any) -> Any:
+    """A copy down to what is never changed: keys, names, numbers and frozen facts."""
+    if isinstance(value, Occupancy):
+        return value.copy()
+    if isinstance(value, dict):
+        return {key: _copied(each) if isinstance(each, dict) else each for key, each in value.items()}
+    return value.copy() if isinstance(value, (list, np.ndarray)) else value

@@ -32,7 +32,8 @@ class ContainerSpec:
 class Pod:
     """What the scheduler reads of a pod.
 
-    ``resources`` are the pod-level ones, where slices are not allowed; ``host`` is what it needs of CPU and memory.
+    ``resources`` are the pod-level ones, where slices are not allowed; ``host`` is what it needs of CPU and memory;
+    ``nominated`` is the node for which room is being made.
     """
 
     namespace: str
@@ -48,6 +49,7 @@ class Pod:
     scheduler: str = ""
     resources: Mapping[str, str] = default(default_factory=dict)
     host: HostNeed = NOTHING
+    nominated: str = ""
 
     @property
     def ended(self) -> bool:

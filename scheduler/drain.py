@@ -1,0 +1,127 @@
+"""Where the pods of a host or of one GPU would go if it were emptied. Pure: nothing is changed, nobody is asked.
+
+Most demanding first, each where the engine's own policy puts it with all others gone already. All or nothing: the plan
+says of each pod where it would go or why it would not, and only a plan without such reasons empties the place.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tessera.model.charges import Charge
+from tessera.model.ledger import Bools
+from tessera.model.pods import Pod
+from tessera.reasons import Code, Reason
+from tessera.scheduler.engine import Engine
+from tessera.scheduler.residents import Population
+from tessera.scheduler.trial import Trial, successor
+
+_UNKNOWN = "holds room, but the API server lists no such pod"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One pod's way. ``target`` and ``gpus`` (UUIDs) are empty where ``reason`` says why it does not go."""
+
+    namespace: str
+    name: str
+    uid: str
+    source: str
+    mem_bytes: int
+    target: str = ""
+    gpus: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainPlan:
+    """``place`` is the host's name or the GPU's UUID; ``complete`` says whether all of ``moves`` have somewhere to go."""
+
+    place: str
+    complete: bool
+    moves: tuple[Move, ...]
+
+
+def drain_plan(engine: Engine, population: Population, place: str) -> DrainPlan | Reason:
+    """The plan for ``place``, a node's name or a GPU's UUID; a reason if the ledger knows neither."""
+    found = _place(engine, place)
+    if found is None:
+        return Reason(Code.NO_GPU, f"found {place!r}; allowed: the name of a node with GPUs, or a GPU's UUID")
+    node, uuid = found
+    trial = Trial(engine)
+    held = [(uid, charge) for uid, charge in trial.ledger.charges_on(node) if not uuid or _on(charge, uuid)]
+    held.sort(key=lambda item: demand_order(item[1]))
+    moves: dict[str, Move] = {}
+    waiting: list[tuple[Pod, Charge]] = []
+    for uid, charge in held:
+        resident = population.residents.get(uid)
+        fixed = resident.fixed if resident else _UNKNOWN
+        pod = resident.pod if resident else Pod("", uid, uid)
+        moves[uid] = stays(pod, charge, fixed)
+        if resident is not None and not fixed:
+            trial.take_out(uid)
+            waiting.append((pod, charge))
+    if uuid:
+        _close(trial, node, uuid)
+    else:
+        trial.engine.forget_node(node)
+    for pod, charge in waiting:
+        moves[pod.uid] = _moved(trial, population, pod, charge)
+    return DrainPlan(place, all(not move.reason for move in moves.values()), tuple(moves.values()))
+
+
+def demand_order(charge: Charge) -> tuple[int, int, int]:
+    """The most demanding first: whole GPUs, then memory, then compute."""
+    return (-charge.totals.gpus, -memory_of(charge), -charge.totals.core_percent)
+
+
+def memory_of(charge: Charge) -> int:
+    """The GPU memory that a pod holds, in bytes."""
+    return sum(share.mem_bytes for share in charge.assignment.shares) if charge.assignment else charge.totals.mem_bytes
+
+
+def stays(pod: Pod, charge: Charge, reason: str) -> Move:
+    return Move(pod.namespace, pod.name, pod.uid, charge.node, memory_of(charge), reason=reason)
+
+
+def goes(pod: Pod, charge: Charge, to: Charge) -> Move:
+    """The move of ``pod`` from ``charge`` to ``to``."""
+    gpus = tuple(dict.fromkeys(share.uuid for share in to.assignment.shares)) if to.assignment else ()
+    return Move(pod.namespace, pod.name, pod.uid, charge.node, memory_of(charge), to.node, gpus)
+
+
+def why_nowhere(trial: Trial, pod: Pod, open_to: Bools) -> str:
+    """Why no node takes ``pod``, in one sentence."""
+    waiting = trial.engine.waiting.get(pod.uid)
+    text = waiting[1].text if waiting else "no node takes it"
+    closed = (
+        "" if (open_to & trial.host_room(pod)).any() else "; CPU, memory or kube-scheduler's rules leave it no node"
+    )
+    return f"fits nowhere else: {text}{closed}"
+
+
+def _moved(trial: Trial, population: Population, pod: Pod, charge: Charge) -> Move:
+    next_pod, open_to = successor(pod), population.open_to(pod.uid, trial.ledger)
+    to = trial.place(next_pod, open_to)
+    return goes(pod, charge, to) if to else stays(pod, charge, why_nowhere(trial, next_pod, open_to))
+
+
+def _place(engine: Engine, place: str) -> tuple[str, str] | None:
+    """Node and, if ``place`` is a GPU, its UUID."""
+    if engine.ledger.node(place) is not None:
+        return place, ""
+    return next(((node, place) for node in _nodes_of(engine, place)), None)
+
+
+def _nodes_of(engine: Engine, uuid: str) -> Iterable[str]:
+    return (node.name for node in engine.ledger.nodes() if any(gpu.uuid == uuid for gpu in node.gpus))
+
+
+def _on(charge: Charge, uuid: str) -> bool:
+    return charge.assignment is not None and any(share.uuid == uuid for share in charge.assignment.shares)
+
+
+def _close(trial: Trial, node: str, uuid: str) -> None:
+    """The GPU takes nobody; its node does."""
+    row, column = trial.ledger.row(node), trial.ledger.column(node, uuid)
+    if row is not None and column is not None:
+        trial.ledger.healthy[row, column] = False

@@ -1,0 +1,69 @@
+"""A copy of the engine in which moves are tried: what happens in it never reaches the ledger that kube-scheduler asks.
+
+Pods are placed by the engine's own policy, as kube-scheduler would have them placed, with the CPU and the memory of
+the hosts checked as well, which kube-scheduler does itself.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tessera.model.charges import Charge
+from tessera.model.hosts import HostNeed
+from tessera.model.ledger import Bools
+from tessera.model.pods import Pod
+from tessera.scheduler.engine import Engine, Promise
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a pod held before it was taken out."""
+
+    uid: str
+    charge: Charge | None
+    occupied: tuple[str, HostNeed] | None
+
+
+class Trial:
+    """A copy of ``engine`` as it is now. Holds of the pods in ``without`` are no part of it."""
+
+    def __init__(self, engine: Engine, without: tuple[str, ...] = ()) -> None:
+        self.engine = Engine(lambda: 0.0, engine.options)
+        self.engine.ledger = self.ledger = engine.ledger.copy()
+        for uid in without:
+            promised = engine.promises().get(uid)
+            if promised is not None and promised.kind is Promise.HOLD:
+                self.take_out(uid)
+
+    def take_out(self, uid: str) -> Taken:
+        """The pod is gone, and its room free."""
+        taken = Taken(uid, self.ledger.charge_of(uid), self.ledger.occupants().get(uid))
+        self.engine.forget_pod(uid)
+        return taken
+
+    def put_back(self, taken: Taken) -> None:
+        """As it was before ``take_out``."""
+        self.engine.forget_pod(taken.uid)
+        if taken.charge is not None:
+            self.ledger.charge(taken.uid, taken.charge)
+        if taken.occupied is not None:
+            self.ledger.occupy(taken.uid, *taken.occupied)
+
+    def place(self, pod: Pod, offered: Bools) -> Charge | None:
+        """Gives ``pod`` the room that the policy picks on the nodes ``offered`` (by ledger row)."""
+        rows = np.flatnonzero(offered & self.host_room(pod))
+        names = [self.ledger.names[row] for row in rows.tolist() if self.ledger.names[row]]
+        found = self.engine.filter(pod, names)
+        if len(found.nodes) > 1:
+            self.engine.prioritize(pod, found.nodes)
+        return self.ledger.charge_of(pod.uid)
+
+    def host_room(self, pod: Pod) -> Bools:
+        """Per row: whether CPU and memory of the host are enough."""
+        room: Bools = (self.ledger.free_cpu >= pod.host.cpu_milli) & (self.ledger.free_memory >= pod.host.memory_bytes)
+        return room
+
+
+def successor(pod: Pod) -> Pod:
+    """The pod that its controller makes in the place of ``pod``, as far as is known before it is there."""
+    return replace(pod, uid=f"{pod.uid}+", node="", phase="Pending", deleting=False)
