@@ -152,6 +152,17 @@ def test_kube_scheduler_calls_the_extender_as_the_design_tried_it(rendered: Rend
     assert {p["name"]: p["port"] for p in service["spec"]["ports"]} == {"webhook": 443, "extender": 8443}
 
 
+def test_the_policys_weight_is_a_value_and_its_change_restarts_kube_scheduler(rendered: Rendered) -> None:
+    blended = render({"scheduler": {"policyWeight": 15}})
+    config = yaml.safe_load(blended.one("ConfigMap", "tessera-kube-scheduler")["data"]["config.yaml"])
+    assert config["extenders"][0]["weight"] == 15
+    annotations = [
+        each.one("Deployment", "tessera-kube-scheduler")["spec"]["template"]["metadata"]["annotations"]
+        for each in (rendered, blended)
+    ]
+    assert annotations[0]["checksum/settings"] != annotations[1]["checksum/settings"]
+
+
 def test_certificates_fit_each_other(rendered: Rendered) -> None:
     server, client = (
         {k: base64.b64decode(v) for k, v in rendered.one("Secret", f"tessera-{name}-tls")["data"].items()}
@@ -244,6 +255,8 @@ def test_the_gpunode_schema_holds_what_the_wire_writes(rendered: Rendered) -> No
         ({"enforcement": 4}, "/enforcement"),
         ({"compatibility": ["x"]}, "/compatibility/0"),
         ({"webhook": {"failurePolicy": "Maybe"}}, "/webhook/failurePolicy"),
+        ({"scheduler": {"policyWeight": 0}}, "/scheduler/policyWeight"),
+        ({"scheduler": {"policyWeight": 1.5}}, "/scheduler/policyWeight"),
         ({"webhook": {"timeoutSeconds": 31}}, "/webhook/timeoutSeconds"),
         ({"policies": {"schedulers": []}}, "/policies/schedulers"),
         ({"policies": {"extraBinders": ["x' || true"]}}, "/policies/extraBinders/0"),
