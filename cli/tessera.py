@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from tessera import __version__
+from tessera.cli.simulate import simulate
 
 app = typer.Typer(
     name="tessera",
@@ -102,6 +103,9 @@ def up(
     except (Unusable, UpError) as error:
         print(error if isinstance(error, Unusable) else f"tessera up: {error}", file=sys.stderr)
         return 2 if isinstance(error, Unusable | OptionError) else 1
+
+
+app.command()(simulate)
 
 
 @app.command(context_settings=PASS_ON, add_help_option=False)

@@ -1,0 +1,159 @@
+"""``tessera simulate``: replay traces through the scheduler's engine, or ask where pods would go in a live cluster.
+
+The options are read and checked here; the work is done by ``tessera.simulator``, which is imported only when it begins.
+"""
+
+import json
+import re
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from tessera.simulator.replay.plans import Plan, Subset
+
+_SEEDS = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
+_DECIMAL = re.compile(r"\d{1,6}(\.\d{1,6})?", re.ASCII)
+_SUBSET = re.compile(r"(\d{1,9}):(\d{1,9})", re.ASCII)
+_MAX_SEEDS = 10_000
+
+
+def simulate(
+    nodes: Annotated[
+        Path | None, typer.Option("--nodes", metavar="FILE", help="Nodes in the openb format.", show_default=False)
+    ] = None,
+    pods: Annotated[
+        list[Path] | None,
+        typer.Option("--pods", metavar="FILE", help="Pods in the openb format; repeatable.", show_default=False),
+    ] = None,
+    policy: Annotated[str, typer.Option(metavar="NAME[,NAME...]", help="Placement policies.")] = "pack",
+    seeds: Annotated[
+        str, typer.Option(metavar="LIST", help="42, 42,43 or 42-51: each sets arrivals and node order.")
+    ] = "42",
+    protocol: Annotated[
+        str, typer.Option(metavar="NAME", help="inflate (pods only come) or churn (pods come, wait and leave).")
+    ] = "inflate",
+    inflate: Annotated[str, typer.Option(metavar="FACTOR", help="GPUs asked for over GPUs, at the end.")] = "1.3",
+    load: Annotated[str, typer.Option(metavar="FACTOR", help="churn: GPUs asked for over GPUs, in the mean.")] = "0.94",
+    arrivals: Annotated[int, typer.Option(metavar="NUMBER", help="churn: how many pods come.", min=2)] = 80_000,
+    subset: Annotated[str, typer.Option(metavar="N:SEED", help="Only N random nodes.", show_default=False)] = "",
+    jobs: Annotated[int, typer.Option(metavar="NUMBER", help="Runs at the same time.", min=1, max=64)] = 1,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FORM", help="table or json.")] = "table",
+) -> int:
+    """Replay traces through the scheduler's engine and measure what it allocates."""
+    from tessera.command_line import Unusable
+    from tessera.simulator.replay.tables import TraceError
+
+    try:
+        if output not in ("table", "json"):
+            _refuse("--output", output, "table or json")
+        if nodes is None or not pods:
+            _refuse("--nodes" if nodes is None else "--pods", None, "a file in the openb format")
+        plan = _plan(nodes, pods, policy, seeds, protocol, inflate, load, arrivals, subset, jobs)
+        _replay(plan, output)
+    except (Unusable, TraceError) as error:
+        print(f"tessera simulate: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _replay(plan: "Plan", output: str) -> None:
+    from tessera.simulator.replay import plans, progress, results
+
+    with progress.shown() as screen:
+        runs = plans.run(plan, screen)
+    if output == "json":
+        print(json.dumps(results.plain(runs)), flush=True)
+        return
+    from rich.console import Console
+
+    from tessera.cli.kubectl import PIPE_WIDTH
+
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(results.table(runs))
+
+
+def _plan(
+    nodes: Path,
+    pods: list[Path],
+    policy: str,
+    seeds: str,
+    protocol: str,
+    inflate: str,
+    load: str,
+    arrivals: int,
+    subset: str,
+    jobs: int,
+) -> "Plan":
+    from tessera.simulator.replay.plans import Plan, Protocol
+
+    if protocol not in list(Protocol):
+        _refuse("--protocol", protocol, " or ".join(Protocol))
+    stems = [path.stem for path in pods]
+    if len(set(stems)) != len(stems):
+        _refuse("--pods", ", ".join(map(str, pods)), "files of different names, which the result tells apart")
+    return Plan(
+        nodes,
+        tuple(pods),
+        _policies(policy),
+        _seeds(seeds),
+        Protocol(protocol),
+        _factor("--inflate", inflate, 10),
+        _factor("--load", load, 10),
+        arrivals,
+        _subset(subset),
+        jobs,
+    )
+
+
+def _policies(text: str) -> tuple[str, ...]:
+    from tessera.scheduler.policy import POLICIES
+
+    found = [part.strip() for part in text.split(",")]
+    for name in found:
+        if name not in POLICIES:
+            _refuse("--policy", name, ", ".join(POLICIES))
+    if len(set(found)) != len(found):
+        _refuse("--policy", text, "each policy once")
+    return tuple(found)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    allowed = "a number, a list such as 42,43 or a range such as 42-51"
+    out: list[int] = []
+    for part in text.split(","):
+        match = _SEEDS.fullmatch(part.strip())
+        if match is None:
+            _refuse("--seeds", text, allowed)
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first or last - first >= _MAX_SEEDS:
+            _refuse("--seeds", text, f"{allowed}, upwards and of at most {_MAX_SEEDS}")
+        out += range(first, last + 1)
+    if len(set(out)) != len(out):
+        _refuse("--seeds", text, "each seed once")
+    return tuple(out)
+
+
+def _factor(option: str, text: str, most: int) -> Fraction:
+    if not _DECIMAL.fullmatch(text) or not 0 < Fraction(text) <= most:
+        _refuse(option, text, f"a number above 0, up to {most}, such as 1.3")
+    return Fraction(text)
+
+
+def _subset(text: str) -> "Subset | None":
+    from tessera.simulator.replay.plans import Subset
+
+    if not text:
+        return None
+    match = _SUBSET.fullmatch(text)
+    if match is None or not int(match[1]):
+        _refuse("--subset", text, "N:SEED, such as 60:1")
+    return Subset(int(match[1]), int(match[2]))
+
+
+def _refuse(option: str, found: object, allowed: str) -> NoReturn:
+    from tessera.command_line import Unusable
+
+    raise Unusable(f"{option}: found {'none' if found is None else repr(found)}; allowed: {allowed}")
