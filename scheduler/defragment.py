@@ -20,7 +20,7 @@ from tessera.model.demands import PodDemand, demand_of
 from tessera.model.ledger import Ints
 from tessera.model.pods import Pod
 from tessera.reasons import Code, Reason
-from tessera.scheduler.drain import Move, demand_order, goes, memory_of
+from tessera.scheduler.drain import Move, demand_order, goes, gpus_of, memory_of, shares_of
 from tessera.scheduler.earmark import NEVER, lacks
 from tessera.scheduler.engine import Engine
 from tessera.scheduler.fit import fit, min_level
@@ -147,9 +147,7 @@ class _Search:
         freed = sum(charge.totals.mem_bytes for charge in charges)
         asked = sum(c.gpus * c.mem_bytes for c in self._demand.containers)
         given = sum(memory_of(charge) for charge in charges)
-        columns = {
-            ledger.column(c.node, s.uuid) for c in charges for s in (c.assignment.shares if c.assignment else ())
-        }
+        columns = {ledger.column(charge.node, share.uuid) for charge in charges for share in shares_of(charge)}
         if int(np.maximum(ledger.free_bytes[row], 0).sum()) + given < asked or not columns - {None}:
             return False
         if int(ledger.node_mem[row]) + freed < self._mem_bytes:
@@ -163,7 +161,7 @@ class _Search:
             return True
         free = {c: int(self._trial.ledger.free_bytes[row, c]) for c in columns if c is not None}
         for charge in charges:
-            for share in charge.assignment.shares if charge.assignment else ():
+            for share in shares_of(charge):
                 column = self._trial.ledger.column(charge.node, share.uuid)
                 if column is not None:
                     free[column] += share.mem_bytes
@@ -213,8 +211,7 @@ class _Search:
             self._trial.put_back(each)
 
     def _found(self, charge: Charge, moves: tuple[Move, ...]) -> Proposal:
-        gpus = tuple(dict.fromkeys(share.uuid for share in charge.assignment.shares)) if charge.assignment else ()
-        return Proposal(self._pod.key, charge.node, gpus, moves, fixed=self._fixed)
+        return Proposal(self._pod.key, charge.node, gpus_of(charge), moves, fixed=self._fixed)
 
     def _none(self, at_most: int, *, exhausted: bool) -> Proposal:
         moves = "1 move" if at_most == 1 else f"{at_most} moves"

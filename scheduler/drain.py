@@ -7,6 +7,7 @@ says of each pod where it would go or why it would not, and only a plan without 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tessera.model.assignment import Share
 from tessera.model.charges import Charge
 from tessera.model.ledger import Bools
 from tessera.model.pods import Pod
@@ -34,7 +35,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class DrainPlan:
-    """``place`` is the host's name or the GPU's UUID; ``complete`` says whether all of ``moves`` have somewhere to go."""
+    """``place`` is the host's name or the GPU's UUID; ``complete``: all of ``moves`` have somewhere to go."""
 
     place: str
     complete: bool
@@ -76,7 +77,16 @@ def demand_order(charge: Charge) -> tuple[int, int, int]:
 
 def memory_of(charge: Charge) -> int:
     """The GPU memory that a pod holds, in bytes."""
-    return sum(share.mem_bytes for share in charge.assignment.shares) if charge.assignment else charge.totals.mem_bytes
+    return sum(share.mem_bytes for share in shares_of(charge)) if charge.assignment else charge.totals.mem_bytes
+
+
+def shares_of(charge: Charge) -> tuple[Share, ...]:
+    return charge.assignment.shares if charge.assignment else ()
+
+
+def gpus_of(charge: Charge) -> tuple[str, ...]:
+    """UUIDs, each once."""
+    return tuple(dict.fromkeys(share.uuid for share in shares_of(charge)))
 
 
 def stays(pod: Pod, charge: Charge, reason: str) -> Move:
@@ -85,18 +95,16 @@ def stays(pod: Pod, charge: Charge, reason: str) -> Move:
 
 def goes(pod: Pod, charge: Charge, to: Charge) -> Move:
     """The move of ``pod`` from ``charge`` to ``to``."""
-    gpus = tuple(dict.fromkeys(share.uuid for share in to.assignment.shares)) if to.assignment else ()
-    return Move(pod.namespace, pod.name, pod.uid, charge.node, memory_of(charge), to.node, gpus)
+    return Move(pod.namespace, pod.name, pod.uid, charge.node, memory_of(charge), to.node, gpus_of(to))
 
 
 def why_nowhere(trial: Trial, pod: Pod, open_to: Bools) -> str:
     """Why no node takes ``pod``, in one sentence."""
     waiting = trial.engine.waiting.get(pod.uid)
     text = waiting[1].text if waiting else "no node takes it"
-    closed = (
-        "" if (open_to & trial.host_room(pod)).any() else "; CPU, memory or kube-scheduler's rules leave it no node"
-    )
-    return f"fits nowhere else: {text}{closed}"
+    if (open_to & trial.host_room(pod)).any():
+        return f"fits nowhere else: {text}"
+    return f"fits nowhere else: {text}; CPU, memory or kube-scheduler's rules leave it no node"
 
 
 def _moved(trial: Trial, population: Population, pod: Pod, charge: Charge) -> Move:
@@ -117,7 +125,7 @@ def _nodes_of(engine: Engine, uuid: str) -> Iterable[str]:
 
 
 def _on(charge: Charge, uuid: str) -> bool:
-    return charge.assignment is not None and any(share.uuid == uuid for share in charge.assignment.shares)
+    return uuid in gpus_of(charge)
 
 
 def _close(trial: Trial, node: str, uuid: str) -> None:
