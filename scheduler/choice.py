@@ -1,8 +1,10 @@
 """The exact GPUs of one node for all containers of a pod.
 
 A search over the node's GPUs in the order of the policy's cost, largest demand first: the first solution is the
-greedy one, and where greed fails on several containers the search goes back. Bounded, so that no pod can hold up the
-scheduler; a node that is not solved within the bound is refused, never over-committed.
+greedy one, and where greed fails on several containers the search goes back. GPUs that lie close together are tried
+first, in a short search of its own (``topology``); what that does not solve is searched as if there were no links.
+Bounded, so that no pod can hold up the scheduler; a node that is not solved within the bound is refused, never
+over-committed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,9 +18,12 @@ from tessera.model.ledger import Ints, Ledger
 from tessera.scheduler.fit import fit
 from tessera.scheduler.policy import Policy
 from tessera.scheduler.policy.arrays import GpuArrays
+from tessera.scheduler.topology import Places, close_choices, least_gpus
 
 STEPS = 2_000
 """How many placements of one container a search may try."""
+CLOSE_STEPS = 64
+"""How many more it may try before, for GPUs that lie close together; never more than a quarter of its steps."""
 
 
 def choose(
@@ -47,15 +52,20 @@ class _Search:
         self._possible = {c.container: f.possible[0] for c, f in zip(demand.containers, fits, strict=True)}
         self._need = {c.container: f.need_bytes[0] for c, f in zip(demand.containers, fits, strict=True)}
         self._order = [demand.containers[index] for index in by_size(demand.containers)]
+        self._least = [least_gpus(self._order[index:]) for index in range(len(self._order))]
+        self._island, self._numa = ledger.island[row].tolist(), ledger.numa[row].tolist()
+        self._taken: list[int] = []
         self._demand = demand
-        self._steps = steps
+        self._close, self._steps, self._all_steps = True, min(CLOSE_STEPS, steps // 4), steps
         self._kinds = np.array([ledger.mem_bytes[row], *self._possible.values()])
         self._hopeless: set[tuple[int, bytes]] = set()
 
     def run(self) -> Assignment | None:
         taken: dict[str, tuple[Share, ...]] = {}
         if not self._place(0, taken):
-            return None
+            self._close, self._steps = False, self._all_steps
+            if not self._place(0, taken):
+                return None
         return Assignment(tuple((c.container, taken[c.container]) for c in self._demand.containers))
 
     def _place(self, index: int, taken: dict[str, tuple[Share, ...]]) -> bool:
@@ -65,7 +75,7 @@ class _Search:
         if state in self._hopeless:
             return False
         container = self._order[index]
-        for columns in self._options(container):
+        for columns in self._options(index):
             if self._steps <= 0:
                 return False
             self._steps -= 1
@@ -73,7 +83,8 @@ class _Search:
             if self._place(index + 1, taken):
                 return True
             self._give_back(container, columns)
-        self._hopeless.add(state)
+        if not self._close:
+            self._hopeless.add(state)
         return False
 
     def _state(self) -> bytes:
@@ -81,7 +92,8 @@ class _Search:
         state = np.array([*self._kinds, self._free, self._percent, self._tenants, self._alone])
         return state[:, np.lexsort(state)].tobytes()
 
-    def _options(self, container: ContainerDemand) -> Iterator[tuple[int, ...]]:
+    def _options(self, index: int) -> Iterator[tuple[int, ...]]:
+        container = self._order[index]
         need = self._need[container.container]
         fits = self._possible[container.container] & self._alone & (self._free >= need)
         fits &= self._percent >= container.core_percent
@@ -89,6 +101,10 @@ class _Search:
             fits &= self._tenants == 0
         columns = np.flatnonzero(fits)
         costs = self._costs(need, container.core_percent)[columns]
+        if self._close:
+            places = Places(self._island, self._numa, (self._tenants == 0).tolist())
+            least, taken = self._least[index], tuple(self._taken)
+            return close_choices(places, columns.tolist(), costs.tolist(), container.gpus, least, taken)
         ordered = columns[np.argsort(costs, kind="stable")].tolist()
         return combinations(ordered, container.gpus)
 
@@ -99,11 +115,13 @@ class _Search:
 
     def _take(self, container: ContainerDemand, columns: tuple[int, ...]) -> tuple[Share, ...]:
         self._move(container, columns, +1)
+        self._taken += columns
         gpus = [self._ledger.gpu_at(self._row, column) for column in columns]
         return tuple(Share(g.uuid, container.mem_on(g), container.core_percent, container.whole) for g in gpus)
 
     def _give_back(self, container: ContainerDemand, columns: tuple[int, ...]) -> None:
         self._move(container, columns, -1)
+        del self._taken[-len(columns) :]
 
     def _move(self, container: ContainerDemand, columns: tuple[int, ...], sign: int) -> None:
         at = list(columns)

@@ -1,5 +1,6 @@
 """A GPU as the scheduler sees it, and its health."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 LEVEL_NONE = -1
@@ -44,3 +45,25 @@ class GpuNode:
 
     name: str
     gpus: tuple[Gpu, ...]
+
+
+def islands(gpus: Sequence[Gpu]) -> list[int]:
+    """The NVLink island of each GPU, numbered from 0: those that reach each other over links among ``gpus``.
+
+    A link counts if either end tells of it; a GPU without links is an island by itself.
+    """
+    at = {gpu.uuid: index for index, gpu in enumerate(gpus)}
+    leader = list(range(len(gpus)))
+
+    def leader_of(index: int) -> int:
+        while leader[index] != index:
+            index = leader[index]
+        return index
+
+    for index, gpu in enumerate(gpus):
+        for peer in gpu.nvlink_peers:
+            if peer in at:
+                one, other = sorted((leader_of(index), leader_of(at[peer])))
+                leader[other] = one
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(leader_of(index), len(numbers)) for index in range(len(gpus))]

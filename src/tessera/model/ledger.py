@@ -4,6 +4,8 @@ The truth is two dictionaries: the nodes as published, and one charge for each p
 ``[row, column]`` (a row a node, a column a GPU) follow from them and are recomputed for one node at a time, so that
 the order in which facts arrive does not matter and a rebuild from the API's objects gives the same ledger.
 
+``island`` and ``numa`` number a node's NVLink islands and NUMA nodes; -1 is none.
+
 Beside them: CPU and memory that are free on the host, by row (``hosts`` says more), its zone and its rack as numbers.
 
 ``reserve`` never over-commits. ``charge`` records a fact that others made true, whatever it is: a GPU that was
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from tessera.model import names
 from tessera.model.assignment import Share
 from tessera.model.charges import Charge, Totals
-from tessera.model.gpus import Gpu, GpuNode
+from tessera.model.gpus import Gpu, GpuNode, islands
 from tessera.model.hosts import Host, HostNeed, Occupancy
 from tessera.reasons import Code, Reason
 
@@ -38,6 +40,8 @@ _GPU_ARRAYS = (
     "present",
     "healthy",
     "exclusive",
+    "island",
+    "numa",
 )
 _HOST_ARRAYS = ("free_cpu", "free_memory", "zone", "rack")
 _NODE_ARRAYS = ("node_mem", "node_core", "node_gpus", "node_slots", *_HOST_ARRAYS)
@@ -232,6 +236,8 @@ class Ledger:
         self.present = np.zeros((rows, columns), np.bool_)
         self.healthy = np.zeros((rows, columns), np.bool_)
         self.exclusive = np.zeros((rows, columns), np.bool_)
+        self.island = np.full((rows, columns), -1, np.int64)
+        self.numa = np.full((rows, columns), -1, np.int64)
         self.node_mem = np.zeros(rows, np.int64)
         self.node_core = np.zeros(rows, np.int64)
         self.node_gpus = np.zeros(rows, np.int64)
@@ -266,6 +272,7 @@ class Ledger:
             getattr(self, name)[row] = 0
         self.level[row] = -2
         self.model[row] = -1
+        self.island[row] = self.numa[row] = -1
 
     def _recompute(self, name: str) -> None:
         row, node = self._rows[name], self._nodes[name]
@@ -275,6 +282,7 @@ class Ledger:
         self._columns[name] = {gpu.uuid: column for column, gpu in enumerate(node.gpus)}
         for column, gpu in enumerate(node.gpus):
             self._install(row, column, gpu)
+        self.island[row, : len(node.gpus)] = islands(node.gpus)
         self.node_mem[row] = sum(g.mem_bytes for g in node.gpus)
         self.node_core[row] = 100 * len(node.gpus)
         self.node_gpus[row] = len(node.gpus)
@@ -301,6 +309,7 @@ class Ledger:
         self.model[at] = self._models.setdefault(gpu.model.lower(), len(self._models))
         self.present[at] = True
         self.healthy[at] = gpu.health.healthy
+        self.numa[at] = gpu.numa_node
 
     def _drop(self, uid: str, charge: Charge) -> None:
         del self._by_node[charge.node][uid]
