@@ -14,6 +14,9 @@ RACKS = ("topology.kubernetes.io/rack", "topology.tessera.io/rack")
 """Kubernetes has no label of its own for racks; the first is what most clusters use."""
 
 
+_GIVES_WAY = "tessera: preempted by"
+
+
 def pod_of(pod: wire.Pod) -> Pod:
     """What the scheduler reads of a pod."""
     spec = pod.spec
@@ -32,7 +35,24 @@ def pod_of(pod: wire.Pod) -> Pod:
         resources=_texts(spec.resources.limits, spec.resources.requests) if spec.resources else {},
         host=_host_need(spec),
         nominated=pod.status.nominated_node_name,
+        labels=pod.metadata.labels,
+        started=pod.status.start_time or "",
+        grace_s=pod.metadata.deletion_grace_period_seconds or 0,
+        preempted_for=_preempted_for(pod.status.conditions) if spec.node_name else "",
     )
+
+
+def preemption_message(pod: Pod) -> str:
+    """What the condition DisruptionTarget says of a pod that gives way to ``pod``; ``pod_of`` reads it back."""
+    return f"{_GIVES_WAY} {pod.key}, priority {pod.priority}, uid {pod.uid}"
+
+
+def _preempted_for(conditions: Iterable[wire.Condition]) -> str:
+    for condition in conditions:
+        if condition.type == "DisruptionTarget" and condition.status == "True":
+            message = condition.message or ""
+            return message.rpartition(" uid ")[2] if message.startswith(_GIVES_WAY) else ""
+    return ""
 
 
 def host_of(node: wire.Node) -> Host:

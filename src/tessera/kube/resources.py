@@ -75,7 +75,9 @@ SECRETS = _plain("v1", "Secret", "secrets")
 SERVICES = _plain("v1", "Service", "services")
 SERVICE_ACCOUNTS = _plain("v1", "ServiceAccount", "serviceaccounts")
 RESOURCE_QUOTAS = _plain("v1", "ResourceQuota", "resourcequotas")
+DISRUPTION_BUDGETS = _plain("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 PRIORITY_CLASSES = _plain("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses", False)
+POD_DISRUPTION_BUDGETS = _plain("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 CUSTOM_RESOURCE_DEFINITIONS = _plain(
     "apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", False
 )
@@ -103,7 +105,9 @@ PLAIN = (
     SERVICES,
     SERVICE_ACCOUNTS,
     RESOURCE_QUOTAS,
+    DISRUPTION_BUDGETS,
     PRIORITY_CLASSES,
+    POD_DISRUPTION_BUDGETS,
     CUSTOM_RESOURCE_DEFINITIONS,
     RESOURCE_SLICES,
     MUTATING_WEBHOOKS,
