@@ -1,7 +1,7 @@
 """``kubectl tessera``: the pool as the API server knows it, with the user's own kubeconfig and rights.
 
-Reads only. Needs nothing of ours to run in the cluster but the objects it shows; the numbers are computed by the same
-code as the dashboard's.
+Reads only, but for ``defragment --execute``. Needs nothing of ours to run in the cluster but the objects it shows; the
+numbers are computed by the same code as the dashboard's, plans by the scheduler's.
 """
 
 import asyncio
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PIPE_WIDTH = 1000
+NO_PLAN, STOPPED = 3, 4
+"""Exit statuses beside 0 and 1: there is no (whole) plan; a plan was begun and not finished."""
 app = typer.Typer(
     name="kubectl tessera",
     help="Shows the cluster's GPUs in slices: who holds what, what is free, and why a pod waits.",
@@ -130,15 +132,60 @@ def explain(
     from tessera.cli import kubectl_tables as tables
 
     access = _access(kubeconfig, context, server)
-    before, _, name = pod.rpartition("/")
-    if "/" in before or not name:
-        _fail(f"POD: found {pod!r}; allowed: NAME or NAMESPACE/NAME")
-    if before and namespace and before != namespace:
-        _fail(f"POD: found {pod!r} beside --namespace {namespace}; allowed: one of the two")
-    story = _run(reading.explain(access, before or namespace or _namespace(access), name))
+    where, name = _pod(access, pod, namespace)
+    story = _run(reading.explain(access, where, name))
     if story is None:
         _fail(f"pod {name}: asks for no slice and holds none")
     _show(output, story, lambda: tables.story(story))
+
+
+@app.command("drain-plan")
+def drain_plan(
+    place: Annotated[str, typer.Argument(help="node/NAME or gpu/UUID.", show_default=False)],
+    output: OutputOption = Output.TABLE,
+    kubeconfig: Kubeconfig = "",
+    context: Context = "",
+    server: Server = "",
+) -> None:
+    """Where the pods of a node or a GPU would go. Changes nothing; status 3 if one of them has nowhere to go."""
+    from tessera.cli import kubectl_moves as moves
+
+    kind, _, name = place.partition("/")
+    if kind not in ("node", "gpu") or not name:
+        _fail(f"PLACE: found {place!r}; allowed: node/NAME or gpu/UUID")
+    found = _run(moves.drain(_access(kubeconfig, context, server), kind, name))
+    if isinstance(found, str):
+        _fail(found)
+    _show(output, found, lambda: moves.drain_table(found))
+    raise typer.Exit(0 if found.complete else NO_PLAN)
+
+
+@app.command()
+def defragment(
+    pod: Annotated[str, typer.Argument(help="Name of a pod that waits, or NAMESPACE/NAME.", show_default=False)],
+    namespace: Namespace = "",
+    max_moves: Annotated[int, typer.Option("--max-moves", min=0, max=4, help="Moves of other pods, at most.")] = 1,
+    execute: Annotated[bool, typer.Option("--execute", help="Carry the plan out by the Eviction API.")] = False,
+    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait at each step.")] = 300.0,
+    output: OutputOption = Output.TABLE,
+    kubeconfig: Kubeconfig = "",
+    context: Context = "",
+    server: Server = "",
+) -> None:
+    """The fewest moves that let a waiting pod in. Status 3: there is no plan; 4: stopped on the way."""
+    from tessera.cli import kubectl_moves as moves
+
+    access = _access(kubeconfig, context, server)
+    where, name = _pod(access, pod, namespace)
+    if not execute:
+        plan = _run(moves.plan(access, where, name, max_moves))
+        if isinstance(plan, str):
+            _fail(plan)
+        _show(output, plan, lambda: moves.plan_table(plan))
+        raise typer.Exit(0 if plan.node else NO_PLAN)
+    outcome = _run(moves.execute(access, where, name, max_moves, timeout))
+    _show(output, outcome, lambda: moves.outcome_table(outcome))
+    raise typer.Exit({"bound": 0, "no plan": NO_PLAN}.get(outcome.end, STOPPED))
 
 
 @app.command()
@@ -167,6 +214,16 @@ def _namespace(access: "Access") -> str:
         return default_namespace(access.settings())
     except ConfigurationError as error:
         _fail(str(error))
+
+
+def _pod(access: "Access", pod: str, namespace: str) -> tuple[str, str]:
+    """Namespace and name of a pod as a user names it."""
+    before, _, name = pod.rpartition("/")
+    if "/" in before or not name:
+        _fail(f"POD: found {pod!r}; allowed: NAME or NAMESPACE/NAME")
+    if before and namespace and before != namespace:
+        _fail(f"POD: found {pod!r} beside --namespace {namespace}; allowed: one of the two")
+    return before or namespace or _namespace(access), name
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -19,7 +19,7 @@ def nodes(rows: Sequence[NodeState], totals: Totals) -> RenderableType:
     """One line a node, and the pool's sum below."""
     if not rows:
         return "No node reports GPUs yet."
-    table = _table("NODE", "GPUS", "MODEL", "GIVEN", ">MEMORY", "", ">COMPUTE", ">PODS", "HELD BY", "HEALTH")
+    table = grid("NODE", "GPUS", "MODEL", "GIVEN", ">MEMORY", "", ">COMPUTE", ">PODS", "HELD BY", "HEALTH")
     for n in rows:
         ill = Text(f"{n.unhealthy_gpus} unhealthy", "red") if n.unhealthy_gpus else Text("healthy", "green")
         models = ", ".join(f"{count} x {model}" for model, count in n.models.items()) or "unknown"
@@ -40,7 +40,7 @@ def gpus(rows: Sequence[GpuState]) -> RenderableType:
     """One line a GPU."""
     if not rows:
         return "No node reports GPUs yet."
-    table = _table("NODE", ">GPU", "MODEL", "UUID", "GIVEN", ">MEMORY", "", ">COMPUTE", ">SLICES", "HELD BY", "HEALTH")
+    table = grid("NODE", ">GPU", "MODEL", "UUID", "GIVEN", ">MEMORY", "", ">COMPUTE", ">SLICES", "HELD BY", "HEALTH")
     for g in rows:
         health = Text("healthy", "green") if g.healthy else Text(g.health_reason or "unhealthy", "red")
         table.add_row(
@@ -55,7 +55,7 @@ def tenants(rows: Sequence[TenantRow]) -> RenderableType:
     """One line a share of a GPU."""
     if not rows:
         return "No pod holds a slice."
-    table = _table("NAMESPACE", "POD", "CONTAINER", "NODE", "GPU", ">MEMORY", ">COMPUTE")
+    table = grid("NAMESPACE", "POD", "CONTAINER", "NODE", "GPU", ">MEMORY", ">COMPUTE")
     for t in rows:
         core = "whole" if t.whole else f"{t.core_percent}%" if t.core_percent else "no cap"
         table.add_row(t.namespace, t.pod, t.container, t.node, t.uuid, size(t.mem_bytes), core)
@@ -64,7 +64,7 @@ def tenants(rows: Sequence[TenantRow]) -> RenderableType:
 
 def pods(rows: Sequence[PodState]) -> RenderableType:
     """One line a pod; those that wait say why."""
-    table = _table("NAMESPACE", "POD", "PHASE", "ASKS FOR", "HOLDS", "NODE", "REASON")
+    table = grid("NAMESPACE", "POD", "PHASE", "ASKS FOR", "HOLDS", "NODE", "REASON")
     for p in rows:
         phase = "Waiting" if p.waiting else p.phase
         colour = {"Running": "green", "Waiting": "yellow", "Failed": "red"}.get(phase, "")
@@ -116,7 +116,7 @@ def _held(share: PodShare) -> str:
     return f"{share.uuid} {'whole' if share.whole else size(share.mem_bytes)}{core}"
 
 
-def _table(*columns: str) -> Table:
+def grid(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in columns:
         table.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", overflow="fold")

@@ -62,6 +62,8 @@ def proposal(
     if not 0 <= at_most <= MOST_MOVES:
         return Reason(Code.INVALID_REQUEST, f"moves: found {at_most}; allowed: 0 to {MOST_MOVES}")
     resident = population.residents.get(pod.uid)
+    if pod.node or (resident is not None and resident.pod.node):
+        return Reason(Code.BINDING_REFUSED, f"pod {pod.key} does not wait: it is bound already")
     if resident is not None and resident.undecided:
         return Proposal(pod.key, reason=f"pod {pod.key} {resident.undecided}")
     return _Search(engine, population, pod, demand, late).run(at_most)

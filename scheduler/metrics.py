@@ -25,6 +25,9 @@ class Metrics:
         self.refusals = Counter(
             "tessera_refusals", "Pods that no node could hold, each time asked.", ["code"], registry=self.registry
         )
+        self.moves = Counter(
+            "tessera_moves", "Pods moved to let another one in, by outcome.", ["outcome"], registry=self.registry
+        )
         self.bindings = Counter("tessera_bindings", "Bindings by outcome.", ["outcome"], registry=self.registry)
 
     def binding_ended(self, code: Code | None) -> None:

@@ -23,7 +23,7 @@ from tessera.kube.convert import gpu_node_of, host_of, pod_reference
 from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
 from tessera.kube.lease import LeaderLease
-from tessera.kube.reflector import Reflector
+from tessera.kube.reflector import Change, Reflector
 from tessera.kube.resources import GPU_NODES, NODES, PODS
 from tessera.model.gpus import GpuNode
 from tessera.model.hosts import Host
@@ -33,6 +33,8 @@ from tessera.scheduler.binder import Binder
 from tessera.scheduler.engine import Engine, Options
 from tessera.scheduler.extender import Extender
 from tessera.scheduler.metrics import Metrics
+from tessera.scheduler.nominations import Nominations
+from tessera.scheduler.rescue import Allowance, Rescue
 from tessera.scheduler.room import Bell
 from tessera.scheduler.settings import SchedulerSettings
 from tessera.scheduler.watching import brief_pod_of, host_sink, node_sink, pod_sink
@@ -60,7 +62,8 @@ class Service:
         )
         self.binder = Binder(self.engine, self.gateway, self.lease, self.recorder, self.metrics.binding_ended)
         gateway, engine = self.gateway, self.engine
-        self._pods: Reflector[Pod] = Reflector(gateway, PODS, lambda c: pod_sink(engine, c), keep=brief_pod_of)
+        self.nominations = Nominations(engine, clock)
+        self._pods: Reflector[Pod] = Reflector(gateway, PODS, self._observe_pods, keep=brief_pod_of)
         self._nodes: Reflector[GpuNode] = Reflector(
             gateway, GPU_NODES, lambda c: node_sink(engine, c), keep=gpu_node_of
         )
@@ -89,6 +92,8 @@ class Service:
             "room": bell.run(),
             "expiry": self._expire(),
         }
+        if self._settings.rescue_moves:
+            parts["rescue"] = self._rescue().run()
         self._tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
         await self._webhook.start()
         await self._extender.start()
@@ -119,10 +124,14 @@ class Service:
 
     async def wait_ready(self) -> None:
         """Until this process leads and has read the cluster."""
+        await self.wait_synced()
+        await self.lease.wait_leading()
+
+    async def wait_synced(self) -> None:
+        """Until this process has read the cluster."""
         await self._pods.wait_synced()
         await self._nodes.wait_synced()
         await self._hosts.wait_synced()
-        await self.lease.wait_leading()
 
     @property
     def url(self) -> str:
@@ -144,6 +153,18 @@ class Service:
         while True:
             await asyncio.sleep(_EXPIRY_PERIOD_S)
             self.binder.settle_late(self.engine.expire())
+            self.nominations.settle()
+
+    def _observe_pods(self, change: Change[Pod]) -> None:
+        pod_sink(self.engine, change)
+        self.nominations.observe(change)
+
+    def _rescue(self) -> Rescue:
+        allowance = Allowance(self._settings.rescue_moves, self._settings.rescue_after_s)
+        return Rescue(
+            self.engine, self.nominations, self.gateway, self.recorder, allowance,
+            lambda: self.gate() is None, self.metrics.moves,
+        )  # fmt: skip
 
     def _refused(self, pod: Pod, reason: Reason) -> None:
         self.metrics.refusals.labels(reason.code).inc()

@@ -25,6 +25,9 @@ class SchedulerSettings(KubeSettings, LogSettings):
     order_seed: int = Field(0, description="decides ties between equal nodes")
     hold_s: float = Field(10.0, gt=0, description="seconds that room is held from prioritize until bind")
 
+    rescue_moves: int = Field(0, ge=0, le=4, description="moves of other pods for one that waits; 0: never")
+    rescue_after_s: float = Field(120.0, gt=0, description="seconds that a pod waits before others are moved for it")
+
     lease_namespace: str = Field("tessera-system", description="namespace of the leader's Lease")
     lease_name: str = Field("tessera-scheduler", description="name of the leader's Lease")
     lease_s: int = Field(15, ge=5, description="seconds that a silent leader stays leader")

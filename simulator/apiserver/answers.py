@@ -23,14 +23,17 @@ _REASONS = {
 class Refused(Exception):
     """Ends a request with a Status."""
 
-    def __init__(self, code: int, message: str, reason: str = "") -> None:
+    def __init__(self, code: int, message: str, reason: str = "", cause: tuple[str, str] | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.reason = reason or _REASONS.get(code, "Unknown")
+        self.cause = cause
 
     def status(self) -> dict[str, Any]:
+        causes = [{"reason": self.cause[0], "message": self.cause[1]}] if self.cause else []
         return {
+            **({"details": {"causes": causes}} if causes else {}),
             "kind": "Status",
             "apiVersion": "v1",
             "metadata": {},

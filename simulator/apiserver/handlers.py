@@ -11,6 +11,7 @@ import yaml
 from tessera.simulator.apiserver import patching, pods
 from tessera.simulator.apiserver.admission import Admission, Request
 from tessera.simulator.apiserver.answers import SUCCESS, Refused, not_found
+from tessera.simulator.apiserver.budgets import BUDGET_SAYS_NO, spend_budget
 from tessera.simulator.apiserver.selectors import Predicate, selecting
 from tessera.simulator.apiserver.store import Store
 from tessera.simulator.apiserver.targets import Target
@@ -202,8 +203,10 @@ class Handlers:
         if entry is None:
             raise not_found("pods", target.name)
         if why := self.refuse_eviction(entry.object):
-            raise Refused(429, f"Cannot evict pod as it would violate the pod's disruption budget. {why}")
+            raise Refused(429, BUDGET_SAYS_NO, cause=("DisruptionBudget", why))
         self._admit(call, eviction, None, "CREATE")
+        pods.check_preconditions("pods", entry.object, (eviction.get("deleteOptions") or {}).get("preconditions") or {})
+        spend_budget(self._store, entry.object)
         pods.delete(self._store, "pods", entry.object, eviction.get("deleteOptions") or {}, self._now())
         return Answer(201, msgspec.json.encode(SUCCESS))
 

@@ -4,6 +4,8 @@
 or not, and only a later GET can tell.
 """
 
+from typing import Any
+
 import msgspec
 
 from tessera.kube import wire
@@ -24,14 +26,17 @@ class UnknownOutcome(KubeError):
 
 
 class ApiError(KubeError):
-    """The server refused. ``reason`` is the CamelCase word of its Status."""
+    """The server refused. ``reason`` is the CamelCase word of its Status, ``causes`` the messages of its details."""
 
-    def __init__(self, status: int, reason: str, message: str, retry_after_s: float = 0.0) -> None:
+    def __init__(
+        self, status: int, reason: str, message: str, retry_after_s: float = 0.0, causes: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(f"{status} {reason}: {message}")
         self.status = status
         self.reason = reason
         self.message = message
         self.retry_after_s = retry_after_s
+        self.causes = causes
 
     @property
     def not_found(self) -> bool:
@@ -80,7 +85,8 @@ def api_error(status: int, body: bytes, retry_after: str = "") -> ApiError:
         found = msgspec.json.decode(body, type=wire.Status)
     except msgspec.DecodeError:
         found = wire.Status(message=body[:200].decode(errors="replace"))
-    return ApiError(status, found.reason or _REASONS.get(status, "Unknown"), found.message, retry_after_s)
+    reason = found.reason or _REASONS.get(status, "Unknown")
+    return ApiError(status, reason, found.message, retry_after_s, _causes(found.details))
 
 
 def event_error(body: bytes | msgspec.Raw) -> ApiError:
@@ -90,3 +96,9 @@ def event_error(body: bytes | msgspec.Raw) -> ApiError:
     except msgspec.DecodeError:
         found = wire.Status(code=500, reason="InternalError", message="an ERROR event that is no Status")
     return ApiError(found.code or 500, found.reason or _REASONS.get(found.code, "Unknown"), found.message)
+
+
+def _causes(details: dict[str, Any] | None) -> tuple[str, ...]:
+    causes = (details or {}).get("causes")
+    found = causes if isinstance(causes, list) else []
+    return tuple(str(cause["message"]) for cause in found if isinstance(cause, dict) and cause.get("message"))

@@ -1,0 +1,121 @@
+"""Carries out one move: an eviction, and then the wait until the pod's successor has found its place.
+
+The Eviction API honours disruption budgets; where one says no, that is said and tried again until the time is over.
+Nothing is ever deleted past it. A move is over only when the pod
+has ended and its successor, a newer pod of the same controller, is bound.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tessera.kube.convert import pod_of
+from tessera.kube.errors import ApiError, UnknownOutcome, Unreachable
+from tessera.kube.gateway import Gateway
+from tessera.kube.resources import PODS
+from tessera.model.pods import Pod
+from tessera.scheduler.residents import RESIDENTS, Resident, resident_of
+
+RETRY_S = 2.0
+POLL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How a move ended. ``evicted``: the pod is gone; ``node``: where its successor is; ``reason``: why it stopped."""
+
+    evicted: bool
+    node: str = ""
+    reason: str = ""
+
+
+class Mover:
+    """Moves one pod at a time. ``tell`` hears what happens on the way, a sentence each."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        timeout_s: float,
+        tell: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._gateway, self._timeout_s, self._tell = gateway, timeout_s, tell
+        self._clock, self._sleep = clock, sleep
+
+    async def move(self, resident: Resident, keep: Callable[[], Awaitable[None]]) -> Moved:
+        """Evicts the pod and waits for its successor; ``keep`` is called all the while."""
+        pod, deadline = resident.pod, self._clock() + self._timeout_s
+        before = {uid for uid, _ in await self._siblings(resident)}
+        if reason := await self._evict(pod, deadline, keep):
+            return Moved(False, reason=reason)
+        self._tell(f"pod {pod.key} is evicted from {pod.node}")
+        while True:
+            await keep()
+            siblings = [item for item in await self._siblings(resident) if item[0] not in before]
+            bound = [found for _, found in siblings if found.node]
+            ended = await self._ended(pod)
+            if bound and ended:
+                self._tell(f"pod {bound[0].key}, its successor, is bound to {bound[0].node}")
+                return Moved(True, bound[0].node)
+            if self._clock() >= deadline:
+                waits = f"{siblings[0][1].key} waits for a node" if siblings else f"{resident.owner} has made none yet"
+                what = f"no successor of pod {pod.key} was bound in time: {waits}"
+                return Moved(True, reason=what if not bound else f"pod {pod.key} has not ended in time")
+            await self._sleep(POLL_S)
+
+    async def _evict(self, pod: Pod, deadline: float, keep: Callable[[], Awaitable[None]]) -> str:
+        """Empty once the pod is being deleted, else why not."""
+        told = ""
+        while True:
+            await keep()
+            reason = await self._try(pod)
+            if not reason:
+                return ""
+            if reason != told:
+                self._tell(f"pod {pod.key} may not be evicted yet: {reason}")
+                told = reason
+            if self._clock() + RETRY_S > deadline:
+                return f"pod {pod.key} was not evicted: {reason}"
+            await self._sleep(RETRY_S)
+
+    async def _try(self, pod: Pod) -> str:
+        """One request; a refusal that no patience mends is raised."""
+        try:
+            await self._gateway.evict(pod.namespace, pod.name, uid=pod.uid)
+        except ApiError as error:
+            if error.not_found or error.conflict:
+                return ""  # it is gone, by whomever, and so is what it held
+            if not error.too_many_requests:
+                raise
+            return " ".join(error.causes) or error.message
+        except (UnknownOutcome, Unreachable) as error:
+            return "" if await self._gone(pod) else str(error)
+        return ""
+
+    async def _gone(self, pod: Pod) -> bool:
+        found = await self._look_up(pod)
+        return found is None or found.deleting
+
+    async def _ended(self, pod: Pod) -> bool:
+        """Whether it holds no room any more."""
+        found = await self._look_up(pod)
+        return found is None or found.ended
+
+    async def _look_up(self, pod: Pod) -> Pod | None:
+        """The pod as it is stored now, if it is still that very pod."""
+        try:
+            found = pod_of(await self._gateway.get(PODS, pod.name, namespace=pod.namespace))
+        except ApiError as error:
+            if error.not_found:
+                return None
+            raise
+        return found if found.uid == pod.uid else None
+
+    async def _siblings(self, resident: Resident) -> list[tuple[str, Pod]]:
+        """UID and pod of each living pod of the same controller."""
+        pods = await self._gateway.list(RESIDENTS, namespace=resident.pod.namespace)
+        found = (resident_of(pod) for pod in pods)
+        mine = [each.pod for each in found if each.owner_uid == resident.owner_uid]
+        return [(pod.uid, pod) for pod in mine if not pod.deleting and not pod.ended]
