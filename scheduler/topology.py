@@ -45,6 +45,9 @@ def close_choices(
     forced = tuple(columns[index] for index in cheapest if classes[index] < last)
     pool = [columns[index] for index in cheapest if classes[index] == last]
     left = gpus - len(forced)
+    if len(pool) == left:
+        yield forced + tuple(pool)
+        return
     at = _Question(places, forced, left, max(least, gpus), taken)
     for island in at.groups(pool, places.island):
         yield forced + _first([*at.groups(island, places.numa), island], left)
