@@ -47,6 +47,7 @@ class Shares:
 
     holders: list[Holder]
     holder: Ints
+    priority: Ints
     row: Ints
     column: Ints
     mem_bytes: Ints
@@ -56,7 +57,7 @@ class Shares:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """The shares of one node, an array ``[share, field]`` of holder, column, bytes, percent and whole."""
+    """The shares of one node, an array ``[share, field]`` of holder, column, bytes, percent, whole and priority."""
 
     layout: GpuNode | None
     holders: list[Holder]
@@ -71,6 +72,7 @@ class Holders:
         self._known: dict[str, Holder] = {}
         self._on_node: dict[str, dict[str, None]] = {}
         self._priorities: Counter[int] = Counter()
+        self._departing: dict[str, None] = {}
         self._blocks: dict[str, _Block] = {}
 
     def observe(self, change: Change[Pod]) -> None:
@@ -103,6 +105,10 @@ class Holders:
         since = holder.leaving_from
         return since is not None and self._clock() <= since + holder.grace_s + STUCK_S
 
+    def departing(self) -> list[Holder]:
+        """All whose deletion was asked for, also those that are stuck in it."""
+        return [self._known[uid] for uid in self._departing]
+
     def preempted_for(self, uid: str) -> list[Holder]:
         """The pods that were told to give way to the pod ``uid``."""
         return [holder for holder in self._known.values() if holder.preempted_for == uid]
@@ -116,14 +122,14 @@ class Holders:
             block = self._block(node)
             if row is None or not len(block.fields):
                 continue
-            part = np.empty((len(block.fields), 6), np.int64)
-            part[:, :5], part[:, 5] = block.fields, row
+            part = np.empty((len(block.fields), 7), np.int64)
+            part[:, :6], part[:, 6] = block.fields, row
             part[:, 0] += len(holders)
             holders += block.holders
             parts.append(part)
-        found = np.concatenate(parts) if parts else np.zeros((0, 6), np.int64)
-        holder, column, mem, percent, whole, rows = found.T
-        return Shares(holders, holder, rows, column, mem, percent, whole.astype(np.bool_))
+        found = np.concatenate(parts) if parts else np.zeros((0, 7), np.int64)
+        holder, column, mem, percent, whole, priority, rows = found.T
+        return Shares(holders, holder, priority, rows, column, mem, percent, whole.astype(np.bool_))
 
     def _observe(self, pod: Pod) -> None:
         if not pod.node or pod.ended or not wants_slice(pod):
@@ -143,6 +149,8 @@ class Holders:
         self._known[pod.uid] = holder
         self._on_node.setdefault(pod.node, {})[pod.uid] = None
         self._priorities[pod.priority] += 1
+        if pod.deleting:
+            self._departing[pod.uid] = None
         self._blocks.pop(pod.node, None)
 
     def _forget(self, uid: str) -> None:
@@ -152,6 +160,7 @@ class Holders:
         del self._on_node[holder.node][uid]
         if not self._on_node[holder.node]:
             del self._on_node[holder.node]
+        self._departing.pop(uid, None)
         self._priorities[holder.priority] -= 1
         if not self._priorities[holder.priority]:
             del self._priorities[holder.priority]
@@ -167,12 +176,12 @@ class Holders:
     def _build(self, node: str, layout: GpuNode | None) -> _Block:
         columns, holders = self._ledger.columns(node), list(self.on(node))
         fields = [
-            (index, columns[share.uuid], share.mem_bytes, share.core_percent, share.whole)
+            (index, columns[share.uuid], share.mem_bytes, share.core_percent, share.whole, holder.priority)
             for index, holder in enumerate(holders)
             for share in _shares(self._ledger, holder)
             if share.uuid in columns
         ]
-        return _Block(layout, holders, np.array(fields, np.int64).reshape(-1, 5))
+        return _Block(layout, holders, np.array(fields, np.int64).reshape(-1, 6))
 
 
 def _shares(ledger: Ledger, holder: Holder) -> Iterable[Share]:

@@ -33,8 +33,8 @@ class Pod:
     """What the scheduler reads of a pod.
 
     ``resources`` are the pod-level ones, where slices are not allowed; ``host`` is what it needs of CPU and memory;
-    ``nominated`` is the node on which room is being made for it. ``started`` is RFC 3339 in UTC, empty before the start;
-    ``grace_s`` is how long it may take to end once ``deleting``; ``preempted_for`` is the UID of the pod it gives way to.
+    ``nominated`` is the node on which room is being made for it. ``started`` is RFC 3339 in UTC, empty before that;
+    ``grace_s`` is how long it may take to end once ``deleting``; ``preempted_for`` is the UID of whom it gives way to.
     """
 
     namespace: str
