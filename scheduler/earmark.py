@@ -17,10 +17,10 @@ NEVER = 1 << 40
 _ALL = slice(None)
 
 
-def part_of(ledger: Ledger, demand: PodDemand, node: str, level: int) -> Charge | None:
-    """What is free of those GPUs of ``node`` that lack least of what ``demand`` asks; ``None`` if nothing is.
+def part_of(ledger: Ledger, demand: PodDemand, node: str, level: int, aim: Assignment | None = None) -> Charge | None:
+    """What is free of the GPUs that ``aim`` names, else of those of ``node`` that lack least of what ``demand`` asks.
 
-    The containers take it one after the other; never more than is free.
+    The containers take it one after the other; never more than is free. ``None`` if nothing is.
     """
     row = ledger.row(node)
     if row is None:
@@ -31,7 +31,7 @@ def part_of(ledger: Ledger, demand: PodDemand, node: str, level: int) -> Charge 
         one = slice(row, row + 1)
         found = fit(ledger, container, demand.preferences, level, one)
         taken: list[Share] = []
-        for column in _nearest(ledger, container, found, one):
+        for column in _aimed(ledger, node, container, aim) or _nearest(ledger, container, found, one):
             mem = max(0, min(int(free[column]), int(found.need_bytes[0][column])))
             core = max(0, min(int(percent[column]), container.core_percent))
             if (mem or core) and not ledger.exclusive[row, column]:
@@ -50,6 +50,12 @@ def lacks(ledger: Ledger, container: ContainerDemand, found: Fit, rows: slice = 
     compute = np.maximum(container.core_percent - ledger.free_percent[rows], 0) * 10
     tenants = np.where(found.free_of_tenants, 0, ledger.tenants[rows])
     return np.where(found.possible, memory + compute + tenants, NEVER)
+
+
+def _aimed(ledger: Ledger, node: str, container: ContainerDemand, aim: Assignment | None) -> list[int]:
+    shares = (aim.of(container.container) if aim else None) or ()
+    columns = (ledger.column(node, share.uuid) for share in shares)
+    return [column for column in columns if column is not None]
 
 
 def _nearest(ledger: Ledger, container: ContainerDemand, found: Fit, row: slice) -> list[int]:

@@ -85,7 +85,7 @@ class Engine:
         self.options = options or Options()
         self.waiting: dict[str, tuple[Pod, Reason]] = {}
         self.freed: set[str] = set()
-        self.keeps: dict[str, str] = {}
+        self.keeps: dict[str, tuple[str, Assignment | None]] = {}
         self._clock = clock
         self._promises: dict[str, Promised] = {}
         self._requests: dict[str, Request] = {}
@@ -176,7 +176,7 @@ class Engine:
         if len(answer.nodes) == 1:
             self._hold(request, answer.nodes)
         elif pod.uid in self.keeps and not answer.nodes:
-            self._keep(request, self.keeps[pod.uid])
+            self._keep(request, *self.keeps[pod.uid])
         self._tell_left(pod.uid, held)
         return answer
 
@@ -217,22 +217,22 @@ class Engine:
         if self._promised(uid) is Promise.RESERVATION:
             self._extend(uid, Promise.RESERVATION)
 
-    def keep_room(self, pod: Pod, node: str) -> bool:
+    def keep_room(self, pod: Pod, node: str, aim: Assignment | None = None) -> bool:
         """Keeps room on ``node`` for a pod that waits for it: all of it or, until then, what of it is free.
 
-        Answers whether it is all. It is a hold like any other, but outlives a filter that finds it too small, until
+        ``aim`` names the GPUs on which room is being made, if that is known. Answers whether it is all. It is a hold like any other, but outlives a filter that finds it too small, until
         ``keeps`` names the pod no more.
         """
         request = self._request(pod)
         if request is None or isinstance(request, Reason) or self._taken(pod.uid):
             return False
-        self.keeps[pod.uid] = node
+        self.keeps[pod.uid] = node, aim
         charge = self.ledger.charge_of(pod.uid)
         if charge and charge.node == node and charge.assignment and not fits_demand(request.demand, charge.assignment):
             self._extend(pod.uid, Promise.HOLD)
             return True
         held = self._drop_hold(pod.uid)
-        complete = self._keep(request, node)
+        complete = self._keep(request, node, aim)
         self._tell_left(pod.uid, held)
         return complete
 
@@ -340,10 +340,10 @@ class Engine:
                 return name
         return None
 
-    def _keep(self, request: Request, node: str) -> bool:
+    def _keep(self, request: Request, node: str, aim: Assignment | None) -> bool:
         if self._hold(request, [node]) is not None:
             return True
-        part = part_of(self.ledger, request.demand, node, self._level(request.demand))
+        part = part_of(self.ledger, request.demand, node, self._level(request.demand), aim)
         if part is not None and self.ledger.reserve(request.pod.uid, part) is None:
             self._promise(request, node, Promise.HOLD)
         return False

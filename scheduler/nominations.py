@@ -11,8 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tessera.kube.reflector import Change, Deleted, Replaced, Upserted
+from tessera.model.charges import Charge
 from tessera.model.pods import Pod
-from tessera.scheduler.engine import Engine
+from tessera.scheduler.engine import Engine, Promise
+from tessera.scheduler.victims import Claim
 
 KEPT_S = 60.0
 """How long a nomination outlives the field that said it."""
@@ -23,6 +25,7 @@ class _Nomination:
     pod: Pod
     node: str
     until: float
+    room: Charge | None = None
 
 
 class Nominations:
@@ -32,16 +35,31 @@ class Nominations:
         self._engine, self._clock = engine, clock
         self._known: dict[str, _Nomination] = {}
 
-    def nominate(self, pod: Pod, node: str, seconds: float) -> bool:
-        """Keeps room on ``node`` for ``pod``; answers whether all of it is there already."""
-        self._known[pod.uid] = _Nomination(pod, node, self._clock() + seconds)
-        return self._engine.keep_room(pod, node)
+    def nominate(self, pod: Pod, node: str, seconds: float, room: Charge | None = None) -> bool:
+        """Keeps room on ``node`` for ``pod``, ``room`` if it is known which; answers whether all of it is there."""
+        self._known[pod.uid] = nomination = _Nomination(pod, node, self._clock() + seconds, room)
+        return self._keep(nomination)
+
+    def claims(self) -> list[Claim]:
+        """For whom room is being made or kept, and where."""
+        return [Claim(each.pod, each.node, each.room) for each in self._known.values()]
+
+    def claim_of(self, uid: str) -> Claim | None:
+        found = self._known.get(uid)
+        return Claim(found.pod, found.node, found.room) if found else None
+
+    def aim(self, uid: str, room: Charge) -> None:
+        """Says on which GPUs the room for the pod will be."""
+        if uid in self._known:
+            self._known[uid].room = room
 
     def withdraw(self, uid: str) -> None:
-        """What was kept for the pod is free."""
+        """What was kept for the pod is free; a Binding under way keeps what it reserved."""
         if self._known.pop(uid, None) is not None:
             self._engine.keeps.pop(uid, None)
-            self._engine.undo(uid)
+            promised = self._engine.promises().get(uid)
+            if promised is not None and promised.kind is Promise.HOLD:
+                self._engine.undo(uid)
 
     def observe(self, change: Change[Pod]) -> None:
         """Takes one change of the pods, after the engine has."""
@@ -56,19 +74,27 @@ class Nominations:
         self.settle()
 
     def settle(self) -> None:
-        """Keeps what has become free, and ends what is past its time. To be called after room was freed."""
+        """Keeps what has become free, and ends what is past its time. To be called after room was freed.
+
+        The most important come first.
+        """
         now = self._clock()
-        for uid, nomination in list(self._known.items()):
+        for uid, nomination in sorted(self._known.items(), key=lambda item: -item[1].pod.priority):
             if nomination.until <= now:
                 self.withdraw(uid)
             else:
-                self._engine.keep_room(nomination.pod, nomination.node)
+                self._keep(nomination)
+
+    def _keep(self, nomination: _Nomination) -> bool:
+        room = nomination.room
+        return self._engine.keep_room(nomination.pod, nomination.node, room.assignment if room else None)
 
     def _observe(self, pod: Pod) -> None:
         known = self._known.get(pod.uid)
         if pod.node or pod.ended or pod.deleting:
             self._known.pop(pod.uid, None)
         elif pod.nominated:
-            self._known[pod.uid] = _Nomination(pod, pod.nominated, math.inf)
+            room = known.room if known and known.node == pod.nominated else None
+            self._known[pod.uid] = _Nomination(pod, pod.nominated, math.inf, room)
         elif known is not None and known.until == math.inf:
             known.until = self._clock() + KEPT_S
