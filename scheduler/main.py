@@ -4,7 +4,11 @@ import asyncio
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
+import uvloop
+
+from tessera import heap
 from tessera.command_line import CommandLine, Unusable
 from tessera.kube.connection import ConfigurationError
 from tessera.scheduler.service import Service
@@ -12,6 +16,7 @@ from tessera.scheduler.settings import SchedulerSettings
 from tessera.serving import PlainTextRefused
 from tessera.telemetry import configure_logging
 
+_FILLING_S = 60.0
 COMMAND_LINE = CommandLine("tessera scheduler", __doc__, (SchedulerSettings,))
 
 
@@ -24,7 +29,7 @@ def run(argv: Sequence[str]) -> int:
         return 2
     configure_logging(settings, component="scheduler")
     try:
-        asyncio.run(_serve(settings))
+        uvloop.run(_serve(settings))
     except (ConfigurationError, PlainTextRefused, OSError) as error:
         print(f"tessera scheduler: {error}", file=sys.stderr)
         return 2
@@ -37,6 +42,7 @@ async def _serve(settings: SchedulerSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     await service.start()
+    filling = asyncio.create_task(fill(service))
     failed = asyncio.create_task(service.failed())
     stop = asyncio.create_task(stopped.wait())
     try:
@@ -44,6 +50,13 @@ async def _serve(settings: SchedulerSettings) -> None:
         if failed.done():
             failed.result()
     finally:
-        failed.cancel()
-        stop.cancel()
+        for task in (filling, failed, stop):
+            task.cancel()
         await service.stop()
+
+
+async def fill(service: Service) -> None:
+    """Spares the collector the first reading of the cluster, or a minute of it where the API server is away."""
+    with heap.filling(), suppress(TimeoutError):
+        async with asyncio.timeout(_FILLING_S):
+            await service.wait_synced()

@@ -96,17 +96,11 @@ def bound_pod(node: GpuNode, index: int, stamp: str) -> Plain:
     """The ``index``-th pod of a host, bound and running, with a slice on one of its GPUs in turn."""
     name, gpu = f"{node.name}-{index}", node.gpus[index % len(node.gpus)]
     share = Share(gpu.uuid, POD_MEM_BYTES, POD_CORE_PERCENT)
-    return pod_object(name, POD_MEM_BYTES, POD_CORE_PERCENT, stamp) | {
-        "metadata": {
-            "name": name,
-            "namespace": NAMESPACE,
-            "uid": _uid(f"pod.{name}"),
-            "creationTimestamp": stamp,
-            "annotations": {names.ASSIGNMENT: encode(Assignment((("main", (share,)),)))},
-        },
-        "spec": {**pod_object(name, POD_MEM_BYTES, POD_CORE_PERCENT, stamp)["spec"], "nodeName": node.name},
-        "status": running(("main",), stamp),
-    }
+    pod = pod_object(name, POD_MEM_BYTES, POD_CORE_PERCENT, stamp)
+    pod["metadata"]["annotations"] = {names.ASSIGNMENT: encode(Assignment((("main", (share,)),)))}
+    pod["spec"]["nodeName"] = node.name
+    pod["status"] = running(("main",), stamp)
+    return pod
 
 
 def pod_object(name: str, mem_bytes: int, core_percent: int, stamp: str) -> Plain:

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+from tessera.scheduler.main import fill
 from tessera.scheduler.service import Service
 from tessera.scheduler.settings import SchedulerSettings
 from tessera.telemetry import configure_logging
@@ -116,9 +117,11 @@ async def serve(settings: SchedulerSettings) -> bool:
         _say(msgspec.json.encode(Listening(service.url, service.webhook_url)))
         closed = asyncio.create_task(_farewell())
         failed = asyncio.create_task(service.failed())
+        filling = asyncio.create_task(fill(service))
         ready = asyncio.create_task(_tell_ready(service))
         await asyncio.wait([closed, failed], return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
+        filling.cancel()
         if failed.done():
             failed.result()
         failed.cancel()

@@ -11,13 +11,14 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 import uvloop
 
+from tessera import heap
 from tessera.command_line import CommandLine
 from tessera.dashboard.service import SettingsError
 from tessera.kube.errors import KubeError
@@ -34,6 +35,7 @@ LOGGING = CommandLine("tessera up", None, (LogSettings,))
 MODEL = Shape().model
 _MIB = 1 << 20
 _LARGEST_GPU = 1 << 40
+_ROUND_S, _QUIET_ROUNDS = 0.05, 6
 
 
 class UpError(Exception):
@@ -113,12 +115,16 @@ class _Up:
         )
 
     async def run(self) -> None:
-        async with self._cluster as cluster:
+        async with AsyncExitStack() as stack:
+            with heap.filling():
+                cluster = await stack.enter_async_context(self._cluster)
+                await cluster.ready()
             kubelet = asyncio.create_task(LightKubelet(cluster.api.store).run())
             failed = asyncio.create_task(cluster.failed())
             try:
                 async with asyncio.timeout(self._options.timeout_s):
                     await self._known_to_extender()
+                    await _settled()
                 self._tell(f"API server: {cluster.api.url}")
                 self._print()
                 await asyncio.wait([failed, kubelet], return_when=asyncio.FIRST_COMPLETED)
@@ -161,6 +167,15 @@ class _Up:
         """Progress; if nobody listens any more, that stops nothing."""
         with suppress(OSError):
             print(f"[{time.monotonic() - self._began:5.1f} s] {text}", file=sys.stderr, flush=True)
+
+
+async def _settled() -> None:
+    """Until this process, whose parts all read the cluster at their start, answers at once again."""
+    loop, quiet = asyncio.get_running_loop(), 0
+    while quiet < _QUIET_ROUNDS:
+        before = loop.time()
+        await asyncio.sleep(_ROUND_S)
+        quiet = quiet + 1 if loop.time() - before < 2 * _ROUND_S else 0
 
 
 def _probe(nodes: Sequence[str]) -> dict[str, object]:

@@ -21,6 +21,7 @@ class QuantityError(ValueError):
     """The text is no Kubernetes quantity, or no whole number where one is needed."""
 
 
+@lru_cache(maxsize=4096)
 def parse_quantity(text: str | int) -> Fraction:
     """The exact value of a quantity; raises ``QuantityError``."""
     match = _QUANTITY.fullmatch(str(text))
@@ -35,6 +36,7 @@ def parse_quantity(text: str | int) -> Fraction:
     return -value if sign == "-" else value
 
 
+@lru_cache(maxsize=4096)
 def parse_whole(text: str | int) -> int:
     """The value of a quantity that must be a whole number; raises ``QuantityError``."""
     value = parse_quantity(text)
