@@ -118,21 +118,17 @@ class _Up:
         async with AsyncExitStack() as stack:
             with heap.filling():
                 cluster = await stack.enter_async_context(self._cluster)
-                await cluster.ready()
-            kubelet = asyncio.create_task(LightKubelet(cluster.api.store).run())
-            failed = asyncio.create_task(cluster.failed())
-            try:
+                kubelet = asyncio.create_task(LightKubelet(cluster.api.store).run())
+                failed = asyncio.create_task(cluster.failed())
+                stack.push_async_callback(_ended, kubelet, failed)
                 async with asyncio.timeout(self._options.timeout_s):
+                    await cluster.ready()
                     await self._known_to_extender()
                     await _settled()
-                self._tell(f"API server: {cluster.api.url}")
-                self._print()
-                await asyncio.wait([failed, kubelet], return_when=asyncio.FIRST_COMPLETED)
-                (failed if failed.done() else kubelet).result()
-            finally:
-                for task in (failed, kubelet):
-                    task.cancel()
-                await asyncio.gather(failed, kubelet, return_exceptions=True)
+            self._tell(f"API server: {cluster.api.url}")
+            self._print()
+            await asyncio.wait([failed, kubelet], return_when=asyncio.FIRST_COMPLETED)
+            (failed if failed.done() else kubelet).result()
 
     def _host(self, plan: HostPlan, _: Surroundings) -> Host:
         """The pods are dealt out evenly, the first hosts take what is left over."""
@@ -167,6 +163,12 @@ class _Up:
         """Progress; if nobody listens any more, that stops nothing."""
         with suppress(OSError):
             print(f"[{time.monotonic() - self._began:5.1f} s] {text}", file=sys.stderr, flush=True)
+
+
+async def _ended(*tasks: "asyncio.Task[None]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _settled() -> None:
