@@ -53,7 +53,7 @@ def drain_table(found: DrainPlan) -> RenderableType:
     if not found.moves:
         return f"{found.place} holds no slices."
     stay = sum(bool(move.reason) for move in found.moves)
-    last = f"All {_pods(len(found.moves))} have somewhere to go."
+    last = f"All of {_pods(len(found.moves))} would find room elsewhere."
     if stay:
         last = f"{stay} of {_pods(len(found.moves))} would stay: nothing should be drained yet."
     return Group(_moves(found.moves), Text(last, "green" if found.complete else "yellow"))

@@ -59,6 +59,7 @@ class RoomMaker:
         self._gateway, self._timeout_s, self._tell, self._options = gateway, timeout_s, tell, options
         self._clock, self._sleep = clock, sleep
         self._may_nominate = True
+        self._nominated: Pod | None = None
 
     async def plan(self, namespace: str, name: str, at_most: int, search_s: float) -> Proposal | Reason:
         """The plan on the cluster as it is now. Raises ``ApiError`` if there is no such pod."""
@@ -66,7 +67,16 @@ class RoomMaker:
         return (await self._plan(pod, at_most, search_s))[0]
 
     async def run(self, namespace: str, name: str, at_most: int, search_s: float) -> Outcome:
-        """Makes room for the pod; answers how it ended."""
+        """Makes room for the pod; answers how it ended. Room is kept no longer for a pod that did not get it."""
+        outcome = None
+        try:
+            outcome = await self._run(namespace, name, at_most, search_s)
+            return outcome
+        finally:
+            if self._nominated and (outcome is None or outcome.end is not End.BOUND):
+                await self._nominate(self._nominated, None)
+
+    async def _run(self, namespace: str, name: str, at_most: int, search_s: float) -> Outcome:
         moved: list[tuple[Move, str]] = []
         mover = Mover(self._gateway, self._timeout_s, self._tell, self._clock, self._sleep)
         while True:
@@ -119,20 +129,24 @@ class RoomMaker:
         """Says whose room it is, again whenever kube-scheduler has emptied the field."""
 
         async def keep() -> None:
-            if not self._may_nominate:
-                return
-            try:
-                found = await self._gateway.get(PODS, pod.name, namespace=pod.namespace)
-                if found.metadata.uid != pod.uid or found.spec.node_name or found.status.nominated_node_name == node:
-                    return
-                patch = {"metadata": {"uid": pod.uid}, "status": {"nominatedNodeName": node}}
-                await self._gateway.merge_patch(PODS, pod.name, patch, namespace=pod.namespace, subresource="status")
-            except ApiError as error:
-                if error.not_found or error.conflict:
-                    return
-                if not error.forbidden:
-                    raise
-                self._may_nominate = False
-                self._tell("the room is not kept for the pod: no right to patch pods/status; others may take it")
+            if self._may_nominate:
+                await self._nominate(pod, node)
 
         return keep
+
+    async def _nominate(self, pod: Pod, node: str | None) -> None:
+        try:
+            found = await self._gateway.get(PODS, pod.name, namespace=pod.namespace)
+            said = found.status.nominated_node_name or None
+            if found.metadata.uid != pod.uid or found.spec.node_name or said == node:
+                return
+            self._nominated = pod if node else None
+            patch = {"metadata": {"uid": pod.uid}, "status": {"nominatedNodeName": node}}
+            await self._gateway.merge_patch(PODS, pod.name, patch, namespace=pod.namespace, subresource="status")
+        except ApiError as error:
+            if error.not_found or error.conflict:
+                return
+            if not error.forbidden:
+                raise
+            self._may_nominate, self._nominated = False, None
+            self._tell("the room is not kept for the pod: no right to patch pods/status; others may take it")
