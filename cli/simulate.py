@@ -6,6 +6,7 @@ The options are read and checked here; the work is done by ``tessera.simulator``
 import json
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -21,35 +22,90 @@ _SUBSET = re.compile(r"(\d{1,9}):(\d{1,9})", re.ASCII)
 _MAX_SEEDS = 10_000
 
 
+NodesOption = Annotated[
+    Path | None, typer.Option("--nodes", metavar="FILE", help="Nodes in the openb format.", show_default=False)
+]
+PodsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--pods", metavar="FILE", help="Pods in the openb format; repeatable.", show_default=False),
+]
+PolicyOption = Annotated[
+    str,
+    typer.Option(metavar="NAME[,NAME...]", help="Placement policies; default the scheduler's.", show_default=False),
+]
+SeedsOption = Annotated[
+    str, typer.Option(metavar="LIST", help="42, 42,43 or 42-51: each sets arrivals and node order.")
+]
+ProtocolOption = Annotated[
+    str, typer.Option(metavar="NAME", help="inflate (pods only come) or churn (pods come, wait and leave).")
+]
+InflateOption = Annotated[str, typer.Option(metavar="FACTOR", help="GPUs asked for over GPUs, at the end.")]
+LoadOption = Annotated[str, typer.Option(metavar="FACTOR", help="churn: GPUs asked for over GPUs, in the mean.")]
+ArrivalsOption = Annotated[int, typer.Option(metavar="NUMBER", help="churn: how many pods come.", min=2)]
+SubsetOption = Annotated[str, typer.Option(metavar="N:SEED", help="Only N random nodes.", show_default=False)]
+JobsOption = Annotated[int, typer.Option(metavar="NUMBER", help="Runs at the same time.", min=1, max=64)]
+FromClusterOption = Annotated[
+    bool, typer.Option("--from-cluster", help="Instead of traces: where would pods go in the live cluster?")
+]
+AddOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="HOSTS", help="With --from-cluster: hosts to add, 4xH200:8:141Gi; repeatable.", show_default=False
+    ),
+]
+PodsFromOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--pods-from",
+        metavar="PATH",
+        help="With --from-cluster: YAML of workloads; repeatable.",
+        show_default=False,
+    ),
+]
+WaitingOption = Annotated[
+    bool, typer.Option("--waiting/--no-waiting", help="With --from-cluster: place those that wait there, first.")
+]
+KubeconfigOption = Annotated[str, typer.Option(metavar="PATH", help="Kubeconfig.", show_default=False)]
+ContextOption = Annotated[str, typer.Option(metavar="NAME", help="Context within it.", show_default=False)]
+ServerOption = Annotated[str, typer.Option(metavar="URL", help="An API server without sign-in.", show_default=False)]
+OutputOption = Annotated[str, typer.Option("--output", "-o", metavar="FORM", help="table or json.")]
+
+
 def simulate(
-    nodes: Annotated[
-        Path | None, typer.Option("--nodes", metavar="FILE", help="Nodes in the openb format.", show_default=False)
-    ] = None,
-    pods: Annotated[
-        list[Path] | None,
-        typer.Option("--pods", metavar="FILE", help="Pods in the openb format; repeatable.", show_default=False),
-    ] = None,
-    policy: Annotated[str, typer.Option(metavar="NAME[,NAME...]", help="Placement policies.")] = "pack",
-    seeds: Annotated[
-        str, typer.Option(metavar="LIST", help="42, 42,43 or 42-51: each sets arrivals and node order.")
-    ] = "42",
-    protocol: Annotated[
-        str, typer.Option(metavar="NAME", help="inflate (pods only come) or churn (pods come, wait and leave).")
-    ] = "inflate",
-    inflate: Annotated[str, typer.Option(metavar="FACTOR", help="GPUs asked for over GPUs, at the end.")] = "1.3",
-    load: Annotated[str, typer.Option(metavar="FACTOR", help="churn: GPUs asked for over GPUs, in the mean.")] = "0.94",
-    arrivals: Annotated[int, typer.Option(metavar="NUMBER", help="churn: how many pods come.", min=2)] = 80_000,
-    subset: Annotated[str, typer.Option(metavar="N:SEED", help="Only N random nodes.", show_default=False)] = "",
-    jobs: Annotated[int, typer.Option(metavar="NUMBER", help="Runs at the same time.", min=1, max=64)] = 1,
-    output: Annotated[str, typer.Option("--output", "-o", metavar="FORM", help="table or json.")] = "table",
+    nodes: NodesOption = None,
+    pods: PodsOption = None,
+    policy: PolicyOption = "",
+    seeds: SeedsOption = "42",
+    protocol: ProtocolOption = "inflate",
+    inflate: InflateOption = "1.3",
+    load: LoadOption = "0.94",
+    arrivals: ArrivalsOption = 80_000,
+    subset: SubsetOption = "",
+    jobs: JobsOption = 1,
+    from_cluster: FromClusterOption = False,
+    add: AddOption = None,
+    pods_from: PodsFromOption = None,
+    waiting: WaitingOption = True,
+    kubeconfig: KubeconfigOption = "",
+    context: ContextOption = "",
+    server: ServerOption = "",
+    output: OutputOption = "table",
 ) -> int:
-    """Replay traces through the scheduler's engine and measure what it allocates."""
+    """Replay traces through the scheduler's engine, or ask where pods would go in a live cluster."""
     from tessera.command_line import Unusable
     from tessera.simulator.replay.tables import TraceError
 
+    cluster_only: dict[str, object] = {"--add": add, "--pods-from": pods_from, "--no-waiting": not waiting}
+    cluster_only |= {"--kubeconfig": kubeconfig, "--context": context, "--server": server}
     try:
         if output not in ("table", "json"):
             _refuse("--output", output, "table or json")
+        if from_cluster:
+            changed = {"--seeds": seeds != "42", "--protocol": protocol != "inflate", "--inflate": inflate != "1.3"}
+            changed |= {"--load": load != "0.94", "--arrivals": arrivals != 80_000, "--jobs": jobs != 1}
+            _check_absent({"--nodes": nodes, "--pods": pods, "--subset": subset, **changed}, beside=True)
+            return _plan_cluster((kubeconfig, context, server), add or (), pods_from or (), policy, waiting, output)
+        _check_absent(cluster_only, beside=False)
         if nodes is None or not pods:
             _refuse("--nodes" if nodes is None else "--pods", None, "a file in the openb format")
         plan = _plan(nodes, pods, policy, seeds, protocol, inflate, load, arrivals, subset, jobs)
@@ -58,6 +114,41 @@ def simulate(
         print(f"tessera simulate: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _plan_cluster(
+    access: tuple[str, str, str], add: Sequence[str], manifests: Sequence[Path], policy: str, waiting: bool, output: str
+) -> int:
+    from tessera.cli.kubectl_reading import Access
+    from tessera.cli.simulate_cluster import Question, run
+    from tessera.kube.connection import ConfigurationError
+    from tessera.kube.errors import ApiError, KubeError
+    from tessera.simulator.manifests import ManifestError
+    from tessera.simulator.planning.additions import PlanningError
+
+    policies = _policies(policy)
+    if len(policies) > 1:
+        _refuse("--policy", policy, "one policy with --from-cluster")
+    try:
+        run(Question(Access(*access), add, manifests, policies[0], waiting), as_json=output == "json")
+    except (PlanningError, ManifestError, ConfigurationError) as error:
+        print(f"tessera simulate: {error}", file=sys.stderr)
+        return 2
+    except KubeError as error:
+        sentence = error.message if isinstance(error, ApiError) and error.message else error
+        print(f"tessera simulate: {sentence}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _check_absent(given: Mapping[str, object], *, beside: bool) -> None:
+    """Refuses the first option that is given although it does not go with, or without, ``--from-cluster``."""
+    from tessera.command_line import Unusable
+
+    for option, value in given.items():
+        if value:
+            found, allowed = ("beside", "only without it") if beside else ("without", "only together with it")
+            raise Unusable(f"{option}: found {found} --from-cluster; allowed: {allowed}")
 
 
 def _replay(plan: "Plan", output: str) -> None:
@@ -109,8 +200,11 @@ def _plan(
 
 
 def _policies(text: str) -> tuple[str, ...]:
+    from tessera.scheduler.engine import Options
     from tessera.scheduler.policy import POLICIES
 
+    if not text:
+        return (Options().placement,)
     found = [part.strip() for part in text.split(",")]
     for name in found:
         if name not in POLICIES:

@@ -1,15 +1,18 @@
-"""A live cluster as it stands now, read into an engine: for questions that are asked once and followed by nothing.
+"""A live cluster as it stands now, read once: for questions that are asked once and followed by nothing.
 
 Three lists, no watch. They are of three moments, so a pod may name a node that the nodes' list has not; the ledger
 takes facts in any order, and charges such a pod to nothing that is offered.
 """
 
 import asyncio
+from dataclasses import dataclass
 
+from tessera.kube import wire
 from tessera.kube.convert import gpu_node_of, host_of
 from tessera.kube.errors import ApiError
 from tessera.kube.gateway import Gateway
 from tessera.kube.resources import GPU_NODES, NODES, PODS
+from tessera.model.demands import wants_slice
 from tessera.model.gpus import GpuNode
 from tessera.model.hosts import Host
 from tessera.model.pods import Pod
@@ -17,15 +20,36 @@ from tessera.scheduler.engine import Engine
 from tessera.scheduler.watching import brief_pod_of
 
 
-async def load(gateway: Gateway, engine: Engine) -> None:
-    """Feeds ``engine`` with the hosts, GPUs and pods of the cluster; raises what the gateway raises.
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the cluster has. ``waiting``: those of ``pods`` that ask for slices, are not bound and held by no gate."""
 
-    The user must be allowed to list nodes, GPUNodes and pods in all namespaces.
-    """
+    hosts: tuple[Host, ...]
+    nodes: tuple[GpuNode, ...]
+    pods: tuple[Pod, ...]
+    waiting: tuple[Pod, ...]
+
+    def feed(self, engine: Engine) -> None:
+        """Makes all of it known to ``engine``, in place of what it knew."""
+        engine.replace_hosts(self.hosts)
+        engine.replace_nodes(self.nodes)
+        engine.replace_pods(self.pods)
+
+
+async def load(gateway: Gateway, engine: Engine) -> None:
+    """Feeds ``engine`` with the hosts, GPUs and pods of the cluster; raises what the gateway raises."""
+    (await read(gateway)).feed(engine)
+
+
+async def read(gateway: Gateway) -> Snapshot:
+    """The cluster now. The user must be allowed to list nodes, GPUNodes and pods in all namespaces."""
     hosts, nodes, pods = await asyncio.gather(_hosts(gateway), _gpu_nodes(gateway), _pods(gateway))
-    engine.replace_hosts(hosts)
-    engine.replace_nodes(nodes)
-    engine.replace_pods(pods)
+    waiting = [pod for pod, gated in pods if not gated and _waits(pod)]
+    return Snapshot(tuple(hosts), tuple(nodes), tuple(pod for pod, _ in pods), tuple(waiting))
+
+
+def _waits(pod: Pod) -> bool:
+    return wants_slice(pod) and not (pod.node or pod.ended or pod.deleting)
 
 
 async def _hosts(gateway: Gateway) -> list[Host]:
@@ -42,5 +66,10 @@ async def _gpu_nodes(gateway: Gateway) -> list[GpuNode]:
         raise
 
 
-async def _pods(gateway: Gateway) -> list[Pod]:
-    return [brief_pod_of(pod) async for page in gateway.list_pages(PODS) for pod in page.items]
+async def _pods(gateway: Gateway) -> list[tuple[Pod, bool]]:
+    """Each pod, and whether a scheduling gate holds it."""
+    return [_pod(pod) async for page in gateway.list_pages(PODS) for pod in page.items]
+
+
+def _pod(pod: wire.Pod) -> tuple[Pod, bool]:
+    return brief_pod_of(pod), bool(pod.spec.scheduling_gates)
