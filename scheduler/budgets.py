@@ -68,7 +68,7 @@ class Budget:
         return pod.namespace == self.namespace and selects(self.selector, pod.labels)
 
 
-def budgets_of(objects: Iterable[Mapping[str, Any]]) -> list[Budget]:
+def budgets_of(objects: Iterable[dict[str, Any]]) -> list[Budget]:
     """The budgets among the API's objects; one without a selector covers nobody, as in policy/v1."""
     read = (msgspec.convert(each, _Object) for each in objects)
     return [

@@ -5,7 +5,7 @@ not the protocol's answers 400 with one sentence; a scheduler that does not lead
 answers an ``Error``, which sends the pod back to the queue.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -19,7 +19,6 @@ from tessera.model.pods import Pod
 from tessera.reasons import Reason
 from tessera.scheduler import extender_wire as wire
 from tessera.scheduler.engine import Engine
-from tessera.scheduler.preemption import viable
 
 _encode = msgspec.json.Encoder().encode
 _args = msgspec.json.Decoder(wire.ExtenderArgs).decode
@@ -42,18 +41,28 @@ class Binds(Protocol):
     async def bind(self, namespace: str, name: str, uid: str, node: str) -> Reason | None: ...
 
 
+class Preempts(Protocol):
+    async def preempt(self, pod: Pod, candidates: Mapping[str, list[str]]) -> Mapping[str, list[str]]: ...
+
+
 class Extender:
-    """The four verbs over one engine. ``on_refused`` hears of every pod that no node can hold."""
+    """The four verbs over one engine.
+
+    ``on_refused`` hears of every pod that no node can hold, why, of the nodes asked about, and whether that was the
+    pod's nominated node alone.
+    """
 
     def __init__(
         self,
         engine: Engine,
         binder: Binds,
         gate: Gate,
-        on_refused: Callable[[Pod, Reason], None],
+        on_refused: Callable[[Pod, Reason, list[str], bool], None],
         seconds: Histogram,
+        preempts: Preempts,
     ) -> None:
         self._engine, self._binder, self._gate, self._on_refused = engine, binder, gate, on_refused
+        self._preempts = preempts
         self._seconds = seconds
 
     def routes(self) -> list[Route]:
@@ -76,9 +85,10 @@ class Extender:
             return wire.ExtenderFilterResult([], Error=_NO_NAMES)
         pod = pod_of(args.Pod)
         found = self._engine.filter(pod, args.NodeNames)
-        # A nominated node is asked about alone first; all others follow if it will not do, and only they are news.
-        if found.reason is not None and args.NodeNames != [args.Pod.status.nominated_node_name]:
-            self._on_refused(pod, found.reason)
+        if found.reason is not None:
+            # A nominated node is asked about alone first; all others follow if it will not do, and only they are news.
+            alone = args.NodeNames == [args.Pod.status.nominated_node_name]
+            self._on_refused(pod, found.reason, args.NodeNames, alone)
         return wire.ExtenderFilterResult(found.nodes, found.failed, found.unresolvable)
 
     async def prioritize(self, body: bytes) -> list[wire.HostPriority]:
@@ -99,8 +109,11 @@ class Extender:
         if self._gate():
             return wire.ExtenderPreemptionResult({})
         uids = {node: [pod.UID for pod in victims.Pods or ()] for node, victims in candidates.items()}
-        nodes = viable(self._engine, pod_of(args.Pod), uids)
-        return wire.ExtenderPreemptionResult({node: candidates[node] for node in nodes})
+        answer = await self._preempts.preempt(pod_of(args.Pod), uids)
+        return wire.ExtenderPreemptionResult(
+            {node: wire.MetaVictims([wire.MetaPod(uid) for uid in victims], candidates[node].NumPDBViolations)
+             for node, victims in answer.items()}
+        )  # fmt: skip
 
 
 def _endpoint(

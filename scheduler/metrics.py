@@ -28,7 +28,18 @@ class Metrics:
         self.moves = Counter(
             "tessera_moves", "Pods moved to let another one in, by outcome.", ["outcome"], registry=self.registry
         )
+        self.preemptions = Counter(
+            "tessera_preemptions", "Pods for which others were asked to leave.", registry=self.registry
+        )
+        self.victims = Counter(
+            "tessera_preemption_victims", "Pods asked to leave for one of higher priority.", registry=self.registry
+        )
         self.bindings = Counter("tessera_bindings", "Bindings by outcome.", ["outcome"], registry=self.registry)
+
+    def preempted(self, victims: int) -> None:
+        """Counts a pod that was let in by asking so many others to leave."""
+        self.preemptions.inc()
+        self.victims.inc(victims)
 
     def binding_ended(self, code: Code | None) -> None:
         """Counts a Binding that was refused for ``code``, or made."""

@@ -1,38 +1,62 @@
-"""The preempt verb: a veto for nodes that kube-scheduler would empty in vain.
+"""The preempt verb: what kube-scheduler's own preemption may do where slices are wanted.
 
-kube-scheduler proposes victims because CPU or memory is short; a node stays a candidate only if the pod's slices fit
-there once the victims are gone. Nodes are left out rather than answered without victims, which would be an error for
-all of them.
+kube-scheduler proposes victims because CPU or memory is short, and does not see GPUs. A node stays a candidate only if
+the pod's slices fit there once those victims are gone, or once a few more of lower priority are: those are added to
+its list. Nodes are left out rather than answered without victims, which would be an error for all of them.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
-from tessera.model.charges import Charge
-from tessera.model.ledger import Ledger
+from tessera.model.demands import demand_of
 from tessera.model.pods import Pod
+from tessera.reasons import Reason
+from tessera.scheduler.budgets import Budget
 from tessera.scheduler.engine import Engine
-from tessera.scheduler.together import share_of_steps
+from tessera.scheduler.fit import min_level
+from tessera.scheduler.holders import Holder, Holders
+from tessera.scheduler.nominations import Nominations
+from tessera.scheduler.victims import Case
+
+_PLANNED = 64
+"""Candidates that are looked at; kube-scheduler offers about 100, or a tenth of the nodes."""
 
 
-def viable(engine: Engine, pod: Pod, candidates: Mapping[str, Collection[str]]) -> list[str]:
-    """The nodes of ``candidates`` (name -> UIDs of victims) that hold ``pod`` once those victims are gone."""
-    steps = share_of_steps(len(candidates))
-    return [
-        node for node, victims in candidates.items() if victims and _fits_without(engine, pod, node, victims, steps)
-    ]
+def case_of(
+    engine: Engine,
+    holders: Holders,
+    nominations: Nominations,
+    pod: Pod,
+    budgets: Sequence[Budget] = (),
+    lately: Sequence[Holder] = (),
+) -> Case | None:
+    """The question whom ``pod`` may push out; ``None`` for one that asks for no slice, or not properly."""
+    demand = demand_of(pod)
+    if demand is None or isinstance(demand, Reason):
+        return None
+    level = min_level(demand, engine.options.level)
+    return Case(engine.ledger, holders, pod, demand, level, nominations.claims(), budgets, lately)
 
 
-def _fits_without(engine: Engine, pod: Pod, node: str, victims: Collection[str], steps: int) -> bool:
-    taken = _take_out(engine.ledger, node, {*victims, pod.uid})
-    try:
-        return engine.fits_on(pod, node, steps)
-    finally:
-        for uid, charge in taken.items():
-            engine.ledger.charge(uid, charge)
-
-
-def _take_out(ledger: Ledger, node: str, uids: Collection[str]) -> dict[str, Charge]:
-    on_node = {uid: charge for uid, charge in ledger.charges_on(node) if uid in uids}
-    for uid in on_node:
-        ledger.release(uid)
-    return on_node
+def viable(
+    engine: Engine,
+    holders: Holders,
+    nominations: Nominations,
+    pod: Pod,
+    candidates: Mapping[str, Collection[str]],
+) -> dict[str, list[str]]:
+    """The nodes of ``candidates`` (name -> UIDs of victims) that hold ``pod`` without their victims and whom else."""
+    demand = demand_of(pod)
+    if isinstance(demand, Reason):
+        return {}
+    case = case_of(engine, holders, nominations, pod)
+    offered = {node: list(victims) for node, victims in candidates.items() if victims}
+    if case is None:
+        return offered
+    out: dict[str, list[str]] = {}
+    for node in list(offered)[:_PLANNED]:
+        if plan := case.plan(node, frozenset(offered[node])):
+            added = [victim.uid for victim in plan.victims if victim.uid not in offered[node]]
+            out[node] = offered[node] + (added if pod.may_preempt else [])
+            if added and not pod.may_preempt:
+                del out[node]
+    return out

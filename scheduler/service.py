@@ -32,8 +32,10 @@ from tessera.reasons import Code, Reason
 from tessera.scheduler.binder import Binder
 from tessera.scheduler.engine import Engine, Options
 from tessera.scheduler.extender import Extender
+from tessera.scheduler.holders import Holders
 from tessera.scheduler.metrics import Metrics
 from tessera.scheduler.nominations import Nominations
+from tessera.scheduler.preemptor import Preemptor
 from tessera.scheduler.rescue import Allowance, Rescue
 from tessera.scheduler.room import Bell
 from tessera.scheduler.settings import SchedulerSettings
@@ -63,6 +65,11 @@ class Service:
         self.binder = Binder(self.engine, self.gateway, self.lease, self.recorder, self.metrics.binding_ended)
         gateway, engine = self.gateway, self.engine
         self.nominations = Nominations(engine, clock)
+        self._holders = Holders(engine.ledger, clock)
+        self.preemptor = Preemptor(
+            engine, self._holders, self.nominations, gateway, self.lease, self.recorder, self.metrics.preempted, clock,
+            allowed=settings.preemption,
+        )  # fmt: skip
         self._pods: Reflector[Pod] = Reflector(gateway, PODS, self._observe_pods, keep=brief_pod_of)
         self._nodes: Reflector[GpuNode] = Reflector(
             gateway, GPU_NODES, lambda c: node_sink(engine, c), keep=gpu_node_of
@@ -91,6 +98,7 @@ class Service:
             "events": self.recorder.run(),
             "room": bell.run(),
             "expiry": self._expire(),
+            "preemption": self.preemptor.run(),
         }
         if self._settings.rescue_moves:
             parts["rescue"] = self._rescue().run()
@@ -153,10 +161,12 @@ class Service:
         while True:
             await asyncio.sleep(_EXPIRY_PERIOD_S)
             self.binder.settle_late(self.engine.expire())
+            self.preemptor.aim()
             self.nominations.settle()
 
     def _observe_pods(self, change: Change[Pod]) -> None:
         pod_sink(self.engine, change)
+        self._holders.observe(change)
         self.nominations.observe(change)
 
     def _rescue(self) -> Rescue:
@@ -166,13 +176,19 @@ class Service:
             lambda: self.gate() is None, self.metrics.moves,
         )  # fmt: skip
 
-    def _refused(self, pod: Pod, reason: Reason) -> None:
+    def _refused(self, pod: Pod, reason: Reason, nodes: list[str], alone: bool) -> None:
+        if alone:
+            self.preemptor.consider_later(pod, nodes)
+            return
+        self.preemptor.consider(pod, reason, nodes)
         self.metrics.refusals.labels(reason.code).inc()
         if reason.code not in (Code.OUTCOME_UNKNOWN, Code.BINDING_REFUSED):
             self.recorder.record(pod_reference(pod), "Warning", "NoRoom", reason.text)
 
     def _extender_app(self) -> Starlette:
-        extender = Extender(self.engine, self.binder, self.gate, self._refused, self.metrics.verb_seconds)
+        extender = Extender(
+            self.engine, self.binder, self.gate, self._refused, self.metrics.verb_seconds, self.preemptor
+        )
         return Starlette(routes=extender.routes())
 
     def _webhook_app(self) -> Starlette:

@@ -23,6 +23,7 @@ class SchedulerSettings(KubeSettings, LogSettings):
     placement: Literal["pack", "spread"] = Field("pack", description="policy for pods that name none")
     enforcement: int = Field(0, ge=0, le=3, description="lowest enforcement level for pods that name none")
     order_seed: int = Field(0, description="decides ties between equal nodes")
+    preemption: bool = Field(True, description="whether pods of higher priority may take the place of lower ones")
     hold_s: float = Field(10.0, gt=0, description="seconds that room is held from prioritize until bind")
 
     rescue_moves: int = Field(0, ge=0, le=4, description="moves of other pods for one that waits; 0: never")

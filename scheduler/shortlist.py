@@ -19,6 +19,8 @@ from tessera.scheduler.hypothesis import Hypothesis
 from tessera.scheduler.ranking import fits_of
 from tessera.scheduler.victims import Case
 
+_NOBODY = -(1 << 40)
+"""Below every priority: what ends already is enough."""
 _MANY = 1 << 20
 """More victims than a node has pods."""
 
@@ -47,7 +49,7 @@ def shortlist(case: Case, offered: Bools) -> Iterator[Step]:
 def _steps(
     case: Case, base: Hypothesis, shares: Shares, movable: Bools, offered: Bools, seen: Bools, breaks: bool
 ) -> Iterator[Step]:
-    levels = np.unique(shares.priority[movable])
+    levels = np.r_[_NOBODY, np.unique(shares.priority[movable])]
     first, last = 0, len(levels)
     while first < last:  # what fits with the lower ones gone fits with more of them gone
         middle = (first + last) // 2

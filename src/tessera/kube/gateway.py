@@ -23,6 +23,7 @@ EVICT_TIMEOUT_S = 20.0
 """kube-apiserver itself retries an eviction that conflicts, such as one for another uid, for about 10 s."""
 
 _MERGE = "application/merge-patch+json"
+_STRATEGIC = "application/strategic-merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 _APPLY = "application/apply-patch+yaml"
 
@@ -148,6 +149,12 @@ class Gateway(Transport):
     ) -> T:
         """RFC 7386: maps merge, ``None`` removes, lists are replaced."""
         return await self._patch(resource, name, _MERGE, patch, namespace, subresource)
+
+    async def strategic_patch(
+        self, resource: Resource[T], name: str, patch: Mapping[str, Any], *, namespace: str = "", subresource: str = ""
+    ) -> T:
+        """As ``merge_patch``, with lists such as a pod's conditions merged by their key. Built-in kinds only."""
+        return await self._patch(resource, name, _STRATEGIC, patch, namespace, subresource)
 
     async def json_patch(
         self,

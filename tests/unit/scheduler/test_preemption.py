@@ -1,33 +1,46 @@
-"""The veto of the preempt verb."""
+"""The preempt verb: kube-scheduler's own victims, judged and completed."""
 
-from tessera.model.quantities import GIB
 from tessera.scheduler.preemption import viable
-from tests.unit.scheduler.clusters import engine, node, place, pod
+from tests.unit.scheduler.preemptions import Full, node, pod
 
 
-def test_only_nodes_that_would_hold_the_pod_without_the_victims_stay() -> None:
-    cluster = engine(node("a", 24), node("b", 24))
-    place(cluster, pod("big", "gpu-mem=20Gi"), ["a"])
-    place(cluster, pod("small", "gpu-mem=10Gi"), ["b"])
-    place(cluster, pod("other", "gpu-mem=10Gi"), ["b"])
+def ask(full: Full, asking: object, candidates: dict[str, list[str]]) -> dict[str, list[str]]:
+    return viable(full.engine, full.holders, full.nominations, asking, candidates)  # type: ignore[arg-type]
+
+
+def full() -> Full:
+    cluster = Full(node("a", 24), node("b", 24))
+    cluster.run("big", "gpu-mem=20Gi", "a")
+    cluster.run("small", "gpu-mem=10Gi", "b")
+    cluster.run("other", "gpu-mem=10Gi", "b", 50)
+    return cluster
+
+
+def test_only_nodes_that_would_hold_the_pod_stay() -> None:
     asked = pod("p", "gpu-mem=20Gi", priority=10)
-    victims = {"a": ["uid-big"], "b": ["uid-small"]}
-    assert viable(cluster, asked, victims) == ["a"]
-    assert viable(cluster, asked, {"b": ["uid-small", "uid-other"]}) == ["b"]
+    assert ask(full(), asked, {"a": ["uid-big"], "b": ["uid-small"]}) == {"a": ["uid-big"]}
+    assert ask(full(), asked, {"b": ["uid-small", "uid-other"]}) == {"b": ["uid-small", "uid-other"]}
+
+
+def test_who_else_must_leave_for_the_slice_is_added() -> None:
+    asked = pod("p", "gpu-mem=20Gi", priority=100)
+    assert ask(full(), asked, {"b": ["uid-small"]}) == {"b": ["uid-small", "uid-other"]}
+    assert ask(full(), asked, {"b": ["uid-of-a-pod-without-slices"]}) == {
+        "b": ["uid-of-a-pod-without-slices", "uid-other", "uid-small"]
+    }
 
 
 def test_the_question_changes_nothing() -> None:
-    cluster = engine(node("a", 24))
-    place(cluster, pod("big", "gpu-mem=20Gi"))
-    before = dict(cluster.ledger.charges())
-    viable(cluster, pod("p", "gpu-mem=20Gi"), {"a": ["uid-big"]})
-    assert dict(cluster.ledger.charges()) == before
-    assert int(cluster.ledger.free_bytes.sum()) == 4 * GIB
+    cluster = full()
+    before, free = dict(cluster.engine.ledger.charges()), cluster.engine.ledger.free_bytes.copy()
+    ask(cluster, pod("p", "gpu-mem=20Gi", priority=100), {"a": ["uid-big"], "b": ["uid-small"]})
+    assert dict(cluster.engine.ledger.charges()) == before
+    assert (cluster.engine.ledger.free_bytes == free).all()
 
 
 def test_a_node_is_never_answered_without_victims() -> None:
-    assert viable(engine(node("a", 24)), pod("p", "gpu-mem=1Gi"), {"a": []}) == []
+    assert ask(full(), pod("p", "gpu-mem=1Gi"), {"a": []}) == {}
 
 
 def test_a_pod_without_slices_is_none_of_our_business() -> None:
-    assert viable(engine(node("a", 24)), pod("plain"), {"a": ["uid-x"]}) == ["a"]
+    assert ask(full(), pod("plain"), {"a": ["uid-x"]}) == {"a": ["uid-x"]}

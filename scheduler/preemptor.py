@@ -1,0 +1,266 @@
+"""Lets a pod that fits nowhere take the place of pods of lower priority, as kube-scheduler does for what it counts.
+
+kube-scheduler itself cannot: it does not count GPU memory, so it finds no victims. The leader writes the waiting pod's
+``status.nominatedNodeName``, then the condition DisruptionTarget of every victim, naming the waiting pod, then deletes
+them with their own grace periods. Budgets are honoured as far as possible. The room is kept for the pod until it is
+bound (``nominations``).
+
+Exactly once: nobody is chosen while a former choice still comes true. What was chosen stands in the victims' own
+conditions before the first of them is deleted, so a new leader goes on with the same ones.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+import numpy as np
+import structlog
+
+from tessera.kube.convert import pod_of, pod_reference, preemption_message
+from tessera.kube.errors import ApiError, KubeError
+from tessera.kube.events import EventRecorder
+from tessera.kube.gateway import Gateway
+from tessera.kube.lease import LeaderLease
+from tessera.kube.resources import POD_DISRUPTION_BUDGETS, PODS
+from tessera.kube.wire import ObjectReference
+from tessera.model.charges import Charge
+from tessera.model.pods import Pod
+from tessera.model.quantities import format_bytes
+from tessera.reasons import Code, Reason
+from tessera.scheduler.budgets import budgets_of
+from tessera.scheduler.engine import Engine
+from tessera.scheduler.holders import Holder, Holders
+from tessera.scheduler.nominations import Nominations
+from tessera.scheduler.preemption import case_of, viable
+from tessera.scheduler.shortlist import Step, shortlist
+from tessera.scheduler.victims import Case, Plan, least_bad
+
+_LOOKED_AT = 64
+"""Nodes of one step that are planned in full; kube-scheduler's own preemption looks at about 100."""
+_WRITE_S = 2.0
+"""How long a write may take; the lease must last longer."""
+_LATELY_S = 5.0
+"""How long the API server's budgets may not count a victim yet."""
+_KEPT_S = 60.0
+"""How long the room is kept where the API server does not say so itself."""
+_RETRY_S = 2.0
+_DECISION_S = 8.0
+"""Below the extender's own timeout in kube-scheduler."""
+_MOST_WAITING = 256
+"""Pods that wait for a decision; kube-scheduler asks again for those that are left out."""
+
+log = structlog.get_logger()
+
+
+class Preemptor:
+    """``counted`` hears of each preemption how many victims it had. Not ``allowed``: only the verb is answered."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        holders: Holders,
+        nominations: Nominations,
+        gateway: Gateway,
+        lease: LeaderLease,
+        recorder: EventRecorder,
+        counted: Callable[[int], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        allowed: bool = True,
+    ) -> None:
+        self._engine, self._holders, self._nominations = engine, holders, nominations
+        self._gateway, self._lease, self._recorder, self._counted = gateway, lease, recorder, counted
+        self._clock, self._allowed = clock, allowed
+        self._waiting: dict[str, tuple[Pod, Sequence[str]]] = {}
+        self._woken = asyncio.Event()
+        self._decided: dict[str, asyncio.Event] = {}
+        self._lately: deque[tuple[float, Holder]] = deque(maxlen=1024)
+
+    def consider(self, pod: Pod, reason: Reason, nodes: Sequence[str]) -> None:
+        """A pod was refused by all of ``nodes``, which kube-scheduler's own rules leave it. Only queues; cheap."""
+        if not self._allowed or reason.code is not Code.NO_ROOM or not pod.may_preempt:
+            return
+        lower_claims = any(claim.pod.priority < pod.priority for claim in self._nominations.claims())
+        if not lower_claims and not self._holders.any_below(pod.priority):
+            return
+        if pod.uid not in self._waiting and len(self._waiting) >= _MOST_WAITING:
+            return
+        self._waiting[pod.uid] = pod, nodes
+        self._decided.setdefault(pod.uid, asyncio.Event())
+        self._woken.set()
+
+    def consider_later(self, pod: Pod, nodes: Sequence[str]) -> None:
+        """As ``consider``, if the pod is still refused in a while: its nominated node alone was asked about."""
+        asyncio.get_running_loop().call_later(_RETRY_S, self._again, pod, nodes)
+
+    async def preempt(self, pod: Pod, candidates: Mapping[str, list[str]]) -> Mapping[str, list[str]]:
+        """The verb: what kube-scheduler's own preemption may do; nothing where room is being made for the pod here."""
+        if (decided := self._decided.get(pod.uid)) is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(decided.wait(), _DECISION_S)
+        if pod.uid in self._decided or self._nominations.claim_of(pod.uid) is not None:
+            return {}
+        return viable(self._engine, self._holders, self._nominations, pod, candidates)
+
+    async def run(self) -> None:
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            while self._waiting:
+                uid = max(self._waiting, key=lambda each: self._waiting[each][0].priority)
+                await self._decide(*self._waiting.pop(uid))
+
+    async def _decide(self, pod: Pod, nodes: Sequence[str]) -> None:
+        try:
+            await self._preempt(pod, nodes)
+        except (KubeError, TimeoutError, msgspec.MsgspecError) as error:
+            log.warning("preemption not carried out", pod=pod.key, error=str(error))
+            self.consider_later(pod, nodes)
+        finally:
+            if pod.uid not in self._waiting and (decided := self._decided.pop(pod.uid, None)):
+                decided.set()
+
+    def _again(self, pod: Pod, nodes: Sequence[str]) -> None:
+        _, reason = self._engine.waiting.get(pod.uid, (pod, None))
+        if reason is not None:
+            self.consider(pod, reason, nodes)
+
+    async def _preempt(self, pod: Pod, nodes: Sequence[str]) -> None:
+        if not self._lease.leading or not await self._still_waits(pod):
+            return
+        case = await self._case(pod)
+        if case is None or (plan := await self._plan(case, nodes)) is None:
+            return
+        self._nominate(case, plan)
+        if plan.victims:
+            await self._carry_out(pod, plan)
+
+    async def _still_waits(self, pod: Pod) -> bool:
+        """What kube-scheduler asks about need not exist, and may be bound or on its way out by now."""
+        try:
+            found = pod_of(await self._gateway.get(PODS, pod.name, namespace=pod.namespace))
+        except ApiError as error:
+            if error.not_found:
+                return False
+            raise
+        return found.uid == pod.uid and not (found.node or found.deleting or found.ended)
+
+    async def _case(self, pod: Pod) -> Case | None:
+        budgets = budgets_of(await self._gateway.list(POD_DISRUPTION_BUDGETS))
+        self.aim()
+        return case_of(self._engine, self._holders, self._nominations, pod, budgets, self._asked_lately())
+
+    def aim(self) -> None:
+        """Finds out on which GPUs the room will be of which only the node is known: said by another leader."""
+        for claim in self._nominations.claims():
+            if claim.room is None:
+                case = case_of(self._engine, self._holders, self._nominations, claim.pod)
+                if case is not None and (plan := case.free(claim.node)):
+                    self._nominations.aim(claim.pod.uid, plan.room)
+
+    def _asked_lately(self) -> list[Holder]:
+        now = self._clock()
+        return [holder for at, holder in self._lately if at + _LATELY_S > now]
+
+    async def _plan(self, case: Case, nodes: Sequence[str]) -> Plan | None:
+        """The choice; it holds for the ledger as it is at the return."""
+        if (claim := self._nominations.claim_of(case.pod.uid)) is not None:
+            if plan := case.free(claim.node):
+                return plan
+            self._nominations.withdraw(case.pod.uid)
+        for node in {holder.node for holder in self._holders.preempted_for(case.pod.uid)}:
+            if plan := case.plan(node):
+                return plan
+        offered = np.zeros(len(case.ledger.present), np.bool_)
+        offered[[row for row in map(case.ledger.row, nodes) if row is not None]] = True
+        return await self._search(case, shortlist(case, offered))
+
+    async def _search(self, case: Case, steps: Iterable[Step]) -> Plan | None:
+        for step in steps:
+            plans = []
+            for node in step.nodes[:_LOOKED_AT]:
+                plans.append(case.plan(node))
+                await asyncio.sleep(0)  # kube-scheduler's questions come first
+            best = least_bad(plan for plan in plans if plan and (step.breaks or not plan.violations))
+            if best is not None and (plan := case.plan(best.node)):
+                return plan
+        return None
+
+    def _nominate(self, case: Case, plan: Plan) -> None:
+        taken = {share.uuid for share in plan.room.assignment.shares} if plan.room.assignment else set()
+        for claim in self._nominations.claims():
+            if claim.pod.priority < case.pod.priority and claim.node == plan.node and _meets(claim.room, taken):
+                self._nominations.withdraw(claim.pod.uid)
+        self._nominations.nominate(case.pod, plan.node, _KEPT_S, plan.room)
+
+    async def _carry_out(self, pod: Pod, plan: Plan) -> None:
+        asked = {holder.uid for holder in self._asked_lately()}
+        victims = [victim for victim in plan.victims if victim.uid not in asked]
+        if not victims:
+            return
+        log.info("preempting", pod=pod.key, node=plan.node, victims=[victim.key for victim in victims])
+        status = {"metadata": {"uid": pod.uid}, "status": {"nominatedNodeName": plan.node}}
+        try:
+            await self._patch(pod.namespace, pod.name, status)
+        except ApiError:
+            self._nominations.withdraw(pod.uid)
+            raise
+        message = preemption_message(pod)
+        for victim in victims:
+            if victim.preempted_for != pod.uid:
+                await self._tell(victim, message)
+        for victim in victims:
+            await self._delete(pod, plan, victim)
+        self._counted(len(victims))
+        names = ", ".join(victim.key for victim in victims)
+        self._recorder.record(pod_reference(pod), "Normal", "Preempting", f"on {plan.node}, of lower priority: {names}")
+
+    async def _tell(self, victim: Holder, message: str) -> None:
+        condition = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
+                     "message": message}  # fmt: skip
+        body = {"metadata": {"uid": victim.uid}, "status": {"conditions": [condition]}}
+        try:
+            await self._patch(victim.namespace, victim.name, body)
+        except ApiError as error:
+            if not (error.not_found or error.conflict):
+                raise
+
+    async def _patch(self, namespace: str, name: str, body: Mapping[str, object]) -> None:
+        self._check_lease()
+        async with asyncio.timeout(_WRITE_S):
+            await self._gateway.strategic_patch(PODS, name, body, namespace=namespace, subresource="status")
+
+    async def _delete(self, pod: Pod, plan: Plan, victim: Holder) -> None:
+        self._check_lease()
+        try:
+            async with asyncio.timeout(_WRITE_S):
+                await self._gateway.delete(PODS, victim.name, namespace=victim.namespace, uid=victim.uid)
+        except ApiError as error:
+            if not (error.not_found or error.conflict):
+                raise
+            return
+        self._lately.append((self._clock(), victim))
+        asked = f"{format_bytes(plan.room.totals.mem_bytes)} " if plan.room.totals.mem_bytes else ""
+        text = f"by {pod.key} (priority {pod.priority}) for a slice of {asked}on {plan.node}"
+        about = ObjectReference(
+            api_version="v1", kind="Pod", namespace=victim.namespace, name=victim.name, uid=victim.uid
+        )
+        self._recorder.record(about, "Normal", "Preempted", text)
+
+    def _check_lease(self) -> None:
+        if not self._lease.valid_for(_WRITE_S):
+            raise LeaseEnding("this scheduler's lease ends before a victim could be asked to leave")
+
+
+class LeaseEnding(KubeError):
+    """Nothing more may be written."""
+
+
+def _meets(room: Charge | None, uuids: set[str]) -> bool:
+    """Whether the room is on any of the GPUs, as far as is known."""
+    if room is None or room.assignment is None:
+        return True
+    return any(share.uuid in uuids for share in room.assignment.shares)
