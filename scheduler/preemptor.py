@@ -105,6 +105,11 @@ class Preemptor:
             return {}
         return viable(self._engine, self._holders, self._nominations, pod, candidates)
 
+    async def idle(self) -> None:
+        """Until every pod that was refused so far has been decided on."""
+        for decided in list(self._decided.values()):
+            await decided.wait()
+
     async def run(self) -> None:
         while True:
             await self._woken.wait()
