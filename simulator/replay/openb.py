@@ -8,7 +8,7 @@ memory of each GPU, 32 GiB if absent. Pods: ``name``, ``cpu_milli``, ``memory_mi
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tessera.simulator.replay.tables import Row, TraceError, rows
@@ -64,11 +64,15 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A list of pods. ``variant`` is its file's stem; ``shapes[i]`` is what the i-th pod asks for."""
+    """A list of pods. ``variant`` is its file's stem; ``shapes[i]`` is what the i-th pod asks for.
+
+    ``note`` is a sentence about pods that no node can hold, if there are any.
+    """
 
     variant: str
     shapes: tuple[Shape, ...]
     left_out: int = 0
+    note: str = ""
 
     @property
     def milli(self) -> int:
@@ -88,10 +92,12 @@ def read_nodes(path: Path) -> tuple[TraceNode, ...]:
 
 
 def read_pods(path: Path, nodes: Sequence[TraceNode], nodes_path: Path) -> Trace:
-    """The pods of a file; each must fit on some empty node of ``nodes``. Raises ``TraceError``."""
+    """The pods of a file, which ``nodes`` must be able to hold: see ``_check_holdable``. Raises ``TraceError``."""
     seen: set[str] = set()
     known: dict[Shape, Shape] = {}
+    held: dict[Shape, bool] = {}
     shapes: list[Shape] = []
+    hopeless: list[int] = []
     for row in rows(path, POD_COLUMNS):
         name = row.name("name")
         if name in seen:
@@ -102,8 +108,11 @@ def read_pods(path: Path, nodes: Sequence[TraceNode], nodes_path: Path) -> Trace
             _check_models(row, shape, nodes, nodes_path)
             _check_holdable(row, shape, nodes, nodes_path)
             known[shape] = shape
+            held[shape] = any(shape.held_by(node) for node in nodes)
         shapes.append(known[shape])
-    trace = Trace(path.stem, tuple(shapes))
+        if not held[shape]:
+            hopeless.append(row.line)
+    trace = Trace(path.stem, tuple(shapes), note=_note(path, hopeless))
     if not trace.milli:
         raise TraceError(f"{path}: num_gpu: found 0 in every line; allowed: at least one pod that asks for a GPU")
     return trace
@@ -157,18 +166,30 @@ def _check_models(row: Row, shape: Shape, nodes: Sequence[TraceNode], nodes_path
 
 
 def _check_holdable(row: Row, shape: Shape, nodes: Sequence[TraceNode], nodes_path: Path) -> None:
-    """Names the first field that no node (of the models asked for) can satisfy."""
+    """Names the first field that no node can satisfy; GPUs are asked of nodes of the pod's models.
+
+    CPU and host memory that only the hosts of its models lack are let through: published traces have such pods.
+    """
     if any(shape.held_by(node) for node in nodes):
         return
-    fitting = [node for node in nodes if not shape.models or node.model in shape.models]
+    bound = [node for node in nodes if not shape.models or node.model in shape.models]
     whose = f"of {'|'.join(shape.models)} in {nodes_path}" if shape.models else f"of {nodes_path}"
-    for column, most in (
-        ("num_gpu", max(node.gpus for node in fitting)),
-        ("cpu_milli", max(node.cpu_milli for node in fitting)),
-        ("memory_mib", max(node.memory_mib for node in fitting)),
-        ("gpu_mem_mib", max(node.gpu_mem_mib for node in fitting)),
+    for column, most, where in (
+        ("num_gpu", max(node.gpus for node in bound), whose),
+        ("gpu_mem_mib", max(node.gpu_mem_mib for node in bound), whose),
+        ("cpu_milli", max(node.cpu_milli for node in nodes), f"of {nodes_path}"),
+        ("memory_mib", max(node.memory_mib for node in nodes), f"of {nodes_path}"),
     ):
         if getattr(shape, column) > most:
-            raise row.fault(column, f"at most {most}, what the largest node {whose} has")
-    asked = f"cpu_milli {shape.cpu_milli} and memory_mib {shape.memory_mib}"
-    raise row.fault("num_gpu", f"what one node {whose} has together with {asked}")
+            raise row.fault(column, f"at most {most}, what the largest node {where} has")
+    if not any(replace(shape, models=()).held_by(node) for node in nodes):
+        asked = f"cpu_milli {shape.cpu_milli} and memory_mib {shape.memory_mib}"
+        raise row.fault("num_gpu", f"what one node of {nodes_path} has together with {asked}")
+
+
+def _note(path: Path, lines: Sequence[int]) -> str:
+    """What is to be said of the lines whose pods ask too much of the hosts of their models."""
+    if not lines:
+        return ""
+    pods = "1 pod asks" if len(lines) == 1 else f"{len(lines)} pods ask"
+    return f"{path}: {pods} more CPU or memory than any host of the models in gpu_spec has, first in line {lines[0]}"

@@ -62,6 +62,9 @@ class Job:
 def run(plan: Plan, progress: Progress) -> list[Run]:
     """Runs everything; the same plan gives the same result, but for the times. Raises ``TraceError``."""
     jobs = list(jobs_of(plan))
+    for note in dict.fromkeys(job.trace.note for job in jobs):
+        if note:
+            progress.note(note)
     if plan.jobs == 1 or len(jobs) == 1:
         return [run_one(plan, job, progress) for job in jobs]
     progress.begin("runs", len(jobs))
@@ -107,7 +110,9 @@ def _inflate(plan: Plan, job: Job, cluster: Cluster, progress: Progress, label: 
 
 
 def _churn(plan: Plan, job: Job, cluster: Cluster, progress: Progress, label: str) -> Run:
-    arrivals = poisson(job.trace.shapes, cluster.capacity_milli, plan.load, plan.arrivals, job.seed)
+    # Whom no node can hold would wait for ever.
+    pods = [shape for shape in job.trace.shapes if any(shape.held_by(node) for node in job.nodes)]
+    arrivals = poisson(pods, cluster.capacity_milli, plan.load, plan.arrivals, job.seed)
     progress.begin(label, plan.arrivals)
     means = churn(cluster, arrivals, plan.arrivals, progress.told)
     allocated = {"mean": means.allocated_percent}
@@ -129,7 +134,7 @@ def _within(trace: Trace, nodes: Sequence[TraceNode], plan: Plan) -> Trace:
         return trace
     fits = {shape: any(shape.held_by(node) for node in nodes) for shape in set(trace.shapes)}
     kept = tuple(shape for shape in trace.shapes if fits[shape])
-    found = Trace(trace.variant, kept, len(trace.shapes) - len(kept))
+    found = replace(trace, shapes=kept, left_out=len(trace.shapes) - len(kept))
     if not found.milli:
         raise TraceError(f"--subset: found {len(nodes)} nodes that hold no GPU pod of {trace.variant}; allowed: more")
     return found

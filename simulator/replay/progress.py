@@ -21,15 +21,22 @@ class Progress(Protocol):
         """So many parts are done."""
         ...
 
+    def note(self, text: str) -> None:
+        """A sentence for the user."""
+        ...
+
 
 class Silent:
-    """Says nothing."""
+    """Says nothing but what must be said."""
 
     def begin(self, label: str, total: int) -> None:
         return
 
     def told(self, done: int) -> None:
         return
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr)
 
 
 @contextmanager
@@ -60,3 +67,6 @@ class _Bar:
     def told(self, done: int) -> None:
         if done % STEP == 0 or done >= self._total:
             self._bars.update(self._task, completed=done)
+
+    def note(self, text: str) -> None:
+        self._bars.console.print(text, markup=False, highlight=False)

@@ -85,13 +85,23 @@ def test_nodes_that_cannot_be_used(tmp_path: Path, text: str | bytes, said: str)
         ("a,1,1,1,1000,T4|", "gpu_spec: found 'T4|'; allowed: the models of nodes.csv: A10, T4"),
         ("a,1,1,9,1000,", "num_gpu: found '9'; allowed: at most 8, what the largest node of nodes.csv has"),
         ("a,1,1,4,1000,T4", "num_gpu: found '4'; allowed: at most 2, what the largest node of T4 in nodes.csv has"),
-        ("a,96001,1,1,1000,", "cpu_milli: found '96001'; allowed: at most 96000"),
+        ("a,96001,1,1,1000,", "cpu_milli: found '96001'; allowed: at most 96000, what the largest node of nodes.csv"),
         ("a,1,393217,1,1000,", "memory_mib: found '393217'; allowed: at most 393216"),
     ],
 )
 def test_pods_that_cannot_be_used(tmp_path: Path, line: str, said: str) -> None:
     sentence = refusal_of_pods(tmp_path, f"{PODS}ok,1,1,1,1000,\n{line}\n")
     assert sentence.startswith("pods.csv, line 3: ") and said in sentence
+
+
+def test_a_pod_too_large_for_the_hosts_of_its_model_alone_is_let_through_with_a_note(tmp_path: Path) -> None:
+    nodes = write(tmp_path, "nodes.csv", NODES)
+    pods = write(tmp_path, "pods.csv", f"{PODS}a,1,1,1,1000,T4\nb,90000,1,1,1000,T4\nc,90000,1,1,1000,T4\n")
+    trace = read_pods(pods, read_nodes(nodes), nodes)
+    assert len(trace.shapes) == 3
+    assert trace.note.endswith(
+        "2 pods ask more CPU or memory than any host of the models in gpu_spec has, first in line 3"
+    )
 
 
 def test_what_no_node_holds_together_is_refused(tmp_path: Path) -> None:
