@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt gen e2e lock
+.PHONY: help setup demo test check fmt gen e2e bench-extender lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -18,7 +18,7 @@ RUN := TESSERA_E2E_CACHE="$${TESSERA_E2E_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache
 ARGS ?=
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## make .venv with the locked dependencies, tessera and kubectl-tessera
 
@@ -42,6 +42,10 @@ e2e: $(STAMP)  ## run the end-to-end suite on real Kubernetes programs (built on
 	@unshare --net -- sh -c 'ip link set lo up && exec "$$@"' e2e \
 	  $(BIN)/python -m pytest -m e2e tests/e2e $(ARGS)
 	@$(BIN)/python -m pytest -m e2e tests/contract
+
+bench-extender: $(STAMP)  ## measure the extender (real Kubernetes programs where there are some; ARGS=--quick)
+	@unshare --net -- sh -c 'ip link set lo up && exec "$$@"' bench \
+	  $(BIN)/python -m benchmarks.extender $(ARGS)
 
 check: $(STAMP)  ## lint, formatting, types, layers, generated code
 	@$(BIN)/ruff check .
