@@ -13,18 +13,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations, islice, permutations
 
-import numpy as np
-
 from tessera.model.charges import Charge, totals_of
 from tessera.model.demands import PodDemand, demand_of
-from tessera.model.ledger import Ints
 from tessera.model.pods import Pod
 from tessera.reasons import Code, Reason
-from tessera.scheduler.drain import Move, demand_order, goes, gpus_of, memory_of, shares_of
-from tessera.scheduler.earmark import NEVER, lacks
+from tessera.scheduler.drain import Move, demand_order, goes, gpus_of, memory_of
 from tessera.scheduler.engine import Engine
-from tessera.scheduler.fit import fit, min_level
+from tessera.scheduler.fit import min_level
 from tessera.scheduler.residents import Population
+from tessera.scheduler.screening import Screen
 from tessera.scheduler.trial import Taken, Trial, successor
 
 MOST_MOVES = 4
@@ -74,14 +71,15 @@ class _Search:
         self._trial = Trial(engine, without=(pod.uid,))
         self._population, self._pod, self._demand, self._late = population, pod, demand, late
         self._open = population.open_to(pod.uid, self._trial.ledger)
-        self._mem_bytes = totals_of(pod).mem_bytes
+        level = min_level(demand, self._trial.engine.options.level)
+        self._screen = Screen(self._trial.ledger, demand, totals_of(pod), level)
         self._fixed: dict[str, int] = {}
         self._held: dict[str, list[tuple[str, Charge]]] = {}
 
     def run(self, at_most: int) -> Proposal:
         if charge := self._trial.place(self._pod, self._open):
             return self._found(charge, ())
-        rows = self._rows()
+        rows = self._screen.rows(self._open)
         for count in range(1, at_most + 1):
             for node, victims in self._sets(rows, count):
                 for order in permutations(victims):
@@ -90,18 +88,6 @@ class _Search:
                     if found := self._try(node, order):
                         return found
         return self._none(at_most, exhausted=not self._late())
-
-    def _rows(self) -> list[int]:
-        """Rows of the nodes that could hold the pod if they were empty, those that lack least first."""
-        ledger, demand = self._trial.ledger, self._demand
-        level = min_level(demand, self._trial.engine.options.level)
-        total: Ints = np.zeros(len(ledger.present), np.int64)
-        for container in demand.containers:
-            lack = np.sort(lacks(ledger, container, fit(ledger, container, demand.preferences, level)), axis=1)
-            short = container.gpus > lack.shape[1]
-            total += NEVER if short else lack[:, : container.gpus].sum(axis=1)
-        rows = np.flatnonzero(self._open & (total < NEVER))
-        return [int(row) for row in rows[np.argsort(total[rows], kind="stable")]]
 
     def _movable(self, node: str) -> list[tuple[str, Charge]]:
         """Pods with slices on ``node`` that may be moved for this one, the least important and smallest first."""
@@ -132,42 +118,18 @@ class _Search:
             yield from sorted(some, key=lambda item: self._cost(item[1]))
 
     def _enough(self, rows: list[int], count: int) -> Iterator[tuple[str, Victims]]:
+        reachable = self._screen.reachable(count)
         for row in rows:
             node = self._trial.ledger.names[row]
             if node not in self._held:
                 self._held[node] = self._movable(node)
-            for some in combinations(self._held[node], count):
+            for some in combinations(self._held[node], count) if reachable[row] else ():
                 if self._late():
                     return
-                victims = tuple(uid for uid, _ in sorted(some, key=lambda item: demand_order(item[1])))
-                if self._promising(row, [charge for _, charge in some]) and self._lets_in(node, victims):
-                    yield node, victims
-
-    def _promising(self, row: int, charges: list[Charge]) -> bool:
-        """Whether the sums allow it, quickly: the kubelet's, the free memory, and the host's as they would be."""
-        ledger = self._trial.ledger
-        freed = sum(charge.totals.mem_bytes for charge in charges)
-        asked = sum(c.gpus * c.mem_bytes for c in self._demand.containers)
-        given = sum(memory_of(charge) for charge in charges)
-        columns = {ledger.column(charge.node, share.uuid) for charge in charges for share in shares_of(charge)}
-        if int(np.maximum(ledger.free_bytes[row], 0).sum()) + given < asked or not columns - {None}:
-            return False
-        if int(ledger.node_mem[row]) + freed < self._mem_bytes:
-            return False
-        return self._one_gpu_would_do(row, columns, charges)
-
-    def _one_gpu_would_do(self, row: int, columns: set[int | None], charges: list[Charge]) -> bool:
-        """For a slice of one GPU, the common case: whether any GPU has enough memory once they are gone."""
-        only = self._demand.containers[0]
-        if len(self._demand.containers) > 1 or only.gpus > 1 or only.whole or not only.mem_bytes:
-            return True
-        free = {c: int(self._trial.ledger.free_bytes[row, c]) for c in columns if c is not None}
-        for charge in charges:
-            for share in shares_of(charge):
-                column = self._trial.ledger.column(charge.node, share.uuid)
-                if column is not None:
-                    free[column] += share.mem_bytes
-        return any(each >= only.mem_bytes for each in free.values())
+                if self._screen.enough(row, [charge for _, charge in some]):
+                    victims = tuple(uid for uid, _ in sorted(some, key=lambda item: demand_order(item[1])))
+                    if self._lets_in(node, victims):
+                        yield node, victims
 
     def _lets_in(self, node: str, victims: Victims) -> bool:
         taken = [self._trial.take_out(uid) for uid in victims]

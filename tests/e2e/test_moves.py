@@ -24,7 +24,9 @@ PLUGIN = str(Path(sys.executable).parent / "kubectl-tessera")
 
 def plugin(product: Product, tenant: Api, *argv: str) -> subprocess.CompletedProcess[str]:
     """`kubectl tessera` as the administrator in the test's namespace."""
-    where = ["-n", tenant.namespace, "--kubeconfig", str(product.cluster.kubeconfig)]
+    where = ["--kubeconfig", str(product.cluster.kubeconfig)]
+    if argv[0] == "defragment":
+        where += ["-n", tenant.namespace]
     return subprocess.run([PLUGIN, *argv, *where], capture_output=True, text=True, timeout=170, check=False)
 
 
