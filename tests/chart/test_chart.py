@@ -100,8 +100,9 @@ def test_rights_are_named_one_by_one(rendered: Rendered) -> None:
             assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"], role["metadata"]["name"]
     scheduler = _verbs(rendered.one("ClusterRole", "tessera-scheduler"))
     assert scheduler == {
-        "pods": {"get", "list", "watch"}, "pods/binding": {"create"}, "gpunodes": {"get", "list", "watch"},
-        "nodes": {"get", "list", "watch", "patch"}, "events": {"get", "create", "patch"},
+        "pods": {"get", "list", "watch", "delete"}, "pods/binding": {"create"}, "pods/status": {"patch"},
+        "gpunodes": {"get", "list", "watch"}, "nodes": {"get", "list", "watch", "patch"},
+        "events": {"get", "create", "patch"}, "poddisruptionbudgets": {"list"},
     }  # fmt: skip
     node = _verbs(rendered.one("ClusterRole", "tessera-node"))
     assert node == {
@@ -279,7 +280,11 @@ def test_another_release_name_renames_everything() -> None:
 
 
 def _verbs(role: Json) -> dict[str, set[str]]:
-    return {resource: set(rule["verbs"]) for rule in role["rules"] for resource in rule["resources"]}
+    found: dict[str, set[str]] = {}
+    for rule in role["rules"]:
+        for resource in rule["resources"]:
+            found.setdefault(resource, set()).update(rule["verbs"])
+    return found
 
 
 def _subjects(found: Rendered) -> Iterator[Json]:
