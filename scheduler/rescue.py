@@ -86,10 +86,14 @@ class Rescue:
     def _oldest(self) -> Pod | None:
         """The pod that has waited longest, and long enough, since it was first seen or last tried."""
         now = self._clock()
-        waiting = {uid: pod for uid, (pod, why) in self._engine.waiting.items() if why.code not in _HOPELESS}
+        waiting = {uid: pod for uid, (pod, why) in self._engine.waiting.items() if self._may_be_rescued(uid, why)}
         self._since = {uid: self._since.get(uid, now) for uid in waiting} if self._leading() else {}
         late = [uid for uid, since in self._since.items() if since + self._allowance.after_s <= now]
         return waiting[min(late, key=lambda uid: self._since[uid])] if late else None
+
+    def _may_be_rescued(self, uid: str, why: Reason) -> bool:
+        """Not where no move can help, nor where room is being made already."""
+        return why.code not in _HOPELESS and self._nominations.claim_of(uid) is None
 
     async def _rescue(self, pod: Pod) -> bool:
         people = await census(self._gateway)
