@@ -1,0 +1,77 @@
+"""Victims of any cluster: all lower, enough, and none of them without need."""
+
+from itertools import combinations
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from tessera.scheduler.hypothesis import Hypothesis
+from tessera.scheduler.victims import Plan
+from tests.unit.scheduler.preemptions import Full, node, pod
+
+ASKS = ("gpu-mem=4Gi", "gpu-mem=9Gi gpu-core=40", "gpu-mem=20Gi", "gpu=1", "gpu-mem=12Gi gpu-count=2", "gpu-core=50")
+tenants = st.lists(st.tuples(st.sampled_from(ASKS), st.sampled_from("ab"), st.sampled_from([0, 5, 5, 50])), max_size=9)
+
+
+def cluster(placed: list[tuple[str, str, int]]) -> Full:
+    full = Full(node("a", 24, 24), node("b", 24))
+    for index, (ask, on, priority) in enumerate(placed):
+        if full.engine.filter(pod(f"t{index}", ask), [on]).nodes:
+            full.run(f"t{index}", ask, on, priority)
+    return full
+
+
+def fits_without(full: Full, ask: str, plan_node: str, gone: tuple[str, ...]) -> bool:
+    """By taking them out for good, in a cluster of its own."""
+    other = Full(*full.engine.ledger.nodes())
+    for shown in full.pods.values():
+        if shown.uid not in gone:
+            other.show(shown)
+    return bool(other.engine.filter(pod("asking", ask, priority=10), [plan_node]).nodes)
+
+
+@settings(max_examples=150, deadline=None)
+@given(placed=tenants, ask=st.sampled_from(ASKS))
+def test_victims_are_lower_enough_and_needed(placed: list[tuple[str, str, int]], ask: str) -> None:
+    full = cluster(placed)
+    asking = pod("asking", ask, priority=10)
+    fits = bool(full.engine.filter(asking, ["a", "b"]).nodes)
+    plan = full.plan(asking)
+    if fits:
+        assert plan is not None and not plan.victims
+    for name in "ab":
+        found = full.case(asking).plan(name)
+        everybody_lower = tuple(p.uid for p in full.pods.values() if p.priority < 10)
+        assert (found is not None) == fits_without(full, ask, name, everybody_lower)
+        if found is not None:
+            _check(full, ask, found)
+            assert plan is not None and plan.badness <= found.badness
+    before = full.engine.ledger.free_bytes.copy()
+    full.plan(asking)
+    assert (full.engine.ledger.free_bytes == before).all()
+
+
+def _check(full: Full, ask: str, plan: Plan) -> None:
+    victims = tuple(victim.uid for victim in plan.victims)
+    assert all(victim.priority < 10 for victim in plan.victims)
+    assert fits_without(full, ask, plan.node, victims)
+    for fewer in combinations(victims, len(victims) - 1) if victims else ():
+        assert not fits_without(full, ask, plan.node, fewer)
+
+
+@settings(max_examples=100, deadline=None)
+@given(placed=tenants, order=st.randoms())
+def test_what_is_taken_out_and_put_back_leaves_no_trace(placed: list[tuple[str, str, int]], order: object) -> None:
+    full = cluster(placed)
+    assume(full.pods)
+    ledger, state = full.engine.ledger, Hypothesis(full.engine.ledger)
+    uids = [shown.uid for shown in full.pods.values()]
+    order.shuffle(uids)  # type: ignore[attr-defined]
+    for uid in uids:
+        state.take_out(uid)
+    assert (state.free_bytes == ledger.mem_bytes).all() and not state.exclusive.any() and not state.tenants.any()
+    order.shuffle(uids)  # type: ignore[attr-defined]
+    for uid in uids:
+        state.put_back(uid)
+    for name in ("free_bytes", "free_percent", "tenants", "exclusive", "node_mem", "node_core", "node_gpus"):
+        assert (getattr(state, name) == getattr(ledger, name)).all(), name
