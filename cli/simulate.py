@@ -3,7 +3,6 @@
 The options are read and checked here; the work is done by ``tessera.simulator``, which is imported only when it begins.
 """
 
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -92,6 +91,7 @@ def simulate(
     output: OutputOption = "table",
 ) -> int:
     """Replay traces through the scheduler's engine, or ask where pods would go in a live cluster."""
+    from tessera.cli.printing import OutputError
     from tessera.command_line import Unusable
     from tessera.simulator.replay.tables import TraceError
 
@@ -110,9 +110,9 @@ def simulate(
             _refuse("--nodes" if nodes is None else "--pods", None, "a file in the openb format")
         plan = _plan(nodes, pods, policy, seeds, protocol, inflate, load, arrivals, subset, jobs)
         _replay(plan, output)
-    except (Unusable, TraceError) as error:
+    except (Unusable, TraceError, OutputError) as error:
         print(f"tessera simulate: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, OutputError) else 2
     return 0
 
 
@@ -152,18 +152,12 @@ def _check_absent(given: Mapping[str, object], *, beside: bool) -> None:
 
 
 def _replay(plan: "Plan", output: str) -> None:
+    from tessera.cli.printing import show
     from tessera.simulator.replay import plans, progress, results
 
     with progress.shown() as screen:
         runs = plans.run(plan, screen)
-    if output == "json":
-        print(json.dumps(results.plain(runs)), flush=True)
-        return
-    from rich.console import Console
-
-    from tessera.cli.kubectl import PIPE_WIDTH
-
-    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(results.table(runs))
+    show(results.plain(runs), lambda: results.table(runs), as_json=output == "json")
 
 
 def _plan(

@@ -4,15 +4,12 @@ Nothing is written to the cluster.
 """
 
 import asyncio
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from tessera.cli.kubectl_reading import Access
+from tessera.cli.printing import show
 from tessera.kube.connection import connect
 from tessera.kube.gateway import Gateway
 from tessera.scheduler.snapshot import Snapshot, read
@@ -20,8 +17,6 @@ from tessera.simulator.planning.additions import addition
 from tessera.simulator.planning.plan import answer
 from tessera.simulator.planning.results import page, plain
 from tessera.simulator.planning.workloads import candidates
-
-PIPE_WIDTH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +36,7 @@ def run(question: Question, *, as_json: bool) -> None:
     snapshot = asyncio.run(_snapshot(question.access))
     added = [addition(text, snapshot) for text in question.additions]
     found = answer(snapshot, added, pods, question.policy, waiting=question.waiting)
-    if as_json:
-        print(json.dumps(plain(found)), flush=True)
-    else:
-        Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(page(found))
+    show(plain(found), lambda: page(found), as_json=as_json)
 
 
 async def _snapshot(access: Access) -> Snapshot:

@@ -59,11 +59,11 @@ def table(runs: Sequence[Run]) -> Table:
     keys = list(runs[0].allocated_percent)
     churn = runs[0].queue_percent is not None
     out = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in ("Trace", "Policy", "Seed"):
+    out.add_column("Trace", overflow="fold")
+    for name in ("Policy", "Seed"):
         out.add_column(name, no_wrap=True)
-    heads = [f"at {key} %" if key.isdigit() else f"{key} %" for key in keys]
-    last = ["Queue %"] if churn else ["Failed", "First at %"]
-    for name in (*heads, *last, "us"):
+    last = ["Queue %"] if churn else ["Failed", "First %"]
+    for name in (*(f"{key} %" for key in keys), *last, "us"):
         out.add_column(name, justify="right", no_wrap=True)
     for group in _groups(runs):
         for run in group:
