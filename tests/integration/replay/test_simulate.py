@@ -1,6 +1,10 @@
 """``tessera simulate`` on small generated traces: the JSON, its determinism, and what cannot be used."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +142,32 @@ def test_files_that_cannot_be_used(traces: Path, tmp_path: Path, capsys: pytest.
     assert "--nodes: found none; allowed: a file in the openb format" in capsys.readouterr().err
     assert invoke(["simulate", "--nodes", f"{traces}/nodes.csv"]) == 2
     assert "--pods: found none" in capsys.readouterr().err
+
+
+def test_progress_is_for_terminals_and_never_in_the_result(traces: Path) -> None:
+    files = ["--nodes", f"{traces}/nodes.csv", "--pods", f"{traces}/mixed.csv"]
+    outer, inner = pty.openpty()
+    with os.fdopen(inner, "w") as terminal:
+        done = subprocess.run(
+            [sys.executable, "-m", "tessera.cli.tessera", "simulate", *files, "--seeds", "7", "-o", "json"],
+            stdout=subprocess.PIPE,
+            stderr=terminal,
+            check=True,
+        )
+    assert json.loads(done.stdout)["runs"][0]["seed"] == 7
+    shown = os.read(outer, 1 << 16).decode()
+    os.close(outer)
+    assert "mixed" in shown
+
+
+def test_a_full_disk_is_one_sentence(traces: Path) -> None:
+    files = ["--nodes", f"{traces}/nodes.csv", "--pods", f"{traces}/mixed.csv"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tessera.cli.tessera", "simulate", *files, "-o", "json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "tessera simulate: the result cannot be written: No space left on device\n"
