@@ -1,5 +1,7 @@
 """Stand-in for ``Engine.place`` until the engine has it."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from tessera.model.demands import wants_slice
@@ -10,7 +12,10 @@ from tessera.scheduler.engine import Engine
 
 
 def place(engine: Engine, pod: Pod, offered: Bools) -> str | Reason:
-    """Filter, prioritize, reserve and confirm in one."""
+    """Filter, prioritize, reserve and confirm in one; the engine's own way wins as soon as there is one."""
+    own: Callable[[Pod, Bools], str | Reason] | None = getattr(engine, "place", None)
+    if own is not None:
+        return own(pod, offered)
     if not wants_slice(pod):
         rows = np.flatnonzero(offered)
         if not len(rows):
