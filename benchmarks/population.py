@@ -56,11 +56,8 @@ async def add_nodes(api: Target, wanted: Sequence[str], gpus: int) -> None:
         plan = HostPlan(name, ("light",) * gpus)
         node = node_object(plan, shape, at.strftime("%Y-%m-%dT%H:%M:%SZ"))
         yield "POST", NODES, node
-        yield (
-            "PATCH",
-            f"{NODES}/{name}",
-            {"spec": {"taints": None}},
-        )  # without the taint that admission gives to every new node
+        # Admission taints every new node, and only a controller would take that away.
+        yield "PATCH", f"{NODES}/{name}", {"spec": {"taints": None}}
         published = gpu_node_plain(gpu_node(plan, shape), {}, at)
         yield "POST", GPU_NODES, published
         yield "PATCH", f"{GPU_NODES}/{name}/status", {"status": published["status"]}

@@ -5,6 +5,7 @@ from dataclasses import replace
 from tessera.kube import wire
 from tessera.kube.convert import pod_of
 from tessera.kube.reflector import Change, Deleted, Replaced, Upserted
+from tessera.model import names
 from tessera.model.demands import wants_slice
 from tessera.model.gpus import GpuNode
 from tessera.model.hosts import Host
@@ -15,7 +16,9 @@ from tessera.scheduler.engine import Engine
 def brief_pod_of(pod: wire.Pod) -> Pod:
     """The pod as the scheduler reads it; of one without slices, where it runs and what it needs of its host."""
     read = pod_of(pod)
-    return read if wants_slice(read) else replace(read, containers=(), annotations={}, resources={})
+    if not wants_slice(read):
+        return replace(read, containers=(), annotations={}, resources={})
+    return replace(read, annotations={key: text for key, text in read.annotations.items() if names.DOMAIN in key})
 
 
 def pod_sink(engine: Engine, change: Change[Pod]) -> None:

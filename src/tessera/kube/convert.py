@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 
 from tessera.kube import wire
+from tessera.model import sharing
 from tessera.model.gpus import Gpu, GpuNode, Health
 from tessera.model.hosts import Host, HostNeed, containers_need
 from tessera.model.pods import ContainerSpec, Kind, Pod
@@ -14,6 +16,7 @@ RACKS = ("topology.kubernetes.io/rack", "topology.tessera.io/rack")
 """Kubernetes has no label of its own for racks; the first is what most clusters use."""
 
 
+_Items = tuple[tuple[str, str], ...]
 _GIVES_WAY = "tessera: preempted by"
 
 
@@ -21,21 +24,21 @@ def pod_of(pod: wire.Pod) -> Pod:
     """What the scheduler reads of a pod."""
     spec = pod.spec
     return Pod(
-        namespace=pod.metadata.namespace,
+        namespace=sharing.text(pod.metadata.namespace),
         name=pod.metadata.name,
         uid=pod.metadata.uid,
         containers=tuple(_containers(spec)),
         annotations=pod.metadata.annotations,
-        node=spec.node_name,
-        phase=pod.status.phase,
+        node=sharing.text(spec.node_name),
+        phase=sharing.text(pod.status.phase),
         deleting=pod.metadata.deletion_timestamp is not None,
         priority=spec.priority or 0,
         may_preempt=spec.preemption_policy != "Never",
-        scheduler=spec.scheduler_name,
+        scheduler=sharing.text(spec.scheduler_name),
         resources=_texts(spec.resources.limits, spec.resources.requests) if spec.resources else {},
-        host=_host_need(spec),
+        host=sharing.same(_host_need(spec)),
         nominated=pod.status.nominated_node_name,
-        labels=pod.metadata.labels,
+        labels=_labels(tuple(pod.metadata.labels.items())),
         started=pod.status.start_time or "",
         grace_s=pod.metadata.deletion_grace_period_seconds or 0,
         preempted_for=_preempted_for(pod.status.conditions) if spec.node_name else "",
@@ -78,8 +81,20 @@ def _containers(spec: wire.PodSpec) -> Iterable[ContainerSpec]:
 
 
 def _container(container: wire.Container, where: str, kind: Kind) -> ContainerSpec:
-    resources, field = container.resources, f"{where}[{container.name}]"
-    return ContainerSpec(container.name, field, kind, _texts(resources.limits), _texts(resources.requests))
+    """Pods of one template have equal containers: they are kept once."""
+    resources = container.resources
+    limits, requests = _texts(resources.limits), _texts(resources.requests)
+    return _container_spec(container.name, where, kind, tuple(limits.items()), tuple(requests.items()))
+
+
+@lru_cache(maxsize=1 << 13)
+def _container_spec(name: str, where: str, kind: Kind, limits: _Items, requests: _Items) -> ContainerSpec:
+    return ContainerSpec(name, f"{where}[{name}]", kind, dict(limits), dict(requests))
+
+
+@lru_cache(maxsize=1 << 13)
+def _labels(items: _Items) -> Mapping[str, str]:
+    return dict(items)
 
 
 def _host_need(spec: wire.PodSpec) -> HostNeed:
@@ -117,20 +132,20 @@ def _texts(*maps: Mapping[str, wire.Quantity]) -> dict[str, str]:
 
 def gpu_node_of(node: wire.GpuNode) -> GpuNode:
     """The GPUs that a node has published, in the driver's order."""
-    return GpuNode(node.metadata.name, tuple(_gpu(gpu) for gpu in node.status.gpus))
+    return GpuNode(sharing.text(node.metadata.name), tuple(_gpu(gpu) for gpu in node.status.gpus))
 
 
 def _gpu(gpu: wire.GpuStatus) -> Gpu:
     return Gpu(
-        uuid=gpu.uuid,
-        model=gpu.model,
+        uuid=sharing.text(gpu.uuid),
+        model=sharing.text(gpu.model),
         mem_bytes=gpu.memory_bytes,
         total_bytes=gpu.memory_total_bytes,
         sm_count=gpu.sm_count,
-        compute_capability=gpu.compute_capability,
+        compute_capability=sharing.text(gpu.compute_capability),
         numa_node=gpu.numa_node,
-        nvlink_peers=tuple(gpu.nvlink_peers),
-        health=Health(gpu.health.state == "Healthy", gpu.health.reason),
+        nvlink_peers=sharing.texts(gpu.nvlink_peers),
+        health=sharing.same(Health(gpu.health.state == "Healthy", gpu.health.reason)),
         level=gpu.enforcement_level,
     )
 

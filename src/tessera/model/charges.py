@@ -6,7 +6,7 @@ not its deletion was asked for, and whether or not its assignment can be read.
 
 from dataclasses import dataclass
 
-from tessera.model import names
+from tessera.model import names, sharing
 from tessera.model.assignment import Assignment, AssignmentError, decode
 from tessera.model.demands import PodDemand, wants_slice
 from tessera.model.pods import Kind, Pod
@@ -54,7 +54,7 @@ def totals_of(pod: Pod) -> Totals:
         if container.kind in (Kind.APP, Kind.SIDECAR):
             for key in sums:
                 sums[key] += _whole(container.limits.get(key, container.requests.get(key, "0")))
-    return Totals(sums[names.GPU_MEM], sums[names.GPU_CORE], sums[names.GPU], sums[names.SLICE])
+    return sharing.same(Totals(sums[names.GPU_MEM], sums[names.GPU_CORE], sums[names.GPU], sums[names.SLICE]))
 
 
 def fits_demand(demand: PodDemand, assignment: Assignment) -> str:
