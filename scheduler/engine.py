@@ -220,8 +220,8 @@ class Engine:
     def keep_room(self, pod: Pod, node: str, aim: Assignment | None = None) -> bool:
         """Keeps room on ``node`` for a pod that waits for it: all of it or, until then, what of it is free.
 
-        ``aim`` names the GPUs on which room is being made, if that is known. Answers whether it is all. It is a hold like any other, but outlives a filter that finds it too small, until
-        ``keeps`` names the pod no more.
+        ``aim`` names the GPUs on which room is being made, if that is known. Answers whether it is all. It is a hold
+        like any other, but outlives a filter that finds it too small, until ``keeps`` names the pod no more.
         """
         request = self._request(pod)
         if request is None or isinstance(request, Reason) or self._taken(pod.uid):

@@ -7,11 +7,12 @@ keeps it for that pod (``nominations``). Whoever may not write that field moves 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from tessera.kube.convert import pod_of
-from tessera.kube.errors import ApiError
+from tessera.kube.errors import ApiError, KubeError
 from tessera.kube.gateway import Gateway
 from tessera.kube.resources import PODS
 from tessera.model.pods import Pod
@@ -20,7 +21,7 @@ from tessera.scheduler.census import read
 from tessera.scheduler.defragment import Late, Proposal, proposal
 from tessera.scheduler.drain import Move
 from tessera.scheduler.engine import Engine, Options
-from tessera.scheduler.moving import POLL_S, Mover
+from tessera.scheduler.moving import POLL_S, Mover, Wanted
 from tessera.scheduler.residents import Population
 
 
@@ -60,6 +61,7 @@ class RoomMaker:
         self._clock, self._sleep = clock, sleep
         self._may_nominate = True
         self._nominated: Pod | None = None
+        self._moved: list[tuple[Move, str]] = []
 
     async def plan(self, namespace: str, name: str, at_most: int, search_s: float) -> Proposal | Reason:
         """The plan on the cluster as it is now. Raises ``ApiError`` if there is no such pod."""
@@ -68,35 +70,39 @@ class RoomMaker:
 
     async def run(self, namespace: str, name: str, at_most: int, search_s: float) -> Outcome:
         """Makes room for the pod; answers how it ended. Room is kept no longer for a pod that did not get it."""
-        outcome = None
+        outcome, self._moved = None, []
         try:
             outcome = await self._run(namespace, name, at_most, search_s)
-            return outcome
+        except KubeError as error:
+            if not self._moved:
+                raise
+            outcome = Outcome(End.STOPPED, error.message if isinstance(error, ApiError) else str(error))
         finally:
             if self._nominated and (outcome is None or outcome.end is not End.BOUND):
-                await self._nominate(self._nominated, None)
+                with suppress(KubeError):
+                    await self._nominate(self._nominated, None)
+        return replace(outcome, moved=tuple(self._moved))
 
     async def _run(self, namespace: str, name: str, at_most: int, search_s: float) -> Outcome:
-        moved: list[tuple[Move, str]] = []
         mover = Mover(self._gateway, self._timeout_s, self._tell, self._clock, self._sleep)
         while True:
             pod = pod_of(await self._gateway.get(PODS, name, namespace=namespace))
             if pod.node:
-                return Outcome(End.BOUND, f"pod {pod.key} is bound to {pod.node}", pod.node, tuple(moved))
-            found, population = await self._plan(pod, at_most - len(moved), search_s)
+                return Outcome(End.BOUND, f"pod {pod.key} is bound to {pod.node}", pod.node)
+            found, population = await self._plan(pod, at_most - len(self._moved), search_s)
             if isinstance(found, Reason) or not found.node:
                 if await self._bound(pod):
                     continue
                 text = found.text if isinstance(found, Reason) else found.reason
-                return Outcome(End.LOST if moved else End.NO_PLAN, text, moved=tuple(moved))
+                return Outcome(End.LOST if self._moved else End.NO_PLAN, text)
             if not found.moves:
-                return await self._wait(pod, found.node, moved)
+                return await self._wait(pod, found.node)
             move = found.moves[0]
             done = await mover.move(population.residents[move.uid], self._keeper(pod, found.node))
             if done.evicted:
-                moved.append((move, done.node))
-            if done.reason:
-                return Outcome(End.STOPPED, done.reason, moved=tuple(moved))
+                self._moved.append((move, done.node))
+            if done.reason and not await self._bound(pod):
+                return Outcome(End.STOPPED, done.reason)
 
     async def _plan(self, pod: Pod, at_most: int, search_s: float) -> tuple[Proposal | Reason, Population]:
         engine = Engine(self._clock, self._options)
@@ -111,42 +117,43 @@ class RoomMaker:
         found = await self._gateway.get(PODS, pod.name, namespace=pod.namespace)
         return bool(found.spec.node_name)
 
-    async def _wait(self, pod: Pod, node: str, moved: list[tuple[Move, str]]) -> Outcome:
+    async def _wait(self, pod: Pod, node: str) -> Outcome:
         """The room is there: kube-scheduler tries the pod again."""
         deadline, keep = self._clock() + self._timeout_s, self._keeper(pod, node)
         while self._clock() < deadline:
             await keep()
             found = pod_of(await self._gateway.get(PODS, pod.name, namespace=pod.namespace))
             if found.uid != pod.uid:
-                return Outcome(End.LOST, f"pod {pod.key} is another one by now", moved=tuple(moved))
+                return Outcome(End.LOST, f"pod {pod.key} is another one by now")
             if found.node:
-                return Outcome(End.BOUND, f"pod {pod.key} is bound to {found.node}", found.node, tuple(moved))
+                return Outcome(End.BOUND, f"pod {pod.key} is bound to {found.node}", found.node)
             await self._sleep(POLL_S)
         text = f"there is room for pod {pod.key} on {node}, but kube-scheduler has not bound it in time"
-        return Outcome(End.LOST, text, moved=tuple(moved))
+        return Outcome(End.LOST, text)
 
-    def _keeper(self, pod: Pod, node: str) -> Callable[[], Awaitable[None]]:
-        """Says whose room it is, again whenever kube-scheduler has emptied the field."""
+    def _keeper(self, pod: Pod, node: str) -> Wanted:
+        """Says whose room it is, again whenever kube-scheduler has emptied the field; answers whether it waits yet."""
 
-        async def keep() -> None:
-            if self._may_nominate:
-                await self._nominate(pod, node)
+        async def keep() -> bool:
+            return await self._nominate(pod, node)
 
         return keep
 
-    async def _nominate(self, pod: Pod, node: str | None) -> None:
+    async def _nominate(self, pod: Pod, node: str | None) -> bool:
+        """Whether the pod waits for a node; if so, ``node`` is said to be its own."""
         try:
             found = await self._gateway.get(PODS, pod.name, namespace=pod.namespace)
-            said = found.status.nominated_node_name or None
-            if found.metadata.uid != pod.uid or found.spec.node_name or said == node:
-                return
-            self._nominated = pod if node else None
-            patch = {"metadata": {"uid": pod.uid}, "status": {"nominatedNodeName": node}}
-            await self._gateway.merge_patch(PODS, pod.name, patch, namespace=pod.namespace, subresource="status")
+            if found.metadata.uid != pod.uid or found.spec.node_name:
+                return False
+            if self._may_nominate and (found.status.nominated_node_name or None) != node:
+                self._nominated = pod if node else None
+                patch = {"metadata": {"uid": pod.uid}, "status": {"nominatedNodeName": node}}
+                await self._gateway.merge_patch(PODS, pod.name, patch, namespace=pod.namespace, subresource="status")
         except ApiError as error:
             if error.not_found or error.conflict:
-                return
+                return False
             if not error.forbidden:
                 raise
             self._may_nominate, self._nominated = False, None
             self._tell("the room is not kept for the pod: no right to patch pods/status; others may take it")
+        return True

@@ -11,12 +11,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from tessera.kube.convert import pod_of
-from tessera.kube.errors import ApiError, UnknownOutcome, Unreachable
+from tessera.kube.errors import ApiError, KubeError, UnknownOutcome, Unreachable
 from tessera.kube.gateway import Gateway
 from tessera.kube.resources import PODS
 from tessera.model.pods import Pod
 from tessera.scheduler.residents import RESIDENTS, Resident, resident_of
 
+Wanted = Callable[[], Awaitable[bool]]
+"""Asked all the while: whether the room is wanted still."""
 RETRY_S = 2.0
 POLL_S = 0.5
 
@@ -44,32 +46,43 @@ class Mover:
         self._gateway, self._timeout_s, self._tell = gateway, timeout_s, tell
         self._clock, self._sleep = clock, sleep
 
-    async def move(self, resident: Resident, keep: Callable[[], Awaitable[None]]) -> Moved:
-        """Evicts the pod and waits for its successor; ``keep`` is called all the while."""
+    async def move(self, resident: Resident, wanted: Wanted) -> Moved:
+        """Evicts the pod, if that is ``wanted`` still, and waits for its successor."""
         pod, deadline = resident.pod, self._clock() + self._timeout_s
-        before = {uid for uid, _ in await self._siblings(resident)}
-        if reason := await self._evict(pod, deadline, keep):
+        before = {each.uid for each in await self._siblings(resident)}
+        if reason := await self._evict(pod, deadline, wanted):
             return Moved(False, reason=reason)
         self._tell(f"pod {pod.key} is evicted from {pod.node}")
         while True:
-            await keep()
-            siblings = [item for item in await self._siblings(resident) if item[0] not in before]
-            bound = [found for _, found in siblings if found.node]
-            ended = await self._ended(pod)
-            if bound and ended:
-                self._tell(f"pod {bound[0].key}, its successor, is bound to {bound[0].node}")
-                return Moved(True, bound[0].node)
+            try:
+                node, reason = await self._settled(resident, before, wanted)
+            except KubeError as error:
+                node, reason = "", str(error)
+            if node:
+                return Moved(True, node)
             if self._clock() >= deadline:
-                waits = f"{siblings[0][1].key} waits for a node" if siblings else f"{resident.owner} has made none yet"
-                what = f"no successor of pod {pod.key} was bound in time: {waits}"
-                return Moved(True, reason=what if not bound else f"pod {pod.key} has not ended in time")
+                return Moved(True, reason=f"pod {pod.key} was evicted, and then in time: {reason}")
             await self._sleep(POLL_S)
 
-    async def _evict(self, pod: Pod, deadline: float, keep: Callable[[], Awaitable[None]]) -> str:
+    async def _settled(self, resident: Resident, before: set[str], wanted: Wanted) -> tuple[str, str]:
+        """The successor's node once the move is over, or what is missing."""
+        await wanted()
+        new = [each for each in await self._siblings(resident) if each.uid not in before]
+        bound = next((each for each in new if each.node), None)
+        if bound is None:
+            made = f"its successor {new[0].key} found no node" if new else f"{resident.owner} made no successor"
+            return "", made
+        if not await self._ended(resident.pod):
+            return "", "it has not ended"
+        self._tell(f"pod {bound.key}, its successor, is bound to {bound.node}")
+        return bound.node, ""
+
+    async def _evict(self, pod: Pod, deadline: float, wanted: Wanted) -> str:
         """Empty once the pod is being deleted, else why not."""
         told = ""
         while True:
-            await keep()
+            if not await wanted():
+                return f"pod {pod.key} need not be moved any more"
             reason = await self._try(pod)
             if not reason:
                 return ""
@@ -113,9 +126,8 @@ class Mover:
             raise
         return found if found.uid == pod.uid else None
 
-    async def _siblings(self, resident: Resident) -> list[tuple[str, Pod]]:
-        """UID and pod of each living pod of the same controller."""
+    async def _siblings(self, resident: Resident) -> list[Pod]:
+        """The living pods of the same controller."""
         pods = await self._gateway.list(RESIDENTS, namespace=resident.pod.namespace)
-        found = (resident_of(pod) for pod in pods)
-        mine = [each.pod for each in found if each.owner_uid == resident.owner_uid]
-        return [(pod.uid, pod) for pod in mine if not pod.deleting and not pod.ended]
+        mine = [each.pod for each in map(resident_of, pods) if each.owner_uid == resident.owner_uid]
+        return [pod for pod in mine if not pod.deleting and not pod.ended]

@@ -125,10 +125,10 @@ class Rescue:
         self._recorder.record(
             pod_reference(resident.pod), "Normal", "SliceMoved", f"evicted from {move.source} to let pod {pod.key} in"
         )
-        done = await mover.move(resident, _nothing)
+
+        async def wanted() -> bool:
+            return pod.uid in self._engine.keeps  # until it is bound or gone
+
+        done = await mover.move(resident, wanted)
         self._moves.labels("moved" if not done.reason else "stuck" if done.evicted else "refused").inc()
         return done
-
-
-async def _nothing() -> None:
-    """The room is kept in the ledger itself."""

@@ -38,4 +38,6 @@ def _covers(budget: Plain, pod: Plain) -> bool:
 
 def _needs(name: str, status: Plain) -> str:
     desired, current = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
+    if current > desired:
+        return f"The disruption budget {name} does not allow evicting pods currently"
     return f"The disruption budget {name} needs {desired} healthy pods and has {current} currently"

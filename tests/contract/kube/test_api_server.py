@@ -14,7 +14,18 @@ from tessera.kube.events import EventRecorder, reference
 from tessera.kube.gateway import Gateway
 from tessera.kube.lease import LeaderLease
 from tessera.kube.reflector import Change, Deleted, Reflector, Replaced, Upserted
-from tessera.kube.resources import CONFIG_MAPS, DEPLOYMENTS, EVENTS, GPU_NODES, JOBS, NODES, PODS, Plain, untyped
+from tessera.kube.resources import (
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
+    EVENTS,
+    GPU_NODES,
+    JOBS,
+    NODES,
+    PODS,
+    Plain,
+    untyped,
+)
 from tessera.model.gpus import Gpu, GpuNode, Health
 
 
@@ -75,6 +86,27 @@ async def test_a_bound_pod_stays_until_its_kubelet_lets_go(gateway: Gateway, nam
     assert dying.metadata.deletion_timestamp and dying.metadata.deletion_grace_period_seconds == 9
     await gateway.delete(PODS, "a", namespace=namespace, grace_period_s=0)
     assert (await refusal(gateway.get(PODS, "a", namespace=namespace))).not_found
+
+
+async def test_an_eviction_spends_its_budget_and_the_refusal_names_it(gateway: Gateway, namespace: str) -> None:
+    spec = {"minAvailable": 1, "selector": {"matchLabels": {"app": "w"}}}
+    made = await gateway.create(DISRUPTION_BUDGETS, {"metadata": {"name": "b"}, "spec": spec}, namespace=namespace)
+    status = {"disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1, "expectedPods": 2,
+              "observedGeneration": made["metadata"]["generation"]}  # fmt: skip
+    await gateway.merge_patch(DISRUPTION_BUDGETS, "b", {"status": status}, namespace=namespace, subresource="status")
+    for name in ("a1", "a2"):
+        created = await gateway.create(PODS, pod(name, metadata={"labels": {"app": "w"}}), namespace=namespace)
+        await gateway.bind(namespace, name, created.metadata.uid, "n1", {})
+        running = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
+        await gateway.merge_patch(untyped(PODS), name, running, namespace=namespace, subresource="status")
+    await gateway.evict(namespace, "a1")
+    error = await refusal(gateway.evict(namespace, "a2"))
+    assert error.too_many_requests and "as it would violate the pod's disruption budget." in error.message
+    assert error.causes == ("The disruption budget b does not allow evicting pods currently",)
+    less = {"status": {"currentHealthy": 1}}
+    await gateway.merge_patch(DISRUPTION_BUDGETS, "b", less, namespace=namespace, subresource="status")
+    error = await refusal(gateway.evict(namespace, "a2"))
+    assert error.causes == ("The disruption budget b needs 1 healthy pods and has 1 currently",)
 
 
 @pytest.mark.parametrize(

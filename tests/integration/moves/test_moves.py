@@ -6,6 +6,7 @@ import json
 from typer.testing import CliRunner, Result
 
 from tessera.cli.kubectl import app
+from tessera.kube.resources import PODS
 from tests.integration.moves.stage import Stage, stage
 from tests.integration.scheduler.test_service import until
 
@@ -110,3 +111,29 @@ async def test_the_leader_rescues_the_pod_that_waits() -> None:
         await until(lambda: it.nodes("large") == ["a"], "the rescue", 30)
         await until(lambda: it.nodes("small") == ["b"], "the moved pod", 30)
         await until(lambda: 'tessera_moves_total{outcome="moved"} 1.0' in it.metrics(), "the move to be counted")
+
+
+async def test_nobody_is_moved_for_a_pod_that_is_gone() -> None:
+    async with stage() as it:
+        await it.fragmented()
+        await it.budget("small", 0)
+        uid = it.running("small")[0]["metadata"]["uid"]
+        moving = asyncio.create_task(run(it, "defragment", "default/large", "--execute", "--timeout", "30"))
+        await until(lambda: it.stored("pods", "large")["status"].get("nominatedNodeName"), "the room to be kept")
+        await it.gateway.delete(PODS, "large", namespace="default")
+        result = await moving
+        assert result.exit_code == 1 and 'pods "large" not found' in result.output
+        assert it.running("small")[0]["metadata"]["uid"] == uid
+
+
+async def test_reads_that_fail_on_the_way_do_not_end_a_move() -> None:
+    async with stage() as it:
+        await it.fragmented()
+        await it.budget("small", 0)
+        moving = asyncio.create_task(run(it, "defragment", "default/large", "--execute", "--timeout", "30"))
+        await until(lambda: it.stored("pods", "large")["status"].get("nominatedNodeName"), "the room to be kept")
+        await it.allow("small", 1)
+        it.server.faults.lose_answers(1, verb="evict", plural="pods")
+        result = await moving
+        assert result.exit_code == 0, result.output
+        assert it.nodes("large") == ["a"] and it.nodes("small") == ["b"]
