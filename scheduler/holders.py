@@ -43,7 +43,10 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Every share of a GPU that a holder has: parallel arrays; ``holder`` counts into ``holders``."""
+    """Every share of a GPU that a holder has: parallel arrays; ``holder`` counts into ``holders``.
+
+    ``stays`` is false where the holder's deletion was asked for.
+    """
 
     holders: list[Holder]
     holder: Ints
@@ -53,15 +56,19 @@ class Shares:
     mem_bytes: Ints
     percent: Ints
     whole: Bools
+    stays: Bools
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """The shares of one node, an array ``[share, field]`` of holder, column, bytes, percent, whole and priority."""
+    """The shares of one node, ``[share, field]``: holder, column, bytes, percent, whole, priority, whether it stays."""
 
     layout: GpuNode | None
     holders: list[Holder]
     fields: Ints
+
+
+_NO_FIELDS = np.zeros((0, 7), np.int64)
 
 
 class Holders:
@@ -73,6 +80,7 @@ class Holders:
         self._on_node: dict[str, dict[str, None]] = {}
         self._priorities: Counter[int] = Counter()
         self._departing: dict[str, None] = {}
+        self._told: dict[str, str] = {}
         self._blocks: dict[str, _Block] = {}
 
     def observe(self, change: Change[Pod]) -> None:
@@ -111,25 +119,31 @@ class Holders:
 
     def preempted_for(self, uid: str) -> list[Holder]:
         """The pods that were told to give way to the pod ``uid``."""
-        return [holder for holder in self._known.values() if holder.preempted_for == uid]
+        return [self._known[each] for each, whom in self._told.items() if whom == uid]
+
+    def stale(self) -> list[str]:
+        """The nodes whose arrays ``shares`` would have to make anew."""
+        return [node for node in self._on_node if not self._fresh(node)]
+
+    def refresh(self, node: str) -> None:
+        """Makes the arrays of ``node`` anew."""
+        self._blocks[node] = self._build(node)
 
     def shares(self) -> Shares:
         """Of all nodes that have published GPUs, in the order of nothing in particular."""
-        holders: list[Holder] = []
-        parts: list[Ints] = []
-        for node in self._on_node:
-            row = self._ledger.row(node)
-            block = self._block(node)
-            if row is None or not len(block.fields):
-                continue
-            part = np.empty((len(block.fields), 7), np.int64)
-            part[:, :6], part[:, 6] = block.fields, row
-            part[:, 0] += len(holders)
-            holders += block.holders
-            parts.append(part)
-        found = np.concatenate(parts) if parts else np.zeros((0, 7), np.int64)
-        holder, column, mem, percent, whole, priority, rows = found.T
-        return Shares(holders, holder, priority, rows, column, mem, percent, whole.astype(np.bool_))
+        for node in self.stale():
+            self.refresh(node)
+        found = [(row, self._blocks[node]) for node in self._on_node if (row := self._ledger.row(node)) is not None]
+        holders = [holder for _, block in found for holder in block.holders]
+        lengths = np.array([len(block.fields) for _, block in found], np.int64)
+        before = np.cumsum([0, *(len(block.holders) for _, block in found)])[:-1]
+        fields = np.concatenate([_NO_FIELDS, *(block.fields for _, block in found)])
+        holder, column, mem, percent, whole, priority, stays = fields.T
+        rows = np.repeat(np.array([row for row, _ in found], np.int64), lengths)
+        holder = holder + np.repeat(before, lengths)
+        return Shares(
+            holders, holder, priority, rows, column, mem, percent, whole.astype(np.bool_), stays.astype(np.bool_)
+        )
 
     def _observe(self, pod: Pod) -> None:
         if not pod.node or pod.ended or not wants_slice(pod):
@@ -151,6 +165,8 @@ class Holders:
         self._priorities[pod.priority] += 1
         if pod.deleting:
             self._departing[pod.uid] = None
+        if pod.preempted_for:
+            self._told[pod.uid] = pod.preempted_for
         self._blocks.pop(pod.node, None)
 
     def _forget(self, uid: str) -> None:
@@ -161,27 +177,26 @@ class Holders:
         if not self._on_node[holder.node]:
             del self._on_node[holder.node]
         self._departing.pop(uid, None)
+        self._told.pop(uid, None)
         self._priorities[holder.priority] -= 1
         if not self._priorities[holder.priority]:
             del self._priorities[holder.priority]
         self._blocks.pop(holder.node, None)
 
-    def _block(self, node: str) -> _Block:
-        layout = self._ledger.node(node)
+    def _fresh(self, node: str) -> bool:
         block = self._blocks.get(node)
-        if block is None or block.layout is not layout:
-            block = self._blocks[node] = self._build(node, layout)
-        return block
+        return block is not None and block.layout is self._ledger.node(node)
 
-    def _build(self, node: str, layout: GpuNode | None) -> _Block:
+    def _build(self, node: str) -> _Block:
         columns, holders = self._ledger.columns(node), list(self.on(node))
         fields = [
-            (index, columns[share.uuid], share.mem_bytes, share.core_percent, share.whole, holder.priority)
+            (index, columns[share.uuid], share.mem_bytes, share.core_percent, share.whole, holder.priority,
+             holder.leaving_from is None)
             for index, holder in enumerate(holders)
             for share in _shares(self._ledger, holder)
             if share.uuid in columns
-        ]
-        return _Block(layout, holders, np.array(fields, np.int64).reshape(-1, 6))
+        ]  # fmt: skip
+        return _Block(self._ledger.node(node), holders, np.array(fields, np.int64).reshape(-1, 7))
 
 
 def _shares(ledger: Ledger, holder: Holder) -> Iterable[Share]:

@@ -7,6 +7,7 @@ its list. Nodes are left out rather than answered without victims, which would b
 
 from collections.abc import Collection, Mapping, Sequence
 
+from tessera.model.charges import totals_of
 from tessera.model.demands import demand_of
 from tessera.model.pods import Pod
 from tessera.reasons import Reason
@@ -34,7 +35,7 @@ def case_of(
     if demand is None or isinstance(demand, Reason):
         return None
     level = min_level(demand, engine.options.level)
-    return Case(engine.ledger, holders, pod, demand, level, nominations.claims(), budgets, lately)
+    return Case(engine.ledger, holders, pod, demand, totals_of(pod), level, nominations.claims(), budgets, lately)
 
 
 def viable(

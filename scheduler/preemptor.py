@@ -40,6 +40,9 @@ from tessera.scheduler.victims import Case, Plan, least_bad
 
 _LOOKED_AT = 64
 """Nodes of one step that are planned in full; kube-scheduler's own preemption looks at about 100."""
+_IN_VAIN = 16
+"""After so many nodes in a row without a better plan the best one is taken."""
+_AT_ONCE = 50
 _WRITE_S = 2.0
 """How long a write may take; the lease must last longer."""
 _LATELY_S = 5.0
@@ -181,15 +184,23 @@ class Preemptor:
                 return plan
         offered = np.zeros(len(case.ledger.present), np.bool_)
         offered[[row for row in map(case.ledger.row, nodes) if row is not None]] = True
+        for index, node in enumerate(self._holders.stale()):
+            self._holders.refresh(node)
+            if index % _AT_ONCE == 0:
+                await asyncio.sleep(0)
         return await self._search(case, shortlist(case, offered))
 
     async def _search(self, case: Case, steps: Iterable[Step]) -> Plan | None:
         for step in steps:
-            plans = []
+            best: Plan | None = None
+            late = 0
             for node in step.nodes[:_LOOKED_AT]:
-                plans.append(case.plan(node))
+                plan = case.plan(node)
+                before, best = best, least_bad(each for each in (best, plan if _will_do(plan, step) else None) if each)
+                late = late + 1 if before is best else 0
+                if best is not None and late >= _IN_VAIN:
+                    break
                 await asyncio.sleep(0)  # kube-scheduler's questions come first
-            best = least_bad(plan for plan in plans if plan and (step.breaks or not plan.violations))
             if best is not None and (plan := case.plan(best.node)):
                 return plan
         return None
@@ -262,6 +273,11 @@ class Preemptor:
 
 class LeaseEnding(KubeError):
     """Nothing more may be written."""
+
+
+def _will_do(plan: Plan | None, step: Step) -> bool:
+    """Budgets are broken only once no node is left where they need not be."""
+    return plan is not None and (step.breaks or not plan.violations)
 
 
 def _meets(room: Charge | None, uuids: set[str]) -> bool:

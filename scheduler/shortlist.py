@@ -70,9 +70,11 @@ def _steps(
 
 
 def _lower(case: Case, shares: Shares) -> Bools:
-    may = np.array([h.leaving_from is None and h.preempted_for != case.pod.uid for h in shares.holders], np.bool_)
-    below: Bools = shares.priority < case.pod.priority
-    return below & may[shares.holder] if len(may) else below
+    below: Bools = shares.stays & (shares.priority < case.pod.priority)
+    if case.holders.preempted_for(case.pod.uid):
+        told = np.array([holder.preempted_for == case.pod.uid for holder in shares.holders], np.bool_)
+        below &= ~told[shares.holder]
+    return below
 
 
 def _covered(case: Case, shares: Shares) -> Bools:

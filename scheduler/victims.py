@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from tessera.model.assignment import Assignment
-from tessera.model.charges import Charge, Totals, totals_of
+from tessera.model.charges import Charge, Totals
 from tessera.model.demands import PodDemand
 from tessera.model.ledger import Ledger
 from tessera.model.pods import Pod
@@ -81,14 +81,11 @@ class Case:
     holders: Holders
     pod: Pod
     demand: PodDemand
+    totals: Totals
     level: int
     claims: Sequence[Claim] = ()
     budgets: Sequence[Budget] = ()
     lately: Sequence[Holder] = ()
-
-    @property
-    def totals(self) -> Totals:
-        return totals_of(self.pod)
 
     def plan(self, node: str, given: Collection[str] = ()) -> Plan | None:
         """The fewest, lowest victims on ``node``, beside those ``given`` (UIDs); ``None`` if all would not do."""
@@ -171,7 +168,7 @@ class Case:
 
     def _room(self, state: Hypothesis, node: str) -> Charge | None:
         row = state.row(node)
-        if row is None or not state.room_of(self.totals)[row]:
+        if row is None or not _leaves(state, row, self.totals):
             return None
         found: Assignment | None = choose(state, node, self.demand, POLICIES["pack"], self.level, _STEPS)
         return None if found is None else Charge(node, self.totals, found)
@@ -180,6 +177,16 @@ class Case:
         charge = self.ledger.charge_of(holder.uid)
         shares = charge.assignment.shares if charge and charge.assignment else ()
         return sum(share.mem_bytes for share in shares), sum(share.core_percent for share in shares)
+
+
+def _leaves(ledger: Ledger, row: int, totals: Totals) -> bool:
+    """As ``Ledger.room_of``, for one row."""
+    return bool(
+        ledger.node_mem[row] >= totals.mem_bytes
+        and ledger.node_core[row] >= totals.core_percent
+        and ledger.node_gpus[row] >= totals.gpus
+        and ledger.node_slots[row] >= totals.slots
+    )
 
 
 def _importance(holder: Holder) -> tuple[int, str]:
