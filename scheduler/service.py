@@ -8,7 +8,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -42,7 +42,7 @@ from tessera.scheduler.settings import SchedulerSettings
 from tessera.scheduler.watching import brief_pod_of, host_sink, node_sink, pod_sink
 from tessera.scheduler.webhook.rewrite import Options as WebhookOptions
 from tessera.scheduler.webhook.routes import routes as webhook_routes
-from tessera.serving import Server
+from tessera.serving import Server, straight
 
 _EXPIRY_PERIOD_S = 1.0
 
@@ -185,11 +185,11 @@ class Service:
         if reason.code not in (Code.OUTCOME_UNKNOWN, Code.BINDING_REFUSED):
             self.recorder.record(pod_reference(pod), "Warning", "NoRoom", reason.text)
 
-    def _extender_app(self) -> Starlette:
+    def _extender_app(self) -> Callable[..., Awaitable[None]]:
         extender = Extender(
             self.engine, self.binder, self.gate, self._refused, self.metrics.verb_seconds, self.preemptor
         )
-        return Starlette(routes=extender.routes())
+        return straight(extender.routes())
 
     def _webhook_app(self) -> Starlette:
         settings = self._settings
