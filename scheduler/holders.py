@@ -7,12 +7,13 @@ node, made anew only where something has changed, so that all nodes can be compa
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from sys import intern
 
 import numpy as np
 
 from tessera.kube.reflector import Change, Deleted, Replaced, Upserted
 from tessera.model.assignment import Share
-from tessera.model.demands import wants_slice
 from tessera.model.gpus import GpuNode
 from tessera.model.ledger import Bools, Ints, Ledger
 from tessera.model.pods import Pod
@@ -146,20 +147,21 @@ class Holders:
         )
 
     def _observe(self, pod: Pod) -> None:
-        if not pod.node or pod.ended or not wants_slice(pod):
+        before = self._known.get(pod.uid)
+        if not pod.node or pod.ended or self._ledger.charge_of(pod.uid) is None:
             self._forget(pod.uid)
             return
-        before = self._known.get(pod.uid)
         since = None
         if pod.deleting:
             since = self._clock() if before is None or before.leaving_from is None else before.leaving_from
         holder = Holder(
-            pod.uid, pod.namespace, pod.name, pod.node, pod.priority, pod.started, pod.labels, pod.preempted_for,
-            since, pod.grace_s,
+            pod.uid, intern(pod.namespace), pod.name, pod.node, pod.priority, pod.started,
+            _shared(tuple(pod.labels.items())), pod.preempted_for, since, pod.grace_s,
         )  # fmt: skip
-        if holder == before:
-            return
-        self._forget(pod.uid)
+        if before is not None:
+            if holder == before:
+                return
+            self._forget(pod.uid)
         self._known[pod.uid] = holder
         self._on_node.setdefault(pod.node, {})[pod.uid] = None
         self._priorities[pod.priority] += 1
@@ -197,6 +199,12 @@ class Holders:
             if share.uuid in columns
         ]  # fmt: skip
         return _Block(self._ledger.node(node), holders, np.array(fields, np.int64).reshape(-1, 7))
+
+
+@lru_cache(maxsize=4096)
+def _shared(labels: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    """One object for all pods of a template."""
+    return dict(labels)
 
 
 def _shares(ledger: Ledger, holder: Holder) -> Iterable[Share]:

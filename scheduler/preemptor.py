@@ -175,10 +175,9 @@ class Preemptor:
 
     async def _plan(self, case: Case, nodes: Sequence[str]) -> Plan | None:
         """The choice; it holds for the ledger as it is at the return."""
-        if (claim := self._nominations.claim_of(case.pod.uid)) is not None:
-            if plan := case.free(claim.node):
-                return plan
-            self._nominations.withdraw(case.pod.uid)
+        claim = self._nominations.claim_of(case.pod.uid)
+        if claim is not None and (plan := case.free(claim.node)):
+            return plan
         for node in {holder.node for holder in self._holders.preempted_for(case.pod.uid)}:
             if plan := case.plan(node):
                 return plan
