@@ -18,11 +18,12 @@ def percentile_ms(seconds: Sequence[float], percent: int) -> float:
 
 
 def machine() -> Plain:
-    """Where and when the figures were taken."""
+    """Where and when the figures were taken; ``load``: how many other tasks wanted a core as it began."""
     info = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(": ")[2] for line in info if line.startswith("model name")), platform.machine())
     now = datetime.now(UTC).strftime("%Y-%m-%d")
-    return {"date": now, "cpu": model, "cores": os.cpu_count(), "python": platform.python_version()}
+    load = round(os.getloadavg()[0], 1)
+    return {"date": now, "cpu": model, "cores": os.cpu_count(), "python": platform.python_version(), "load": load}
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -14,7 +14,8 @@ def markdown(found: Plain) -> str:
     machine = found["machine"]
     parts = [
         f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, Python {machine['python']}; "
-        f"{found['api_server']}; client, API server and extender on the same cores.\n",
+        f"{found['api_server']}; client, API server and extender on the same cores, load average before the run "
+        f"{machine['load']}.\n",
         _decisions(found),
         _large(found["large"]),
     ]
