@@ -1,15 +1,16 @@
 """Events on objects, for ``kubectl describe``: counted, rate limited, and never in anybody's way.
 
 ``record`` only queues; it neither blocks nor raises. The same event on the same object raises a count instead of
-making another object, as kubectl expects. A talkative object is silenced (a burst, then one in a while), a full queue
-drops the newest, and what the API server refuses is dropped: events are news, not state.
+making another object, as kubectl expects. A talkative object is silenced (a burst, then one in a while). A rush is sent
+slowly, so that it does not take the API server's time from what the events tell of; a full queue drops the newest, and
+what the API server refuses is dropped: events are news, not state.
 """
 
 import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +23,9 @@ from tessera.kube.gateway import Gateway
 from tessera.kube.resources import EVENTS, Resource
 
 _log = structlog.get_logger(__name__)
-QUEUE = 1000
+QUEUE = 10_000
+RUSH, SENT_PER_S = 100.0, 20.0
+"""So many are sent at once, then so many a second."""
 REMEMBERED = 4096
 BURST = 25.0
 REFILL_PER_S = 1.0 / 60.0
@@ -73,11 +76,14 @@ class EventRecorder:
         host: str = "",
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._gateway = gateway
         self._source = wire.EventSource(component=component, host=host)
         self._clock = clock
         self._now = now
+        self._sleep = sleep
+        self._rush = _Bucket(RUSH, clock())
         self._queue: asyncio.Queue[_News] = asyncio.Queue(QUEUE)
         self._sent: OrderedDict[str, wire.Event] = OrderedDict()
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
@@ -99,12 +105,20 @@ class EventRecorder:
         while True:
             news = await self._queue.get()
             try:
+                await self._wait_turn()
                 await self._send(news)
             except KubeError as error:
                 self.dropped += 1
                 _log.info("event dropped", reason=news.reason, regarding=news.regarding.name, error=str(error))
             finally:
                 self._queue.task_done()
+
+    async def _wait_turn(self) -> None:
+        bucket, now = self._rush, self._clock()
+        bucket.tokens = min(RUSH, bucket.tokens + (now - bucket.at) * SENT_PER_S) - 1.0
+        bucket.at = now
+        if bucket.tokens < 0:
+            await self._sleep(-bucket.tokens / SENT_PER_S)
 
     async def flush(self) -> None:
         """Waits until ``run`` has sent everything that was queued."""

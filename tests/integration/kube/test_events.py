@@ -69,3 +69,20 @@ async def test_refusals_and_floods_are_dropped_and_counted(recorder: EventRecord
     kept = int(events.BURST) - 1
     assert server.store.count("events") == kept
     assert recorder.dropped == 100 - kept
+
+
+async def test_a_rush_is_sent_slowly_and_completely(gateway: Gateway, server: ApiServer) -> None:
+    passed = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal passed
+        passed += seconds
+
+    recorder = EventRecorder(gateway, "agent", host="h", clock=lambda: passed, sleep=sleep)
+    task = asyncio.create_task(recorder.run())
+    for index in range(int(events.RUSH) + 40):
+        recorder.record(reference(NODES, {"metadata": {"name": f"n{index}"}}), "Normal", "Ready", "text")
+    await asyncio.wait_for(recorder.flush(), 20)
+    task.cancel()
+    assert passed == pytest.approx(40 / events.SENT_PER_S)
+    assert server.store.count("events") == events.RUSH + 40
