@@ -111,7 +111,7 @@ class _Search:
     def _costs(self, need: Ints, percent: int) -> Ints:
         tenants = np.full_like(self._tenants, self._tenants.sum())
         mem = self._ledger.mem_bytes[self._row]
-        return self._policy(GpuArrays(mem, self._free, self._percent, self._tenants, tenants), need, percent)
+        return self._policy.gpu_costs(GpuArrays(mem, self._free, self._percent, self._tenants, tenants), need, percent)
 
     def _take(self, container: ContainerDemand, columns: tuple[int, ...]) -> tuple[Share, ...]:
         self._move(container, columns, +1)

@@ -20,7 +20,7 @@ from tessera.model.charges import Charge, Totals, charge_of, fits_demand, totals
 from tessera.model.demands import PodDemand, demand_of
 from tessera.model.gpus import GpuNode
 from tessera.model.hosts import Host
-from tessera.model.ledger import Ints, Ledger
+from tessera.model.ledger import Bools, Ints, Ledger
 from tessera.model.placements import Remote
 from tessera.model.pods import Pod
 from tessera.reasons import Code, Reason
@@ -28,7 +28,9 @@ from tessera.scheduler.choice import choose
 from tessera.scheduler.earmark import part_of
 from tessera.scheduler.fit import min_level
 from tessera.scheduler.policy import POLICIES, Policy
-from tessera.scheduler.ranking import feasible, fits_of, node_costs, order
+from tessera.scheduler.policy.kernels import Floats
+from tessera.scheduler.policy.workload import WINDOW, Workload
+from tessera.scheduler.ranking import Ties, best_first, feasible, fits_of
 from tessera.scheduler.refusals import NO_GPU, cluster_reason, node_texts
 
 
@@ -86,7 +88,10 @@ class Engine:
         self.waiting: dict[str, tuple[Pod, Reason]] = {}
         self.freed: set[str] = set()
         self.keeps: dict[str, tuple[str, Assignment | None]] = {}
+        self.workload = Workload()
         self._clock = clock
+        self._ties = Ties(self.options.seed)
+        self._policies: dict[str, Policy] = {}
         self._promises: dict[str, Promised] = {}
         self._requests: dict[str, Request] = {}
         self._asked: dict[str, float] = {}
@@ -125,6 +130,8 @@ class Engine:
 
     def forget_pod(self, uid: str) -> None:
         """A pod is gone: whatever it held is free."""
+        if uid in self.ledger.charges() or uid in self.ledger.occupants():
+            self.workload.left()
         self._forget_request(uid)
         self._promises.pop(uid, None)
         self._release(uid)
@@ -154,8 +161,18 @@ class Engine:
         for uid in known - listed.keys():
             if uid not in self._promises:  # a list may be older than a promise; its deadline decides
                 self.forget_pod(uid)
+        if not self.workload.due:
+            self._learn(listed.values())
         for pod in listed.values():
             self.observe_pod(pod)
+
+    def _learn(self, pods: Iterable[Pod]) -> None:
+        """The expected mix from the pods that run, the youngest counting as the last to arrive."""
+        running = sorted((pod for pod in pods if pod.node and not pod.ended), key=lambda pod: pod.started)
+        for pod in running[-WINDOW // 5 :]:
+            demand = demand_of(pod)
+            if not isinstance(demand, Reason):
+                self.workload.saw(pod.host, demand)
 
     # Questions
 
@@ -186,14 +203,42 @@ class Engine:
         if request is None or isinstance(request, Reason) or self._taken(pod.uid):
             return [(name, 0) for name in names]
         held = self._drop_hold(pod.uid)
-        fits = fits_of(self.ledger, request.demand, self._level(request.demand))
-        costs = node_costs(self.ledger, request.demand, fits, self._policy(request.demand))
-        ranked = order(self.ledger, self._rows(names), costs, self.options.seed)
+        rows = self._rows(names)
+        scores = self._scores(pod, request.demand, rows)
+        ranked = [self.ledger.names[row] for row in best_first(scores, len(rows))]
         chosen = self._hold(request, ranked[:_HOLD_TRIES])
         self._tell_left(pod.uid, held)
         rest = [name for name in ranked if name != chosen]
-        scores = {name: 9 - index * 10 // len(rest) for index, name in enumerate(rest)}
-        return [(name, 10 if name == chosen else scores.get(name, 0)) for name in names]
+        tens = {name: 9 - index * 10 // len(rest) for index, name in enumerate(rest)}
+        return [(name, 10 if name == chosen else tens.get(name, 0)) for name in names]
+
+    def place(self, pod: Pod, offered: Bools) -> str | Reason:
+        """What filter, prioritize and bind decide together, on the ledger rows ``offered``: the node, with the pod's
+        room taken. A pod without slices is placed by the same policy, and takes CPU and memory of the host only.
+        """
+        request = self._request(pod)
+        if isinstance(request, Reason):
+            return request
+        if request is None:
+            return self._place_beside(pod, offered)
+        ledger, demand, level = self.ledger, request.demand, self._level(request.demand)
+        fits = fits_of(ledger, demand, level)
+        room = ledger.room_of(request.totals)
+        mask = feasible(ledger, demand, fits, offered & room, self._policy(demand), level)
+        if mask.any():
+            scores = self._policy(demand).node_scores(ledger, pod.host, demand, mask, self._ties.of(ledger))
+            for row in best_first(scores, _HOLD_TRIES):
+                if self._hold(request, [ledger.names[row]]):
+                    self._extend(pod.uid, Promise.RESERVATION)
+                    return ledger.names[row]
+        return cluster_reason(ledger, demand, fits, room, offered)
+
+    def _place_beside(self, pod: Pod, offered: Bools) -> str | Reason:
+        scores = self._policy(None).node_scores(self.ledger, pod.host, None, offered, self._ties.of(self.ledger))
+        for row in best_first(scores, 1):
+            self.ledger.occupy(pod.uid, self.ledger.names[row], pod.host)
+            return self.ledger.names[row]
+        return Reason(Code.NO_ROOM, "no node has the CPU and the memory")
 
     def reserve(self, uid: str, node: str) -> tuple[Request, Assignment] | Reason:
         """Picks the GPUs on ``node`` on the ledger as it is now and charges them; the caller sends the Binding."""
@@ -275,10 +320,10 @@ class Engine:
 
     def _request(self, pod: Pod) -> Request | Reason | None:
         demand = demand_of(pod)
-        if demand is None:
-            return None
+        if not isinstance(demand, Reason) and pod.uid not in self._asked:
+            self.workload.saw(pod.host, demand)
         self._asked[pod.uid] = self._clock()
-        if isinstance(demand, Reason):
+        if demand is None or isinstance(demand, Reason):
             return demand
         request = self._requests[pod.uid] = Request(pod, demand, totals_of(pod))
         return request
@@ -396,8 +441,16 @@ class Engine:
     def _level(self, demand: PodDemand) -> int:
         return min_level(demand, self.options.level)
 
-    def _policy(self, demand: PodDemand) -> Policy:
-        return POLICIES[demand.preferences.placement or self.options.placement]
+    def _policy(self, demand: PodDemand | None) -> Policy:
+        name = (demand.preferences.placement if demand else None) or self.options.placement
+        if name not in self._policies:
+            self._policies[name] = POLICIES[name](self.workload, self.options.seed)
+        return self._policies[name]
+
+    def _scores(self, pod: Pod, demand: PodDemand, rows: Ints) -> Floats:
+        candidates = np.zeros(len(self.ledger.present), np.bool_)
+        candidates[rows] = True
+        return self._policy(demand).node_scores(self.ledger, pod.host, demand, candidates, self._ties.of(self.ledger))
 
     def _rows(self, names: Sequence[str]) -> Ints:
         known = self.ledger.rows()

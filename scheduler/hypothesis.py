@@ -17,6 +17,7 @@ _CHANGED = (
     "node_core",
     "node_gpus",
     "node_slots",
+    "version",
 )
 
 

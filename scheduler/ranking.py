@@ -1,4 +1,4 @@
-"""Which nodes can hold a pod, and in which order a policy would take them."""
+"""Which nodes can hold a pod, and the fixed order of equal ones."""
 
 from functools import lru_cache
 from hashlib import blake2b
@@ -6,14 +6,11 @@ from hashlib import blake2b
 import numpy as np
 
 from tessera.model.demands import PodDemand
-from tessera.model.ledger import Bools, Ints, Ledger
+from tessera.model.ledger import Bools, Ledger
 from tessera.scheduler.fit import Fit, fit
 from tessera.scheduler.policy import Policy
-from tessera.scheduler.policy.arrays import GpuArrays
+from tessera.scheduler.policy.kernels import NEVER, Floats
 from tessera.scheduler.together import together
-
-_NEVER = 1 << 40
-"""Above any policy's cost, and small enough to be added up over all GPUs of a node for all containers of a pod."""
 
 
 def fits_of(ledger: Ledger, demand: PodDemand, level: int) -> list[Fit]:
@@ -31,25 +28,32 @@ def feasible(
     return together(ledger, demand, fits, out, policy, level) if len(demand.containers) > 1 else out
 
 
-def node_costs(ledger: Ledger, demand: PodDemand, fits: list[Fit], policy: Policy) -> Ints:
-    """Per row: the policy's cost of the cheapest GPUs for each container, added up."""
-    node_tenants = np.broadcast_to(ledger.tenants.sum(axis=1, keepdims=True), ledger.tenants.shape)
-    state = GpuArrays(ledger.mem_bytes, ledger.free_bytes, ledger.free_percent, ledger.tenants, node_tenants)
-    total = np.zeros(len(ledger.present), np.int64)
-    for container, found in zip(demand.containers, fits, strict=True):
-        costs = np.where(found.fits, policy(state, found.need_bytes, container.core_percent), _NEVER)
-        alone = costs.min(axis=1) if container.gpus == 1 else np.sort(costs, axis=1)[:, : container.gpus].sum(axis=1)
-        total += alone
-    return total
+def best_first(scores: Floats, most: int) -> list[int]:
+    """At most ``most`` rows, the best first; rows that cannot hold the pod are none of them."""
+    if most < len(scores):
+        found = np.argpartition(-scores, most)[:most]
+        rows = found[np.argsort(-scores[found], kind="stable")]
+    else:
+        rows = np.argsort(-scores, kind="stable")
+    return [row for row in rows.tolist() if scores[row] > NEVER]
 
 
-def order(ledger: Ledger, rows: Ints, costs: Ints, seed: int) -> list[str]:
-    """Names of ``rows``, cheapest first; equal costs in an order that only the names and ``seed`` decide."""
-    names = [ledger.names[row] for row in rows.tolist()]
-    ties = np.array([_tie(name, seed) for name in names], np.uint64)
-    return [names[index] for index in np.lexsort((ties, costs[rows])).tolist()]
+class Ties:
+    """The order of equal nodes, which only their names and ``seed`` decide: a number in 0..1 by ledger row."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._layout = -1
+        self._ties = np.zeros(0)
+
+    def of(self, ledger: Ledger) -> Floats:
+        if self._layout != ledger.layout:
+            self._layout = ledger.layout
+            self._ties = np.zeros(len(ledger.present))
+            self._ties[: len(ledger.names)] = [_tie(name, self._seed) for name in ledger.names]
+        return self._ties
 
 
 @lru_cache(maxsize=1 << 16)
-def _tie(name: str, seed: int) -> int:
-    return int.from_bytes(blake2b(f"{seed}:{name}".encode(), digest_size=8).digest(), "big")
+def _tie(name: str, seed: int) -> float:
+    return int.from_bytes(blake2b(f"{seed}:{name}".encode(), digest_size=8).digest(), "big") / 2.0**64

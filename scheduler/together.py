@@ -53,7 +53,7 @@ def _greedy(ledger: Ledger, rows: Ints, demand: PodDemand, fits: list[Fit], poli
             room &= tenants == 0
         out &= room.sum(axis=1) >= container.gpus
         on_node = np.broadcast_to(tenants.sum(axis=1, keepdims=True), tenants.shape)
-        costs = policy(GpuArrays(mem, free, percent, tenants, on_node), need, container.core_percent)
+        costs = policy.gpu_costs(GpuArrays(mem, free, percent, tenants, on_node), need, container.core_percent)
         taken = room & _cheapest(np.where(room, costs, _NEVER), container.gpus)
         free -= need * taken
         percent -= container.core_percent * taken

@@ -22,7 +22,7 @@ from tessera.scheduler.budgets import Budget, breaking
 from tessera.scheduler.choice import choose
 from tessera.scheduler.holders import Holder, Holders
 from tessera.scheduler.hypothesis import Hypothesis
-from tessera.scheduler.policy import POLICIES
+from tessera.scheduler.policy import PACK
 
 _STEPS = 500
 _OFFSET = 1 << 31
@@ -170,7 +170,7 @@ class Case:
         row = state.row(node)
         if row is None or not _leaves(state, row, self.totals):
             return None
-        found: Assignment | None = choose(state, node, self.demand, POLICIES["pack"], self.level, _STEPS)
+        found: Assignment | None = choose(state, node, self.demand, PACK, self.level, _STEPS)
         return None if found is None else Charge(node, self.totals, found)
 
     def _size(self, holder: Holder) -> tuple[int, int]:

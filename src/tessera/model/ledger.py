@@ -4,7 +4,9 @@ The truth is two dictionaries: the nodes as published, and one charge for each p
 ``[row, column]`` (a row a node, a column a GPU) follow from them and are recomputed for one node at a time, so that
 the order in which facts arrive does not matter and a rebuild from the API's objects gives the same ledger.
 
-``island`` and ``numa`` number a node's NVLink islands and NUMA nodes; -1 is none.
+``layout`` is a number that changes when a node gets or loses its row; ``version`` one by row that changes with anything
+in that row. Neither comes twice, in no other ledger either: what was computed from a row holds as long as its version
+stands. ``island`` and ``numa`` number a node's NVLink islands and NUMA nodes; -1 is none.
 
 Beside them: CPU and memory that are free on the host, by row (``hosts`` says more), its zone and its rack as numbers.
 
@@ -13,6 +15,7 @@ promised twice shows negative room here, fits nothing, and is listed by ``over_c
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,7 @@ from tessera.reasons import Code, Reason
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+_versions = count(1)
 _NO_COLUMNS: Mapping[str, int] = {}
 _START_ROWS, _START_COLUMNS = 16, 8
 _GPU_ARRAYS = (
@@ -44,7 +48,7 @@ _GPU_ARRAYS = (
     "numa",
 )
 _HOST_ARRAYS = ("free_cpu", "free_memory", "zone", "rack")
-_NODE_ARRAYS = ("node_mem", "node_core", "node_gpus", "node_slots", *_HOST_ARRAYS)
+_NODE_ARRAYS = ("node_mem", "node_core", "node_gpus", "node_slots", "version", *_HOST_ARRAYS)
 
 
 class Ledger:
@@ -62,6 +66,7 @@ class Ledger:
         self._zones: dict[str, int] = {"": 0}
         self._racks: dict[tuple[str, str], int] = {}
         self.names: list[str] = []
+        self.layout = 0
         self._allocate(_START_ROWS, _START_COLUMNS)
 
     # Facts
@@ -83,6 +88,7 @@ class Ledger:
         self._clear_row(row)
         self._spare.append(row)
         self.names[row] = ""
+        self.layout = next(_versions)
         del self._nodes[name], self._columns[name]
 
     def charge(self, uid: str, charge: Charge) -> None:
@@ -242,6 +248,7 @@ class Ledger:
         self.node_core = np.zeros(rows, np.int64)
         self.node_gpus = np.zeros(rows, np.int64)
         self.node_slots = np.zeros(rows, np.int64)
+        self.version = np.zeros(rows, np.int64)
         self.free_cpu = np.zeros(rows, np.int64)
         self.free_memory = np.zeros(rows, np.int64)
         self.zone = np.zeros(rows, np.int64)
@@ -266,6 +273,7 @@ class Ledger:
         row = self._spare.pop()
         self._rows[name] = row
         self.names[row] = name
+        self.layout = next(_versions)
 
     def _clear_row(self, row: int) -> None:
         for name in (*_GPU_ARRAYS, *_NODE_ARRAYS):
@@ -273,6 +281,7 @@ class Ledger:
         self.level[row] = -2
         self.model[row] = -1
         self.island[row] = self.numa[row] = -1
+        self.version[row] = next(_versions)
 
     def _recompute(self, name: str) -> None:
         row, node = self._rows[name], self._nodes[name]
@@ -295,6 +304,7 @@ class Ledger:
         row = self._rows.get(name)
         if row is None:
             return
+        self.version[row] = next(_versions)
         self.free_cpu[row], self.free_memory[row] = self._occupancy.free(name)
         host = self._occupancy.host(name)
         zone, rack = (host.zone, host.rack) if host else ("", "")
@@ -321,6 +331,7 @@ class Ledger:
         row = self._rows.get(charge.node)
         if row is None:
             return
+        self.version[row] = next(_versions)
         self.node_mem[row] -= sign * charge.totals.mem_bytes
         self.node_core[row] -= sign * charge.totals.core_percent
         self.node_gpus[row] -= sign * charge.totals.gpus

@@ -1,0 +1,560 @@
+"""The compiled inner loops of the policies that weigh a whole node.
+
+Everything here is a pure function over the arrays of ``Nodes`` (a row a node, a column a GPU) and ``Mix`` (an entry a
+kind of pod that is expected to arrive). Compiled code is kept on disk beside this file, or where ``NUMBA_CACHE_DIR``
+says; it knows this file's changes only, so all compiled functions live here.
+
+Units: bytes, percent points, thousandths of a core; what is *idle* on a GPU counts in thousandths of a GPU, its free
+memory and its free compute weighted as the expected pods ask for them.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from tessera.model.ledger import Bools, Ints
+
+Floats = NDArray[np.float64]
+_HIGHEST_PRICE = 7.0
+_STEP = 0.5
+NEVER = -1e300
+"""The score of a node that cannot hold the pod."""
+
+
+class Nodes(NamedTuple):
+    """The ledger's arrays; see ``tessera.model.ledger``."""
+
+    mem: Ints
+    free: Ints
+    percent: Ints
+    tenants: Ints
+    model: Ints
+    present: Bools
+    healthy: Bools
+    exclusive: Bools
+    cpu: Ints
+    memory: Ints
+    version: Ints
+
+
+class Mix(NamedTuple):
+    """The kinds of pods expected: host CPU and memory, and of each of ``gpus`` GPUs ``mem`` bytes (0: the share
+    ``core`` of its memory) and ``core`` points, or all of it (``whole``); ``models`` is a bit for each model accepted.
+
+    ``weight`` is the share of all pods; ``amount`` the thousandths of a GPU that one pod takes. ``streams`` ``[R, H]``
+    are indices of kinds in the order in which they are offered. ``group`` numbers the kinds that ask for the same of
+    the same GPUs. ``other_cpu`` is the host CPU that pods without GPUs ask for, for each pod that arrives. ``by_mem``
+    and ``by_core`` add up to 1000: what free memory and free compute of a GPU count.
+    """
+
+    cpu: Ints
+    memory: Ints
+    gpus: Ints
+    mem: Ints
+    core: Ints
+    whole: Bools
+    models: Ints
+    weight: Floats
+    amount: Floats
+    group: Ints
+    other_cpu: float
+    streams: Ints
+    by_mem: float
+    by_core: float
+
+
+class Asked(NamedTuple):
+    """One pod: host CPU and memory, and its containers, the most demanding first."""
+
+    cpu: int
+    memory: int
+    gpus: Ints
+    mem: Ints
+    core: Ints
+    whole: Bools
+    models: int
+
+
+class Weights(NamedTuple):
+    """What the terms of the fragmentation score count; see ``fragmentation``."""
+
+    gpu_price: float
+    cpu_price: float
+    untouched: float
+    scarcity: float
+    cpu_per_gpu: float
+    refreshes: int
+
+
+class Memory(NamedTuple):
+    """What is remembered of each node, all valid only for the node's ``version`` that stands beside it.
+
+    ``slots`` ``[row, kind]`` and ``usable`` ``[kind, row]``, the idle thousandths that the kind could use; for each shape
+    of a pod ``[shape, row]`` the value ``after`` it, and ``[family, row]`` the last known ``gain`` of placing one there
+    that asks for the same of its GPUs.
+    """
+
+    seen: Ints
+    idle: Floats
+    slots: Ints
+    usable: Floats
+    valued: Ints
+    value: Floats
+    after_of: Ints
+    after: Floats
+    gain_of: Ints
+    gain: Floats
+    gpu_price: Floats
+    cpu_price: Floats
+    tie: Floats
+
+
+def _compiled(function: Any) -> Any:
+    return njit(cache=True, fastmath=True)(function)
+
+
+@_compiled
+def _usable(n: Any, row: int, k: int) -> bool:
+    return n.present[row, k] and n.healthy[row, k] and not n.exclusive[row, k]
+
+
+@_compiled
+def _copy(n: Any, row: int, free: Any, percent: Any, tenants: Any) -> None:
+    """The usable GPUs of a node into scratch arrays; others are full."""
+    for k in range(n.mem.shape[1]):
+        usable = _usable(n, row, k)
+        free[k] = n.free[row, k] if usable else -1
+        percent[k] = n.percent[row, k] if usable else -1
+        tenants[k] = n.tenants[row, k] if usable else 1
+
+
+@_compiled
+def _need(mem: int, core: int, whole: bool, size: int) -> int:
+    if whole:
+        return size
+    if mem > 0:
+        return mem
+    return size * core // 100 >> 20 << 20
+
+
+@_compiled
+def _idle_of(size: int, free: int, percent: int, by_mem: float, by_core: float) -> float:
+    if size <= 0 or free < 0 or percent < 0:
+        return 0.0
+    return by_mem * free / size + by_core * percent / 100
+
+
+@_compiled
+def _tightest(
+    n: Any, row: int, free: Any, percent: Any, tenants: Any, mem: int, core: int, whole: bool, models: int, taken: Any
+) -> int:
+    """The GPU with the least left after such a share, or -1; ``taken`` GPUs are left out."""
+    best, least = -1, 1e18
+    last, need, scale = -1, 0, 0.0
+    for k in range(n.mem.shape[1]):
+        if taken[k] or free[k] < 0 or percent[k] < core or not (models >> min(n.model[row, k], 62)) & 1:
+            continue
+        size = n.mem[row, k]
+        if whole:
+            if tenants[k] == 0 and free[k] == size:
+                return k
+            continue
+        if size != last:
+            last, need, scale = size, _need(mem, core, whole, size), 1000.0 / max(size, 1)
+        if need <= 0 or free[k] < need:
+            continue
+        left = scale * (free[k] - need) + 10.0 * (percent[k] - core) + (10000.0 if tenants[k] == 0 else 0.0)
+        if left < least:
+            best, least = k, left
+    return best
+
+
+@_compiled
+def _serve(
+    n: Any,
+    row: int,
+    free: Any,
+    percent: Any,
+    tenants: Any,
+    gpus: int,
+    mem: int,
+    core: int,
+    whole: bool,
+    models: int,
+    taken: Any,
+    by_mem: float,
+    by_core: float,
+) -> float:
+    """Takes such a share of ``gpus`` GPUs; answers how much less is idle, or -1 and no change if there are too few."""
+    for k in range(len(taken)):
+        taken[k] = False
+    if gpus == 1:
+        k = _tightest(n, row, free, percent, tenants, mem, core, whole, models, taken)
+        if k < 0:
+            return -1.0
+        taken[k] = True
+        need, points = _need(mem, core, whole, n.mem[row, k]), 100 if whole else core
+        free[k] -= need
+        percent[k] -= points
+        tenants[k] += 1
+        return by_mem * need / n.mem[row, k] + by_core * points / 100
+    for _ in range(gpus):
+        k = _tightest(n, row, free, percent, tenants, mem, core, whole, models, taken)
+        if k < 0:
+            return -1.0
+        taken[k] = True
+    used = 0.0
+    for k in range(len(taken)):
+        if taken[k]:
+            need, points = _need(mem, core, whole, n.mem[row, k]), 100 if whole else core
+            free[k] -= need
+            percent[k] -= points
+            tenants[k] += 1
+            used += by_mem * need / n.mem[row, k] + by_core * points / 100
+    return used
+
+
+@_compiled
+def _idle(n: Any, row: int, free: Any, percent: Any, by_mem: float, by_core: float) -> float:
+    total = 0.0
+    for k in range(n.mem.shape[1]):
+        total += _idle_of(n.mem[row, k], free[k], percent[k], by_mem, by_core)
+    return total
+
+
+@_compiled
+def _value(n: Any, m: Any, row: int, cpu0: int, memory0: int, free0: Any, percent0: Any, tenants0: Any) -> float:
+    """What stays idle, on average over the streams, once each has been offered to the node in its order.
+
+    A kind that did not fit once does not fit later in the same stream, because room only shrinks.
+    """
+    columns, kinds = n.mem.shape[1], len(m.cpu)
+    free, percent, tenants = np.empty(columns, np.int64), np.empty(columns, np.int64), np.empty(columns, np.int64)
+    taken, failed = np.empty(columns, np.bool_), np.empty(kinds, np.bool_)
+    start = _idle(n, row, free0, percent0, m.by_mem, m.by_core)
+    if start < 1.0:
+        return 0.0
+    total = 0.0
+    for r in range(m.streams.shape[0]):
+        for k in range(columns):
+            free[k], percent[k], tenants[k] = free0[k], percent0[k], tenants0[k]
+        failed[:] = False
+        cpu, memory, idle = cpu0, memory0, start
+        for h in range(m.streams.shape[1]):
+            j = m.streams[r, h]
+            if failed[j]:
+                continue
+            if m.cpu[j] > cpu or m.memory[j] > memory:
+                failed[j] = True
+                continue
+            used = _serve(
+                n,
+                row,
+                free,
+                percent,
+                tenants,
+                m.gpus[j],
+                m.mem[j],
+                m.core[j],
+                m.whole[j],
+                m.models[j],
+                taken,
+                m.by_mem,
+                m.by_core,
+            )
+            if used < 0.0:
+                failed[j] = True
+                continue
+            cpu -= m.cpu[j]
+            memory -= m.memory[j]
+            idle -= used
+            if idle < 1.0:
+                break
+        total += idle
+    return total / m.streams.shape[0]
+
+
+@_compiled
+def _slots(n: Any, m: Any, row: int, j: int, cpu: int, memory: int, free: Any, percent: Any, tenants: Any) -> int:
+    """How many pods of kind ``j`` the node holds, if no others come."""
+    if m.cpu[j] > cpu or m.memory[j] > memory:
+        return 0
+    places, last, need, core, whole = 0, -1, 0, m.core[j], m.whole[j]
+    for k in range(n.mem.shape[1]):
+        if free[k] < 0 or percent[k] < core or not (m.models[j] >> min(n.model[row, k], 62)) & 1:
+            continue
+        size = n.mem[row, k]
+        if whole:
+            places += tenants[k] == 0 and free[k] == size
+            continue
+        if size != last:
+            last, need = size, _need(m.mem[j], core, False, size)
+        if need <= 0 or free[k] < need:
+            continue
+        fit = free[k] // need if 2 * need <= free[k] else 1
+        if core > 0 and fit > 1:
+            fit = min(fit, percent[k] // core)
+        places += min(fit, 64)
+    if m.gpus[j] > 1:
+        places //= m.gpus[j]
+    if places > 1 and m.cpu[j] > 0:
+        places = min(places, cpu // m.cpu[j])
+    if places > 1 and m.memory[j] > 0:
+        places = min(places, memory // m.memory[j])
+    return places
+
+
+@_compiled
+def _idle_for(n: Any, m: Any, row: int, j: int, free: Any, percent: Any, tenants: Any, idle: Any) -> float:
+    """What is idle on the GPUs of the node that a pod of kind ``j`` could use; ``idle`` is what is idle on each."""
+    usable, last, need, core, whole = 0.0, -1, 0, m.core[j], m.whole[j]
+    for k in range(n.mem.shape[1]):
+        if free[k] < 0 or percent[k] < core or not (m.models[j] >> min(n.model[row, k], 62)) & 1:
+            continue
+        size = n.mem[row, k]
+        if size != last:
+            last, need = size, _need(m.mem[j], core, whole, size)
+        if need > 0 and free[k] >= need and (not whole or tenants[k] == 0):
+            usable += idle[k]
+    return usable
+
+
+@_compiled
+def recount(n: Any, m: Any, memory: Any, totals: Any) -> float:
+    """Brings ``slots`` and ``idle`` of changed nodes up to date, and ``totals``, the slots of each kind; answers the
+    idle thousandths of all nodes.
+    """
+    columns = n.mem.shape[1]
+    free, percent, tenants = np.empty(columns, np.int64), np.empty(columns, np.int64), np.empty(columns, np.int64)
+    idle = np.empty(columns)
+    for row in range(len(n.version)):
+        if memory.seen[row] == n.version[row]:
+            continue
+        memory.seen[row] = n.version[row]
+        _copy(n, row, free, percent, tenants)
+        for k in range(columns):
+            idle[k] = _idle_of(n.mem[row, k], free[k], percent[k], m.by_mem, m.by_core)
+        memory.idle[row] = idle.sum()
+        for j in range(len(m.cpu)):
+            now = _slots(n, m, row, j, n.cpu[row], n.memory[row], free, percent, tenants)
+            totals[j] += now - memory.slots[row, j]
+            memory.slots[row, j] = now
+            memory.usable[j, row] = _idle_for(n, m, row, j, free, percent, tenants, idle) if now else 0.0
+    return memory.idle.sum()
+
+
+@_compiled
+def _demand(m: Any) -> float:
+    """Thousandths of a GPU that a mean pod takes."""
+    total = 0.0
+    for j in range(len(m.weight)):
+        total += m.weight[j] * m.amount[j]
+    return total
+
+
+@_compiled
+def scarcity(m: Any, totals: Any, idle: float, leaving: float, out: Any) -> None:
+    """What the loss of one slot of each kind costs; see ``fragmentation``."""
+    demand = _demand(m)
+    pods = np.zeros(len(m.weight))
+    for j in range(len(m.weight)):
+        if demand > 0.0:
+            pods[m.group[j]] += idle * m.weight[j] / demand
+    for j in range(len(m.weight)):
+        out[j] = 0.0
+        group = pods[m.group[j]]
+        if group <= 0.0:
+            continue
+        x = group / (totals[j] + 0.5)
+        many = 3.0 * leaving * x if m.gpus[j] > 1 else 0.0
+        cost = m.amount[j] * (idle * m.weight[j] / demand / group) * (x * x / (1.0 + x * x) + many)
+        out[j] = cost if cost > 2.0 else 0.0
+
+
+@_compiled
+def prices(n: Any, m: Any, memory: Any, cpu_per_gpu: float, steps: int) -> None:
+    """Steps of the prices: the demand that would fill all that is idle spreads over the nodes that can take it, away
+    from dear ones; a node's prices rise with its load over what it has free.
+    """
+    rows, kinds = n.mem.shape[0], len(m.cpu)
+    load, cores, use = np.empty(rows), np.empty(rows), np.empty(rows)
+    demand = _demand(m)
+    if demand <= 0.0:
+        return
+    idle = memory.idle.sum()
+    for _ in range(steps):
+        load[:] = 0.0
+        cores[:] = 0.0
+        for j in range(kinds):
+            per_gpu = m.cpu[j] / max(m.amount[j], 1.0)
+            total = 0.0
+            for row in range(rows):
+                use[row] = 0.0
+                if memory.usable[j, row] > 0.0:
+                    far = memory.gpu_price[row] + memory.cpu_price[row] * per_gpu / cpu_per_gpu
+                    use[row] = memory.usable[j, row] * math.exp(-far)
+                    total += use[row]
+            if total <= 0.0:
+                continue
+            scale = idle * m.weight[j] * m.amount[j] / demand / total
+            for row in range(rows):
+                load[row] += use[row] * scale
+                cores[row] += use[row] * scale * per_gpu
+        total = 0.0
+        for row in range(rows):
+            use[row] = max(n.cpu[row], 0) * math.exp(-memory.cpu_price[row])
+            total += use[row]
+        for row in range(rows):
+            if total > 0.0:
+                cores[row] += idle * m.other_cpu / demand * use[row] / total
+            if memory.idle[row] > 0.0:
+                rise = _STEP * math.log(max(load[row], 1e-3) / memory.idle[row])
+                memory.gpu_price[row] = min(_HIGHEST_PRICE, max(0.0, memory.gpu_price[row] + rise))
+            rise = _STEP * math.log(max(cores[row], 1e-3) / max(n.cpu[row], 1))
+            memory.cpu_price[row] = min(_HIGHEST_PRICE, max(0.0, memory.cpu_price[row] + rise))
+
+
+@_compiled
+def _place(n: Any, a: Any, row: int, free: Any, percent: Any, tenants: Any, taken: Any) -> bool:
+    """The node with the pod on it."""
+    _copy(n, row, free, percent, tenants)
+    for i in range(len(a.gpus)):
+        gpus, mem, core, whole = a.gpus[i], a.mem[i], a.core[i], a.whole[i]
+        if _serve(n, row, free, percent, tenants, gpus, mem, core, whole, a.models, taken, 1.0, 1.0) < 0.0:
+            return False
+        if a.whole[i]:
+            for k in range(len(taken)):
+                if taken[k]:
+                    free[k] = percent[k] = -1
+    return True
+
+
+@_compiled
+def _gain(
+    n: Any, m: Any, a: Any, memory: Any, cost: Any, weight: float, shape: int, row: int, epoch: int, scratch: Any
+) -> float:
+    """What placing the pod on the node wins: the fall of the value, less what the lost slots cost."""
+    free, percent, tenants, taken = scratch
+    stamp = n.version[row] * 65536 + epoch
+    if memory.valued[row] != stamp:
+        _copy(n, row, free, percent, tenants)
+        memory.value[row] = _value(n, m, row, n.cpu[row], n.memory[row], free, percent, tenants)
+        memory.valued[row] = stamp
+    if not _place(n, a, row, free, percent, tenants, taken):
+        return NEVER
+    cpu, host = n.cpu[row] - a.cpu, n.memory[row] - a.memory
+    if memory.after_of[shape, row] != stamp:
+        memory.after[shape, row] = _value(n, m, row, cpu, host, free, percent, tenants)
+        memory.after_of[shape, row] = stamp
+    lost = 0.0
+    for j in range(len(cost)):
+        if cost[j] > 0.0 and memory.slots[row, j] > 0:
+            now = _slots(n, m, row, j, cpu, host, free, percent, tenants)
+            lost += cost[j] * (memory.slots[row, j] - now)
+    return memory.value[row] - memory.after[shape, row] - weight * lost
+
+
+@_compiled
+def scores(
+    n: Any,
+    m: Any,
+    a: Any,
+    memory: Any,
+    cost: Any,
+    w: Any,
+    shape: int,
+    family: int,
+    amount: float,
+    candidates: Any,
+    epoch: int,
+    out: Any,
+) -> int:
+    """The fragmentation score of each row, ``NEVER`` for those that are no candidates; answers the best row or -1.
+
+    A gain that is remembered from an earlier state stands in for the exact one until its node comes first; then it is
+    computed, at most ``refreshes`` times, and the best node is always one whose gain is exact.
+    """
+    columns = n.mem.shape[1]
+    scratch = (
+        np.empty(columns, np.int64),
+        np.empty(columns, np.int64),
+        np.empty(columns, np.int64),
+        np.empty(columns, np.bool_),
+    )
+    rows = len(out)
+    fixed = np.empty(rows)
+    exact = np.zeros(rows, np.bool_)
+    for row in range(rows):
+        out[row] = NEVER
+        if not candidates[row]:
+            continue
+        used = False
+        for k in range(columns):
+            used = used or n.tenants[row, k] > 0
+        price = w.gpu_price * memory.gpu_price[row] * amount
+        price += w.cpu_price * memory.cpu_price[row] * a.cpu / w.cpu_per_gpu
+        fixed[row] = -price - (0.0 if used else w.untouched) - 1e-6 * memory.tie[row]
+        out[row] = fixed[row] + (memory.gain[family, row] if memory.gain_of[family, row] else amount)
+    best, best_score = -1, NEVER
+    for _ in range(w.refreshes):
+        row = int(np.argmax(out))
+        if out[row] <= NEVER or exact[row]:
+            break
+        gain = _gain(n, m, a, memory, cost, w.scarcity, shape, row, epoch, scratch)
+        exact[row] = True
+        if gain <= NEVER:
+            out[row] = NEVER
+            continue
+        memory.gain[family, row] = gain
+        memory.gain_of[family, row] = True
+        out[row] = fixed[row] + gain
+        if out[row] > best_score:
+            best, best_score = row, out[row]
+    if best >= 0:
+        for row in range(rows):
+            if not exact[row] and out[row] > best_score:
+                out[row] = best_score - 1e-9
+    return best
+
+
+@_compiled
+def _fragments(n: Any, m: Any, row: int, cpu: int, free: Any, percent: Any, tenants: Any) -> float:
+    """FGD's measure of a node: the idle GPU that each kind could not use there, by the kind's share of all pods."""
+    columns = n.mem.shape[1]
+    each = np.empty(columns)
+    for k in range(columns):
+        each[k] = _idle_of(n.mem[row, k], free[k], percent[k], m.by_mem, m.by_core)
+    idle, out = each.sum(), 0.0
+    for j in range(len(m.cpu)):
+        fits = _slots(n, m, row, j, cpu, 1 << 62, free, percent, tenants) > 0
+        usable = _idle_for(n, m, row, j, free, percent, tenants, each) if fits else 0.0
+        out += m.weight[j] * (idle - usable)
+    return out
+
+
+@_compiled
+def gradients(n: Any, m: Any, a: Any, memory: Any, shape: int, candidates: Any, epoch: int, out: Any) -> int:
+    """How far FGD's measure falls on each candidate, ``NEVER`` for others; answers the best row or -1."""
+    columns = n.mem.shape[1]
+    free, percent, tenants = np.empty(columns, np.int64), np.empty(columns, np.int64), np.empty(columns, np.int64)
+    taken = np.empty(columns, np.bool_)
+    best = -1
+    for row in range(len(out)):
+        out[row] = NEVER
+        if not candidates[row]:
+            continue
+        stamp = n.version[row] * 65536 + epoch
+        if memory.after_of[shape, row] != stamp:
+            _copy(n, row, free, percent, tenants)
+            before = _fragments(n, m, row, n.cpu[row], free, percent, tenants)
+            if not _place(n, a, row, free, percent, tenants, taken):
+                continue
+            memory.after[shape, row] = before - _fragments(n, m, row, n.cpu[row] - a.cpu, free, percent, tenants)
+            memory.after_of[shape, row] = stamp
+        out[row] = memory.after[shape, row] - 1e-6 * memory.tie[row]
+        if best < 0 or out[row] > out[best]:
+            best = row
+    return best
