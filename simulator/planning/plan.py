@@ -18,7 +18,6 @@ from tessera.scheduler.engine import Engine, Options
 from tessera.scheduler.snapshot import Snapshot
 from tessera.simulator.planning.additions import Addition, built
 from tessera.simulator.planning.workloads import Candidate
-from tessera.simulator.replay.standin import place
 
 NOTE = "Not evaluated: node selectors, affinities, taints, cordons, topology spread and quotas."
 WAITING = "waiting in the cluster"
@@ -108,7 +107,7 @@ def _placed(engine: Engine, pod: Pod) -> str | Reason:
     known = np.zeros(len(ledger.present), np.bool_)
     known[list(ledger.rows().values())] = True
     offered = known & (ledger.free_cpu >= pod.host.cpu_milli) & (ledger.free_memory >= pod.host.memory_bytes)
-    found = place(engine, pod, offered)
+    found = engine.place(pod, offered)
     short = int(known.sum() - offered.sum())
     if isinstance(found, str) or not short:
         return found

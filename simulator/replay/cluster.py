@@ -17,7 +17,6 @@ from tessera.reasons import Reason
 from tessera.scheduler.engine import Engine, Options
 from tessera.simulator.replay.openb import WHOLE, Shape, TraceNode
 from tessera.simulator.replay.pods import Templates, gpu_node_of, host_of
-from tessera.simulator.replay.standin import place
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class Cluster:
         offered = (ledger.free_cpu >= shape.cpu_milli) & (ledger.free_memory >= shape.memory_mib * MIB) & self._exists
         pod = self._templates.pod(shape, uid)
         started = time.perf_counter_ns()
-        node = place(self.engine, pod, offered)
+        node = self.engine.place(pod, offered)
         self._decision_ns += time.perf_counter_ns() - started
         self.decisions += 1
         return self._placed(uid, shape, node)
@@ -70,7 +69,7 @@ class Cluster:
             return None
         offered = np.zeros_like(self._exists)
         offered[row] = True
-        return self._placed(uid, shape, place(self.engine, self._templates.pod(shape, uid), offered))
+        return self._placed(uid, shape, self.engine.place(self._templates.pod(shape, uid), offered))
 
     def drop(self, uid: str) -> None:
         """A pod that was not placed is given up."""
