@@ -92,9 +92,9 @@ class Weights(NamedTuple):
 class Memory(NamedTuple):
     """What is remembered of each node, all valid only for the node's ``version`` that stands beside it.
 
-    ``slots`` ``[row, kind]`` and ``usable`` ``[kind, row]``, the idle thousandths that the kind could use; for each shape
-    of a pod ``[shape, row]`` the value ``after`` it, and ``[family, row]`` the last known ``gain`` of placing one there
-    that asks for the same of its GPUs.
+    ``slots`` ``[row, kind]`` and ``usable`` ``[kind, row]``, the idle thousandths that the kind could use; for each
+    shape of a pod ``[shape, row]`` the value ``after`` it, and ``[family, row]`` the last known ``gain`` of placing one
+    there that asks for the same of its GPUs.
     """
 
     seen: Ints
@@ -528,10 +528,22 @@ def _fragments(n: Any, m: Any, row: int, cpu: int, free: Any, percent: Any, tena
     for k in range(columns):
         each[k] = _idle_of(n.mem[row, k], free[k], percent[k], m.by_mem, m.by_core)
     idle, out = each.sum(), 0.0
+    if idle < 1.0:
+        return 0.0
     for j in range(len(m.cpu)):
-        fits = _slots(n, m, row, j, cpu, 1 << 62, free, percent, tenants) > 0
-        usable = _idle_for(n, m, row, j, free, percent, tenants, each) if fits else 0.0
-        out += m.weight[j] * (idle - usable)
+        usable, places, last, need = 0.0, 0, -1, 0
+        core, whole, models = m.core[j], m.whole[j], m.models[j]
+        if m.cpu[j] <= cpu:
+            for k in range(columns):
+                if free[k] < 0 or percent[k] < core or not (models >> min(n.model[row, k], 62)) & 1:
+                    continue
+                size = n.mem[row, k]
+                if size != last:
+                    last, need = size, _need(m.mem[j], core, whole, size)
+                if need > 0 and free[k] >= need and (not whole or tenants[k] == 0):
+                    places += 1
+                    usable += each[k]
+        out += m.weight[j] * (idle - (usable if places >= m.gpus[j] else 0.0))
     return out
 
 
@@ -548,13 +560,15 @@ def gradients(n: Any, m: Any, a: Any, memory: Any, shape: int, candidates: Any, 
             continue
         stamp = n.version[row] * 65536 + epoch
         if memory.after_of[shape, row] != stamp:
-            _copy(n, row, free, percent, tenants)
-            before = _fragments(n, m, row, n.cpu[row], free, percent, tenants)
+            if memory.valued[row] != stamp:
+                _copy(n, row, free, percent, tenants)
+                memory.value[row] = _fragments(n, m, row, n.cpu[row], free, percent, tenants)
+                memory.valued[row] = stamp
             if not _place(n, a, row, free, percent, tenants, taken):
                 continue
-            memory.after[shape, row] = before - _fragments(n, m, row, n.cpu[row] - a.cpu, free, percent, tenants)
+            memory.after[shape, row] = _fragments(n, m, row, n.cpu[row] - a.cpu, free, percent, tenants)
             memory.after_of[shape, row] = stamp
-        out[row] = memory.after[shape, row] - 1e-6 * memory.tie[row]
+        out[row] = memory.value[row] - memory.after[shape, row] - 1e-6 * memory.tie[row]
         if best < 0 or out[row] > out[best]:
             best = row
     return best
