@@ -38,7 +38,7 @@ from tessera.scheduler.refusals import NO_GPU, cluster_reason, node_texts
 class Options:
     """How the engine decides. Times in seconds; ``level`` is the enforcement level that a pod needs by default."""
 
-    placement: str = "pack"
+    placement: str = "fragmentation"
     level: int = 0
     seed: int = 0
     hold_s: float = 10.0
@@ -232,6 +232,11 @@ class Engine:
                     self._extend(pod.uid, Promise.RESERVATION)
                     return ledger.names[row]
         return cluster_reason(ledger, demand, fits, room, offered)
+
+    def scores_beside(self, pod: Pod, offered: Bools) -> Floats:
+        """By ledger row, for a pod without slices: the policy's score where ``offered``, else ``NEVER``."""
+        self._request(pod)
+        return self._policy(None).node_scores(self.ledger, pod.host, None, offered, self._ties.of(self.ledger))
 
     def _place_beside(self, pod: Pod, offered: Bools) -> str | Reason:
         scores = self._policy(None).node_scores(self.ledger, pod.host, None, offered, self._ties.of(self.ledger))

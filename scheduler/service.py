@@ -35,6 +35,7 @@ from tessera.scheduler.extender import Extender
 from tessera.scheduler.holders import Holders
 from tessera.scheduler.metrics import Metrics
 from tessera.scheduler.nominations import Nominations
+from tessera.scheduler.others import Others
 from tessera.scheduler.preemptor import Preemptor
 from tessera.scheduler.rescue import Allowance, Rescue
 from tessera.scheduler.room import Bell
@@ -189,7 +190,7 @@ class Service:
         extender = Extender(
             self.engine, self.binder, self.gate, self._refused, self.metrics.verb_seconds, self.preemptor
         )
-        return straight(extender.routes())
+        return straight([*extender.routes(), Others(self.engine, self.gate).route()])
 
     def _webhook_app(self) -> Starlette:
         settings = self._settings

@@ -20,7 +20,9 @@ class SchedulerSettings(KubeSettings, LogSettings):
     tls_key_file: Path | None = Field(None, description="PEM key of that certificate")
     client_ca_file: Path | None = Field(None, description="PEM bundle that signs kube-scheduler's client certificate")
 
-    placement: Literal["pack", "spread"] = Field("pack", description="policy for pods that name none")
+    placement: Literal["fragmentation", "pack", "spread", "fgd"] = Field(
+        "fragmentation", description="policy for pods that name none"
+    )
     enforcement: int = Field(0, ge=0, le=3, description="lowest enforcement level for pods that name none")
     order_seed: int = Field(0, description="decides ties between equal nodes")
     preemption: bool = Field(True, description="whether pods of higher priority may take the place of lower ones")
