@@ -9,8 +9,19 @@ from tessera.model.demands import PodDemand
 from tessera.model.ledger import Bools, Ledger
 from tessera.scheduler.fit import Fit, fit
 from tessera.scheduler.policy import Policy
-from tessera.scheduler.policy.kernels import NEVER, Floats
+from tessera.scheduler.policy.kernels import NEVER, Floats, holding
+from tessera.scheduler.policy.standing import nodes_of
+from tessera.scheduler.policy.wanted import simple, wanted
 from tessera.scheduler.together import together
+
+
+def able(ledger: Ledger, demand: PodDemand, candidates: Bools, policy: Policy, level: int) -> Bools:
+    """Per row: whether the node, one of ``candidates``, holds the whole pod now."""
+    if not simple(demand):
+        return feasible(ledger, demand, fits_of(ledger, demand, level), candidates, policy, level)
+    out = np.empty_like(candidates)
+    holding(nodes_of(ledger), wanted(ledger, demand, demand.containers[0], level), candidates, out)
+    return out
 
 
 def fits_of(ledger: Ledger, demand: PodDemand, level: int) -> list[Fit]:

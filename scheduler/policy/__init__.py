@@ -37,11 +37,11 @@ class Policy(Protocol):
         ...
 
 
-PACK = ByGpu(pack.cost, -1)
+PACK = ByGpu(pack.cost, spreading=False)
 POLICIES: Mapping[str, Callable[[Workload, int], Policy]] = {
     "fragmentation": Fragmentation,
     "pack": lambda workload, seed: PACK,
-    "spread": lambda workload, seed: ByGpu(spread.cost, +1),
+    "spread": lambda workload, seed: ByGpu(spread.cost, spreading=True),
     "fgd": Fgd,
 }
 """By name; each is made for a workload and a seed."""

@@ -12,25 +12,35 @@ from tessera.model.hosts import HostNeed
 from tessera.model.ledger import Bools, Ints, Ledger
 from tessera.scheduler.fit import fit
 from tessera.scheduler.policy.arrays import GpuArrays
-from tessera.scheduler.policy.kernels import NEVER, Floats
+from tessera.scheduler.policy.kernels import NEVER, Floats, cheapest
+from tessera.scheduler.policy.standing import nodes_of
+from tessera.scheduler.policy.wanted import simple, wanted
 
 GpuCost = Callable[[GpuArrays, Ints, int], Ints]
 _TOO_DEAR = 1 << 40
 """Above any GPU's cost, and small enough to be added up over all GPUs of a node for all containers of a pod."""
+_ANY_LEVEL = -1
 
 
 class ByGpu:
-    """See the module. ``cost`` is that of one GPU, ``cpu_sign`` -1 to take hosts with little free CPU first."""
+    """See the module. ``cost`` is that of one GPU, which ``kernels.cheapest`` knows as well; ``spreading`` says which
+    of the two it is, and takes hosts with much free CPU first.
+    """
 
-    def __init__(self, cost: GpuCost, cpu_sign: int) -> None:
-        self.gpu_costs, self._cpu_sign = cost, cpu_sign
+    def __init__(self, cost: GpuCost, *, spreading: bool) -> None:
+        self.gpu_costs, self._spreading = cost, spreading
 
     def node_scores(
         self, ledger: Ledger, need: HostNeed, demand: PodDemand | None, candidates: Bools, ties: Floats
     ) -> Floats:
         """See ``Policy``."""
         if demand is None:
-            scores = self._cpu_sign * ledger.free_cpu.astype(np.float64)
+            scores = (1 if self._spreading else -1) * ledger.free_cpu.astype(np.float64)
+        elif simple(demand):
+            costs = np.zeros(len(candidates), np.int64)
+            asked = wanted(ledger, demand, demand.containers[0], _ANY_LEVEL)
+            cheapest(nodes_of(ledger), asked, self._spreading, candidates, _TOO_DEAR, costs)
+            scores = -costs.astype(np.float64)
         else:
             scores = -_node_costs(ledger, demand, self.gpu_costs).astype(np.float64)
         out: Floats = np.where(candidates, scores - 1e-3 * ties, NEVER)
@@ -43,7 +53,7 @@ def _node_costs(ledger: Ledger, demand: PodDemand, cost: GpuCost) -> Ints:
     state = GpuArrays(ledger.mem_bytes, ledger.free_bytes, ledger.free_percent, ledger.tenants, node_tenants)
     total = np.zeros(len(ledger.present), np.int64)
     for container in demand.containers:
-        found = fit(ledger, container, demand.preferences, -1)
+        found = fit(ledger, container, demand.preferences, _ANY_LEVEL)
         costs = np.where(found.fits, cost(state, found.need_bytes, container.core_percent), _TOO_DEAR)
         alone = costs.min(axis=1) if container.gpus == 1 else np.sort(costs, axis=1)[:, : container.gpus].sum(axis=1)
         total += alone

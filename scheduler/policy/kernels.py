@@ -38,6 +38,20 @@ class Nodes(NamedTuple):
     cpu: Ints
     memory: Ints
     version: Ints
+    level: Ints
+
+
+class Wanted(NamedTuple):
+    """What one container asks of each of ``gpus`` GPUs, as ``ContainerDemand`` has it; ``accepted`` says of each number
+    of a GPU model whether it will do, ``level`` is the least enforcement.
+    """
+
+    gpus: int
+    mem: int
+    core: int
+    whole: bool
+    level: int
+    accepted: Bools
 
 
 class Mix(NamedTuple):
@@ -572,3 +586,67 @@ def gradients(n: Any, m: Any, a: Any, memory: Any, shape: int, candidates: Any, 
         if best < 0 or out[row] > out[best]:
             best = row
     return best
+
+
+@_compiled
+def _need_of(n: Any, w: Any, row: int, k: int) -> int:
+    """What the container gets on a GPU that holds it now, or -1; as ``scheduler.fit`` says it."""
+    if not n.present[row, k] or not n.healthy[row, k] or n.exclusive[row, k] or n.level[row, k] < w.level:
+        return -1
+    if n.percent[row, k] < w.core or not w.accepted[n.model[row, k]] or (w.whole and n.tenants[row, k] != 0):
+        return -1
+    size = n.mem[row, k]
+    need = _need(w.mem, w.core, w.whole, size)
+    return need if 0 < need <= size and need <= n.free[row, k] else -1
+
+
+@_compiled
+def holding(n: Any, w: Any, candidates: Any, out: Any) -> int:
+    """Per row: whether it is one of ``candidates`` and holds such a container now; answers how many rows do."""
+    found = 0
+    for row in range(len(out)):
+        out[row] = False
+        if not candidates[row]:
+            continue
+        fitting = 0
+        for k in range(n.mem.shape[1]):
+            if _need_of(n, w, row, k) >= 0:
+                fitting += 1
+                if fitting == w.gpus:
+                    out[row] = True
+                    found += 1
+                    break
+    return found
+
+
+@_compiled
+def cheapest(n: Any, w: Any, spreading: bool, candidates: Any, too_dear: int, out: Any) -> None:
+    """Per row of ``candidates``: what the ``w.gpus`` cheapest GPUs cost together by the formula of ``pack``, or of
+    ``spread``; GPUs that cannot hold the container cost ``too_dear`` each.
+    """
+    least = np.empty(w.gpus, np.int64)
+    for row in range(len(out)):
+        if not candidates[row]:
+            continue
+        on_node = 0
+        for k in range(n.mem.shape[1]):
+            on_node += n.tenants[row, k]
+        least[:] = too_dear
+        for k in range(n.mem.shape[1]):
+            need = _need_of(n, w, row, k)
+            if need < 0:
+                continue
+            cost = 1000 * (n.free[row, k] - need) // max(n.mem[row, k], 1)
+            if spreading:
+                cost = 10_000 * n.tenants[row, k] + 10 * on_node - cost
+            else:
+                cost += 10 * (n.percent[row, k] - w.core)
+                cost += (10_000 if n.tenants[row, k] == 0 else 0) + (100_000 if on_node == 0 else 0)
+            place = w.gpus - 1
+            if cost >= least[place]:
+                continue
+            while place > 0 and least[place - 1] > cost:
+                least[place] = least[place - 1]
+                place -= 1
+            least[place] = cost
+        out[row] = least.sum()

@@ -79,7 +79,7 @@ class Standing:
         sizes = ledger.mem_bytes[ledger.present]
         size = float(sizes.mean()) if len(sizes) else 1.0
         parts = [shares(container, size) for container in containers]
-        amount = sum(self.mix.by_mem * mem + self.mix.by_core * core for mem, core in parts)
+        amount = sum((self.mix.by_mem * mem + self.mix.by_core * core for mem, core in parts), 0.0)
         found = Asked(
             need.cpu_milli,
             need.memory_bytes,
@@ -124,6 +124,7 @@ def nodes_of(ledger: Ledger) -> Nodes:
         ledger.free_cpu,
         ledger.free_memory,
         ledger.version,
+        ledger.level,
     )
 
 
