@@ -106,7 +106,7 @@ class Standing:
         self.memory = self.memory._replace(
             seen=np.zeros(rows, np.int64),
             slots=np.zeros((rows, kinds), np.int64),
-            usable=np.zeros((kinds, rows), np.float32),
+            usable=np.zeros((kinds, rows)),
         )
 
 
@@ -134,13 +134,13 @@ def _memory(ties: Floats) -> Memory:
         seen=np.zeros(rows, np.int64),
         idle=np.zeros(rows),
         slots=np.zeros((rows, 0), np.int64),
-        usable=np.zeros((0, rows), np.float32),
+        usable=np.zeros((0, rows)),
         valued=np.zeros(rows, np.int64),
         value=np.zeros(rows),
         after_of=np.zeros((SHAPES, rows), np.int64),
-        after=np.zeros((SHAPES, rows), np.float32),
+        after=np.zeros((SHAPES, rows)),
         gain_of=np.zeros((SHAPES, rows), np.bool_),
-        gain=np.zeros((SHAPES, rows), np.float32),
+        gain=np.zeros((SHAPES, rows)),
         gpu_price=np.zeros(rows),
         cpu_price=np.zeros(rows),
         tie=ties,
