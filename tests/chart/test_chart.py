@@ -18,6 +18,7 @@ from tessera.device_plugin.settings import DevicePluginSettings
 from tessera.kube import wire
 from tessera.model import names
 from tessera.node_agent.settings import NodeAgentSettings
+from tessera.scheduler.others import PATH
 from tessera.scheduler.settings import SchedulerSettings
 from tessera.settings import KubeSettings, LogSettings
 from tests.chart.chart import CHART, NAMESPACE, Json, Rendered, helm, refusal, render
@@ -162,6 +163,19 @@ def test_the_policys_weight_is_a_value_and_its_change_restarts_kube_scheduler(re
         for each in (rendered, blended)
     ]
     assert annotations[0]["checksum/settings"] != annotations[1]["checksum/settings"]
+
+
+def test_pods_without_slices_are_steered_only_on_request(rendered: Rendered) -> None:
+    steered = render({"scheduler": {"steerOthers": True, "policyWeight": 15}})
+    config = yaml.safe_load(steered.one("ConfigMap", "tessera-kube-scheduler")["data"]["config.yaml"])
+    slices, others = config["extenders"]
+    assert others["urlPrefix"] == f"{slices['urlPrefix']}/others" and others["tlsConfig"] == slices["tlsConfig"]
+    assert {key for key in others if key.endswith("Verb")} == {"prioritizeVerb"} and "managedResources" not in others
+    assert (others["ignorable"], others["nodeCacheCapable"], others["weight"]) == (True, True, 15)
+    assert f"/{others['urlPrefix'].rpartition('/')[2]}/{others['prioritizeVerb']}" == PATH
+    plain = rendered.one("ConfigMap", "tessera-kube-scheduler")["data"]["config.yaml"]
+    assert len(yaml.safe_load(plain)["extenders"]) == 1
+    assert refusal({"scheduler": {"steerOthers": "yes"}})
 
 
 def test_certificates_fit_each_other(rendered: Rendered) -> None:
