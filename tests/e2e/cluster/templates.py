@@ -1,11 +1,11 @@
-"""The configuration files of the cluster, kept readable under `templates/`, with `$names` filled in."""
+"""The configuration files of the cluster, kept readable under `files/`, with `$names` filled in."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from string import Template
 
-FOLDER = Path(__file__).with_name("templates")
+FOLDER = Path(__file__).with_name("files")
 
 
 def render(name: str, **values: object) -> str:
