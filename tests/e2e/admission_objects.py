@@ -168,7 +168,7 @@ BAD = {
     "pod level": (pod(resources={"limits": {"gpu-mem": "1Gi"}}), "spec.resources.limits[gpu-mem]"),
     "placement": (
         noted(placement="tight"),
-        f"{NOTES}[tessera.io/placement]: found 'tight'; allowed: pack, spread",
+        f"{NOTES}[tessera.io/placement]: found 'tight'; allowed: fragmentation, pack, spread",
     ),
     "remote": (noted(remote="yes"), "found 'yes'; allowed: never, allowed, required"),
     "qos": (noted(qos=""), "found ''; allowed: guaranteed, burstable, best-effort"),
@@ -221,7 +221,7 @@ AMOUNTS = {
     SLICE: (1, 1, 1, 2),
 }
 CHOICES = {
-    "placement": ("pack", "spread", "fragmentation", "Pack", ""),
+    "placement": ("pack", "spread", "fragmentation", "fgd", "Pack", ""),
     "remote": ("never", "required", "no"),
     "qos": ("guaranteed", "burstable", "burstable", "best-effort", "best"),
     "enforcement": ("0", "3", "4", "03"),

@@ -14,6 +14,7 @@ E = TypeVar("E", bound=StrEnum)
 
 
 class Placement(StrEnum):
+    FRAGMENTATION = "fragmentation"
     PACK = "pack"
     SPREAD = "spread"
 

@@ -173,7 +173,8 @@ variables.where + (variables.podSpec.containers.exists(x, x.name == c.name) ? '.
     'tessera.io/gpu-core-limit', 'tessera.io/enforcement', 'tessera.io/assignment']
 - name: choices
   expression: >-
-    {'tessera.io/placement': ['pack', 'spread'], 'tessera.io/remote': ['never', 'allowed', 'required'],
+    {'tessera.io/placement': ['fragmentation', 'pack', 'spread'],
+    'tessera.io/remote': ['never', 'allowed', 'required'],
     'tessera.io/qos': ['guaranteed', 'burstable', 'best-effort'], 'tessera.io/enforcement': ['0', '1', '2', '3']}
 - name: reserved
   expression: >-
