@@ -69,7 +69,7 @@ def scores(engine: Engine, pod: Pod, names: Sequence[str]) -> Mapping[str, int]:
     ledger = engine.ledger
     offered = np.zeros(len(ledger.present), np.bool_)
     offered[[row for row in map(ledger.row, names) if row is not None]] = True
-    offered &= ledger.node_gpus > 0
+    offered &= ledger.present.any(axis=1)
     # The policy is asked even where no GPU node is offered: it learns what arrives.
     ranked = [ledger.names[row] for row in best_first(engine.scores_beside(pod, offered), len(names))]
     by_rank = {name: _by_rank(index, len(ranked)) for index, name in enumerate(ranked)}

@@ -67,6 +67,14 @@ def test_nodes_without_gpus_come_first_and_alike() -> None:
     assert scores(empty, plain_pod(), ["no-gpu", *NAMES])["no-gpu"] == 10
 
 
+def test_a_node_whose_gpus_are_all_taken_is_still_a_gpu_node() -> None:
+    engine = gpu_cluster()
+    place(engine, slice_pod("large", "gpu=2"), [NAMES[3]])
+    found = scores(engine, plain_pod(), NAMES)
+    assert list(found.values()).count(10) == 1
+    assert engine.place(plain_pod(), engine.ledger.present.any(axis=1)) == max(found, key=lambda name: found[name])
+
+
 def test_only_nodes_that_are_offered_are_ranked() -> None:
     assert scores(gpu_cluster(), plain_pod(), NAMES[2:4]).keys() == set(NAMES[2:4])
     assert scores(gpu_cluster(), plain_pod(), []) == {}
