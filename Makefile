@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt gen e2e bench-extender bench-packing lock
+.PHONY: help setup demo test check fmt gen e2e bench-extender bench-packing bench-parity lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -49,6 +49,10 @@ bench-extender: $(STAMP)  ## measure the extender (real Kubernetes programs wher
 
 bench-packing: $(STAMP)  ## how much each policy allocates; TRACES=DIR names the traces (ARGS=--quick)
 	@$(BIN)/python -m benchmarks.packing $(if $(TRACES),--traces "$(TRACES)") $(ARGS)
+
+bench-parity: $(STAMP)  ## the same decisions through a real kube-scheduler; TRACES=DIR names the openb traces
+	@unshare --net -- sh -c 'ip link set lo up && exec "$$@"' bench \
+	  $(BIN)/python -m benchmarks.parity $(if $(TRACES),--traces "$(TRACES)") $(ARGS)
 
 check: $(STAMP)  ## lint, formatting, types, layers, generated code
 	@$(BIN)/ruff check .

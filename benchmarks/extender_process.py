@@ -4,9 +4,10 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -53,8 +54,10 @@ class Extender:
 
 
 @asynccontextmanager
-async def extender(plane: ControlPlane, name: str) -> AsyncIterator[Extender]:
-    """The scheduler against ``plane``, with its own lease ``name``; ended with the block."""
+async def extender(
+    plane: ControlPlane, name: str, more: Mapping[str, object] = MappingProxyType({})
+) -> AsyncIterator[Extender]:
+    """The scheduler against ``plane``, with its own lease ``name`` and ``more`` options; ended with the block."""
     port, webhook = free_ports(2)
     options = {
         "server": plane.api.url,
@@ -64,6 +67,7 @@ async def extender(plane: ControlPlane, name: str) -> AsyncIterator[Extender]:
         "lease-namespace": NAMESPACE,
         "lease-name": name,
         "log-level": "warning",
+        **more,
     }
     if plane.api.ca:
         options["ca-file"] = plane.api.ca

@@ -62,7 +62,7 @@ async def add_nodes(api: Target, wanted: Sequence[str], gpus: int) -> None:
         yield "POST", GPU_NODES, published
         yield "PATCH", f"{GPU_NODES}/{name}/status", {"status": published["status"]}
 
-    await _each(api, wanted, steps)
+    await each(api, wanted, steps)
 
 
 async def add_bound_pods(api: Target, nodes: Sequence[str], gpus: int, count: int) -> None:
@@ -73,7 +73,7 @@ async def add_bound_pods(api: Target, nodes: Sequence[str], gpus: int, count: in
         node = made[nodes[index % len(nodes)]]
         yield "POST", PODS, bound_pod(node, index // len(nodes), "2026-01-01T00:00:00Z")
 
-    await _each(api, range(count), steps)
+    await each(api, range(count), steps)
 
 
 def waiting_pods(prefix: str, count: int, seed: int, scheduler: str = names.SCHEDULER) -> list[Plain]:
@@ -95,7 +95,7 @@ async def create(api: Target, pods: Sequence[Plain]) -> list[Plain]:
     def steps(pod: Plain) -> Iterator[Step]:
         yield "POST", PODS, pod
 
-    await _each(api, pods, steps, lambda answer: stored.update({answer["metadata"]["name"]: answer}))
+    await each(api, pods, steps, lambda answer: stored.update({answer["metadata"]["name"]: answer}))
     return [stored[pod["metadata"]["name"]] for pod in pods]
 
 
@@ -105,7 +105,7 @@ async def delete(api: Target, pods: Iterable[Plain]) -> None:
     def steps(pod: Plain) -> Iterator[Step]:
         yield "DELETE", f"{PODS}/{pod['metadata']['name']}?gracePeriodSeconds=0", {}
 
-    await _each(api, list(pods), steps)
+    await each(api, list(pods), steps)
 
 
 async def stored_pods(api: Target, prefix: str) -> list[Plain]:
@@ -116,12 +116,13 @@ async def stored_pods(api: Target, prefix: str) -> list[Plain]:
     return [pod for pod in found["items"] if pod["metadata"]["name"].startswith(prefix)]
 
 
-async def _each(
+async def each(
     api: Target,
     items: Sequence[Any],
     steps: Callable[[Any], Iterator[Step]],
     heard: Callable[[Plain], None] | None = None,
 ) -> None:
+    """The requests of ``steps`` for each of ``items``, several items at once; ``heard`` gets every answer."""
     waiting = iter(items)
 
     async def work() -> None:
