@@ -3,14 +3,14 @@
 score(node) = [V(before) - V(after)] - sum over kinds j of c_j [slots_j(before) - slots_j(after)]
               - 0.4 p g - 0.15 q c / k - 50 [nobody uses a GPU of the node]
 
-V      what stays idle on the node, in thousandths of a GPU, once 16 random streams of 32 pods drawn from the expected
+V      what stays idle on the node, in thousandths of a GPU, once 8 random streams of 32 pods drawn from the expected
        mix have been offered to it, on average: a look-ahead; Weng et al.'s fragmentation measure (FGD, USENIX ATC 2023)
        is about its first step
-slots  how many pods of a kind the node holds by itself. c_j = a_j s_j [x^2 / (1 + x^2) + 3 l [j asks for several GPUs]
-       x]: x is how many pods that ask for the same GPUs would come, were all that is idle asked for in the expected
-       mix, over the slots that the cluster has for the kind; a_j thousandths of a GPU a pod, s_j the kind's share of
-       those pods, l how many pods leave for each that arrives (0 while a cluster fills, then 1): room for large pods
-       is kept where it comes back only when others leave
+slots  how many pods of a kind the node holds by itself. c_j = a_j s_j [0.1 x^2 / (1 + x^2) + 3 l [j asks for several
+       GPUs] x]: x is how many pods that ask for the same GPUs would come, were all that is idle asked for in the
+       expected mix, over the slots that the cluster has for the kind; a_j thousandths of a GPU a pod, s_j the kind's
+       share of those pods, l how many pods leave for each that arrives (0 while a cluster fills, then 1): room for
+       large pods is kept where it comes back only when others leave
 p, q   prices of the node's GPU and CPU, the dual variables of spreading the demand that would fill all that is idle
        over the nodes that can take it (``kernels.prices``): they keep scarce models and scarce CPU for their users
 g, c   the pod's GPU and CPU, thousandths; k the cluster's cores for each GPU
@@ -30,7 +30,7 @@ from tessera.scheduler.policy.standing import Standing
 from tessera.scheduler.policy.workload import Workload
 
 _GPU_PRICE, _CPU_PRICE, _UNTOUCHED, _SCARCITY = 0.4, 0.15, 50.0, 1.0
-_REFRESHES = 16
+_REFRESHES = 24
 """How many nodes are weighed exactly for one pod, at most."""
 _PRICE_STEPS = 3
 

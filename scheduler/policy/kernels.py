@@ -22,6 +22,8 @@ _HIGHEST_PRICE = 7.0
 _STEP = 0.5
 NEVER = -1e300
 """The score of a node that cannot hold the pod."""
+HARDLY = -1e200
+"""The score of a node that holds the pod, though not by giving each container the tightest GPUs in turn."""
 
 
 class Nodes(NamedTuple):
@@ -292,6 +294,24 @@ def _value(n: Any, m: Any, row: int, cpu0: int, memory0: int, free0: Any, percen
 
 
 @_compiled
+def _apart(n: Any, m: Any, row: int, j: int, free: Any, percent: Any, most: int) -> int:
+    """How many pods of kind ``j``, each with shares of as many different GPUs, the GPUs hold; ``most`` at most."""
+    while most > 0:
+        places, core = 0, m.core[j]
+        for k in range(n.mem.shape[1]):
+            if free[k] < 0 or percent[k] < core or not (m.models[j] >> min(n.model[row, k], 62)) & 1:
+                continue
+            need = _need(m.mem[j], core, False, n.mem[row, k])
+            if need > 0 and free[k] >= need:
+                fit = free[k] // need
+                places += min(most, fit if core <= 0 else min(fit, percent[k] // core))
+        if places >= most * m.gpus[j]:
+            break
+        most = places // m.gpus[j]
+    return most
+
+
+@_compiled
 def _slots(n: Any, m: Any, row: int, j: int, cpu: int, memory: int, free: Any, percent: Any, tenants: Any) -> int:
     """How many pods of kind ``j`` the node holds, if no others come."""
     if m.cpu[j] > cpu or m.memory[j] > memory:
@@ -314,6 +334,8 @@ def _slots(n: Any, m: Any, row: int, j: int, cpu: int, memory: int, free: Any, p
         places += min(fit, 64)
     if m.gpus[j] > 1:
         places //= m.gpus[j]
+        if places > 0 and not whole:
+            places = _apart(n, m, row, j, free, percent, places)
     if places > 1 and m.cpu[j] > 0:
         places = min(places, cpu // m.cpu[j])
     if places > 1 and m.memory[j] > 0:
@@ -384,7 +406,7 @@ def scarcity(m: Any, totals: Any, idle: float, leaving: float, out: Any) -> None
             continue
         x = group / (totals[j] + 0.5)
         many = 3.0 * leaving * x if m.gpus[j] > 1 else 0.0
-        cost = m.amount[j] * (idle * m.weight[j] / demand / group) * (x * x / (1.0 + x * x) + many)
+        cost = m.amount[j] * (idle * m.weight[j] / demand / group) * (0.1 * x * x / (1.0 + x * x) + many)
         out[j] = cost if cost > 2.0 else 0.0
 
 
@@ -520,7 +542,7 @@ def scores(
         gain = _gain(n, m, a, memory, cost, w.scarcity, shape, row, epoch, scratch)
         exact[row] = True
         if gain <= NEVER:
-            out[row] = NEVER
+            out[row] = HARDLY * (1.0 + memory.tie[row])
             continue
         memory.gain[family, row] = gain
         memory.gain_of[family, row] = True
@@ -579,6 +601,7 @@ def gradients(n: Any, m: Any, a: Any, memory: Any, shape: int, candidates: Any, 
                 memory.value[row] = _fragments(n, m, row, n.cpu[row], free, percent, tenants)
                 memory.valued[row] = stamp
             if not _place(n, a, row, free, percent, tenants, taken):
+                out[row] = HARDLY * (1.0 + memory.tie[row])
                 continue
             memory.after[shape, row] = _fragments(n, m, row, n.cpu[row] - a.cpu, free, percent, tenants)
             memory.after_of[shape, row] = stamp
@@ -589,34 +612,33 @@ def gradients(n: Any, m: Any, a: Any, memory: Any, shape: int, candidates: Any, 
 
 
 @_compiled
-def _need_of(n: Any, w: Any, row: int, k: int) -> int:
-    """What the container gets on a GPU that holds it now, or -1; as ``scheduler.fit`` says it."""
-    if not n.present[row, k] or not n.healthy[row, k] or n.exclusive[row, k] or n.level[row, k] < w.level:
+def _got(size: int, free: int, percent: int, tenants: int, exclusive: bool, mem: int, core: int, whole: bool) -> int:
+    """What a container gets on a GPU whose state this is, or -1 if there is no room for it."""
+    if exclusive or percent < core or (whole and tenants != 0):
         return -1
-    if n.percent[row, k] < w.core or not w.accepted[n.model[row, k]] or (w.whole and n.tenants[row, k] != 0):
-        return -1
-    size = n.mem[row, k]
-    need = _need(w.mem, w.core, w.whole, size)
-    return need if 0 < need <= size and need <= n.free[row, k] else -1
+    need = _need(mem, core, whole, size)
+    return need if 0 < need <= size and need <= free else -1
 
 
 @_compiled
-def holding(n: Any, w: Any, candidates: Any, out: Any) -> int:
-    """Per row: whether it is one of ``candidates`` and holds such a container now; answers how many rows do."""
-    found = 0
+def holding(n: Any, w: Any, candidates: Any, out: Any) -> None:
+    """Per row: whether it is one of ``candidates`` and holds such a container now, as ``scheduler.fit`` says it."""
+    # Arrays in names of their own: a tuple of them that is handed to a function costs more than the function.
+    sizes, free, percent, tenants, model = n.mem, n.free, n.percent, n.tenants, n.model
+    present, healthy, exclusive, level = n.present, n.healthy, n.exclusive, n.level
+    gpus, mem, core, whole, least, accepted = w.gpus, w.mem, w.core, w.whole, w.level, w.accepted
     for row in range(len(out)):
-        out[row] = False
-        if not candidates[row]:
-            continue
-        fitting = 0
-        for k in range(n.mem.shape[1]):
-            if _need_of(n, w, row, k) >= 0:
-                fitting += 1
-                if fitting == w.gpus:
-                    out[row] = True
+        found = 0
+        if candidates[row]:
+            for k in range(sizes.shape[1]):
+                if not present[row, k] or not healthy[row, k] or level[row, k] < least or not accepted[model[row, k]]:
+                    continue
+                f, p, t = free[row, k], percent[row, k], tenants[row, k]
+                if _got(sizes[row, k], f, p, t, exclusive[row, k], mem, core, whole) >= 0:
                     found += 1
-                    break
-    return found
+                    if found >= gpus:
+                        break
+        out[row] = found >= gpus
 
 
 @_compiled
@@ -624,29 +646,34 @@ def cheapest(n: Any, w: Any, spreading: bool, candidates: Any, too_dear: int, ou
     """Per row of ``candidates``: what the ``w.gpus`` cheapest GPUs cost together by the formula of ``pack``, or of
     ``spread``; GPUs that cannot hold the container cost ``too_dear`` each.
     """
-    least = np.empty(w.gpus, np.int64)
+    sizes, free, percent, tenants, model = n.mem, n.free, n.percent, n.tenants, n.model
+    present, healthy, exclusive, level = n.present, n.healthy, n.exclusive, n.level
+    gpus, mem, core, whole, weakest, accepted = w.gpus, w.mem, w.core, w.whole, w.level, w.accepted
+    least = np.empty(gpus, np.int64)
     for row in range(len(out)):
         if not candidates[row]:
             continue
-        on_node = 0
-        for k in range(n.mem.shape[1]):
-            on_node += n.tenants[row, k]
         least[:] = too_dear
-        for k in range(n.mem.shape[1]):
-            need = _need_of(n, w, row, k)
+        on_node = 0
+        for k in range(sizes.shape[1]):
+            on_node += tenants[row, k]
+        for k in range(sizes.shape[1]):
+            if not present[row, k] or not healthy[row, k] or level[row, k] < weakest or not accepted[model[row, k]]:
+                continue
+            size, f, p, t = sizes[row, k], free[row, k], percent[row, k], tenants[row, k]
+            need = _got(size, f, p, t, exclusive[row, k], mem, core, whole)
             if need < 0:
                 continue
-            cost = 1000 * (n.free[row, k] - need) // max(n.mem[row, k], 1)
+            cost = 1000 * (f - need) // max(size, 1)
             if spreading:
-                cost = 10_000 * n.tenants[row, k] + 10 * on_node - cost
+                cost = 10_000 * t + 10 * on_node - cost
             else:
-                cost += 10 * (n.percent[row, k] - w.core)
-                cost += (10_000 if n.tenants[row, k] == 0 else 0) + (100_000 if on_node == 0 else 0)
-            place = w.gpus - 1
-            if cost >= least[place]:
+                cost += 10 * (p - core) + (10_000 if t == 0 else 0) + (100_000 if on_node == 0 else 0)
+            at = gpus - 1
+            if cost >= least[at]:
                 continue
-            while place > 0 and least[place - 1] > cost:
-                least[place] = least[place - 1]
-                place -= 1
-            least[place] = cost
+            while at > 0 and least[at - 1] > cost:
+                least[at] = least[at - 1]
+                at -= 1
+            least[at] = cost
         out[row] = least.sum()
