@@ -8,7 +8,7 @@ over-committed.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, islice
 
 import numpy as np
 
@@ -31,7 +31,31 @@ def choose(
 ) -> Assignment | None:
     """The shares for every container of ``demand`` on ``node``, or ``None`` if they do not fit together."""
     row = ledger.row(node)
-    return None if row is None else _Search(ledger, row, demand, policy, level, steps).run()
+    if row is None:
+        return None
+    if len(demand.containers) == 1 and demand.containers[0].gpus == 1:
+        return _one(ledger, row, demand, policy, level)
+    return _Search(ledger, row, demand, policy, level, steps).run()
+
+
+def _one(ledger: Ledger, row: int, demand: PodDemand, policy: Policy, level: int) -> Assignment | None:
+    """What the search would find for one share of one GPU, where there is nothing to search."""
+    (container,) = demand.containers
+    found = fit(ledger, container, demand.preferences, level, slice(row, row + 1))
+    columns = np.flatnonzero(found.fits[0])
+    if not len(columns):
+        return None
+    tenants = ledger.tenants[row]
+    on_node = np.full_like(tenants, tenants.sum())
+    state = GpuArrays(ledger.mem_bytes[row], ledger.free_bytes[row], ledger.free_percent[row], tenants, on_node)
+    costs = policy.gpu_costs(state, found.need_bytes[0], container.core_percent)[columns]
+    best = columns[costs == costs.min()].tolist()
+    if len(best) > 1:
+        places = Places(ledger.island[row].tolist(), ledger.numa[row].tolist(), (tenants == 0).tolist())
+        (best,) = islice(close_choices(places, columns.tolist(), costs.tolist(), 1, 1), 1)
+    gpu = ledger.gpu_at(row, best[0])
+    share = Share(gpu.uuid, container.mem_on(gpu), container.core_percent, container.whole)
+    return Assignment(((container.container, (share,)),))
 
 
 def by_size(containers: Sequence[ContainerDemand]) -> list[int]:

@@ -20,18 +20,19 @@ from tessera.model.charges import Charge, Totals, charge_of, fits_demand, totals
 from tessera.model.demands import PodDemand, demand_of
 from tessera.model.gpus import GpuNode
 from tessera.model.hosts import Host
-from tessera.model.ledger import Bools, Ints, Ledger
+from tessera.model.ledger import Bools, Ledger
 from tessera.model.placements import Remote
 from tessera.model.pods import Pod
 from tessera.reasons import Code, Reason
 from tessera.scheduler.choice import choose
 from tessera.scheduler.earmark import part_of
 from tessera.scheduler.fit import min_level
+from tessera.scheduler.offers import Offer, Scores, offer_of
 from tessera.scheduler.policy import POLICIES, Policy
 from tessera.scheduler.policy.kernels import Floats
 from tessera.scheduler.policy.workload import WINDOW, Workload
-from tessera.scheduler.ranking import Ties, best_first, feasible, fits_of
-from tessera.scheduler.refusals import NO_GPU, cluster_reason, node_texts
+from tessera.scheduler.ranking import Ties, able, best_first, fits_of, tens
+from tessera.scheduler.refusals import by_name, cluster_reason, node_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,21 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Filtered:
-    """The nodes that can hold a pod, why the others cannot, and the cluster's reason if none can."""
+    """Of each node offered, in that order, whether it can hold the pod.
 
-    nodes: list[str]
+    If none can, why not: of each node, and of the cluster. ``failed`` are those where leaving pods might help.
+    """
+
+    offer: Offer
+    kept: Bools
     failed: dict[str, str] = field(default_factory=dict)
     unresolvable: dict[str, str] = field(default_factory=dict)
     reason: Reason | None = None
+
+    @property
+    def nodes(self) -> list[str]:
+        """The names of those that can."""
+        return [name for name, kept in zip(self.offer.names, self.kept.tolist(), strict=True) if kept]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,7 @@ class Request:
 
 _REQUEST_LIFE_S = 900.0
 _HOLD_TRIES = 16
+_NO_ROOM = Reason(Code.NO_ROOM, "no node has room for the pod")
 
 
 class Promise(StrEnum):
@@ -75,8 +86,12 @@ class Promise(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Promised:
+    """``request`` and ``gpus`` are those that a hold was made for, and made on; ``None`` where it is no whole one."""
+
     kind: Promise
     deadline: float
+    request: Request | None = None
+    gpus: GpuNode | None = None
 
 
 class Engine:
@@ -123,6 +138,8 @@ class Engine:
             self._forget_request(pod.uid)
             self._promises.pop(pod.uid, None)
             self.ledger.charge(pod.uid, charge)
+        elif pod.node and not pod.ended and self.ledger.charge_of(pod.uid) is None:
+            self._forget_request(pod.uid)  # it runs without slices: however often it is told of, it has not left
         elif pod.ended or pod.node or (pod.deleting and self._promised(pod.uid) is not Promise.RESERVATION):
             self.forget_pod(pod.uid)
         if pod.node and not pod.ended:
@@ -176,45 +193,46 @@ class Engine:
 
     # Questions
 
-    def filter(self, pod: Pod, names: Sequence[str]) -> Filtered:
-        """Which of ``names`` can hold ``pod``; drops the pod's former hold, holds nothing new unless one is left."""
+    def filter(self, pod: Pod, offer: Offer | Sequence[str]) -> Filtered:
+        """Which nodes of ``offer`` can hold ``pod``; drops its former hold, holds nothing new unless one is left."""
+        if not isinstance(offer, Offer):
+            offer = offer_of(self.ledger, offer)
         request = self._request(pod)
         if request is None:
-            return Filtered(list(names))
+            return Filtered(offer, np.ones(len(offer.rows), np.bool_))
         if isinstance(request, Reason):
-            return self._refuse(pod, names, request)
-        if taken := self._taken(pod.uid):
-            return self._refuse(pod, names, taken)
-        if request.demand.preferences.remote is Remote.REQUIRED:
-            text = "tessera.io/remote is required, and this cluster has no remote pool"
-            return self._refuse(pod, names, Reason(Code.REMOTE_UNAVAILABLE, text))
+            return self._refuse(pod, offer, request)
+        if reason := self._taken(pod.uid) or _remote(request.demand):
+            return self._refuse(pod, offer, reason)
         held = self._drop_hold(pod.uid)
-        answer = self._filter(request, names)
-        if len(answer.nodes) == 1:
-            self._hold(request, answer.nodes)
-        elif pod.uid in self.keeps and not answer.nodes:
+        answer = self._filter(request, offer)
+        if answer.reason is not None and pod.uid in self.keeps:
             self._keep(request, *self.keeps[pod.uid])
+        elif np.count_nonzero(answer.kept) == 1:
+            self._hold(request, [self.ledger.names[offer.rows[answer.kept][0]]])
         self._tell_left(pod.uid, held)
         return answer
 
     def prioritize(self, pod: Pod, names: Sequence[str]) -> list[tuple[str, int]]:
-        """Scores 0..10: 10 for exactly one node, on which room is then held, the rest 0..9 by rank."""
+        """``scores`` by name."""
+        return list(zip(names, self.scores(pod, offer_of(self.ledger, names)).tolist(), strict=True))
+
+    def scores(self, pod: Pod, offer: Offer) -> Scores:
+        """Of each node offered: 10 for exactly one, on which room is then held, the rest 0..9 by rank."""
         request = self._request(pod)
         if request is None or isinstance(request, Reason) or self._taken(pod.uid):
-            return [(name, 0) for name in names]
+            return np.zeros(len(offer.rows), np.int8)
         held = self._drop_hold(pod.uid)
-        rows = self._rows(names)
-        scores = self._scores(pod, request.demand, rows)
-        ranked = [self.ledger.names[row] for row in best_first(scores, len(rows))]
-        chosen = self._hold(request, ranked[:_HOLD_TRIES])
+        scores = self._node_scores(pod, request.demand, offer.mask(self.ledger))
+        chosen = self._hold(request, (self.ledger.names[row] for row in best_first(scores, _HOLD_TRIES)))
         self._tell_left(pod.uid, held)
-        rest = [name for name in ranked if name != chosen]
-        tens = {name: 9 - index * 10 // len(rest) for index, name in enumerate(rest)}
-        return [(name, 10 if name == chosen else tens.get(name, 0)) for name in names]
+        return tens(scores, self.ledger.row(chosen) if chosen else None, offer)
 
-    def place(self, pod: Pod, offered: Bools) -> str | Reason:
+    def place(self, pod: Pod, offered: Bools, *, explain: bool = False) -> str | Reason:
         """What filter, prioritize and bind decide together, on the ledger rows ``offered``: the node, with the pod's
         room taken. A pod without slices is placed by the same policy, and takes CPU and memory of the host only.
+
+        A refusal names its causes only if it is to ``explain``, which costs more than to find it.
         """
         request = self._request(pod)
         if isinstance(request, Reason):
@@ -222,25 +240,22 @@ class Engine:
         if request is None:
             return self._place_beside(pod, offered)
         ledger, demand, level = self.ledger, request.demand, self._level(request.demand)
-        fits = fits_of(ledger, demand, level)
         room = ledger.room_of(request.totals)
-        mask = feasible(ledger, demand, fits, offered & room, self._policy(demand), level)
+        mask = able(ledger, demand, offered & room, self._policy(demand), level)
         if mask.any():
-            scores = self._policy(demand).node_scores(ledger, pod.host, demand, mask, self._ties.of(ledger))
-            for row in best_first(scores, _HOLD_TRIES):
+            for row in best_first(self._node_scores(pod, demand, mask), _HOLD_TRIES):
                 if self._hold(request, [ledger.names[row]]):
                     self._extend(pod.uid, Promise.RESERVATION)
                     return ledger.names[row]
-        return cluster_reason(ledger, demand, fits, room, offered)
+        return cluster_reason(ledger, demand, fits_of(ledger, demand, level), room, offered) if explain else _NO_ROOM
 
     def scores_beside(self, pod: Pod, offered: Bools) -> Floats:
         """By ledger row, for a pod without slices: the policy's score where ``offered``, else ``NEVER``."""
         self._request(pod)
-        return self._policy(None).node_scores(self.ledger, pod.host, None, offered, self._ties.of(self.ledger))
+        return self._node_scores(pod, None, offered)
 
     def _place_beside(self, pod: Pod, offered: Bools) -> str | Reason:
-        scores = self._policy(None).node_scores(self.ledger, pod.host, None, offered, self._ties.of(self.ledger))
-        for row in best_first(scores, 1):
+        for row in best_first(self._node_scores(pod, None, offered), 1):
             self.ledger.occupy(pod.uid, self.ledger.names[row], pod.host)
             return self.ledger.names[row]
         return Reason(Code.NO_ROOM, "no node has the CPU and the memory")
@@ -252,6 +267,9 @@ class Engine:
         request = self._requests.get(uid)
         if request is None:
             return Reason(Code.INVALID_REQUEST, f"pod {uid} asks for no slice, or was not asked about before")
+        if (assignment := self._held(request, node)) is not None:
+            self._extend(uid, Promise.RESERVATION)
+            return request, assignment
         held = self._drop_hold(uid)
         assignment = self._choose(request, node)
         reason = None if assignment is None else self.ledger.reserve(uid, Charge(node, request.totals, assignment))
@@ -324,6 +342,10 @@ class Engine:
     # Inner workings
 
     def _request(self, pod: Pod) -> Request | Reason | None:
+        known = self._requests.get(pod.uid)
+        if known is not None and known.pod == pod:
+            self._asked[pod.uid] = self._clock()
+            return known
         demand = demand_of(pod)
         if not isinstance(demand, Reason) and pod.uid not in self._asked:
             self.workload.saw(pod.host, demand)
@@ -348,45 +370,31 @@ class Engine:
             return Reason(Code.BINDING_REFUSED, "the pod is bound already")
         return None
 
-    def _refuse(self, pod: Pod, names: Sequence[str], reason: Reason) -> Filtered:
+    def _refuse(self, pod: Pod, offer: Offer, reason: Reason) -> Filtered:
         if reason.code is not Code.BINDING_REFUSED:
             self.waiting[pod.uid] = (pod, reason)
-        return Filtered([], {}, dict.fromkeys(names, reason.text), reason)
+        return Filtered(offer, np.zeros(len(offer.rows), np.bool_), {}, dict.fromkeys(offer.names, reason.text), reason)
 
-    def _filter(self, request: Request, names: Sequence[str]) -> Filtered:
+    def _filter(self, request: Request, offer: Offer) -> Filtered:
         ledger, demand, level = self.ledger, request.demand, self._level(request.demand)
-        known, room = ledger.rows(), ledger.room_of(request.totals)
-        offered = np.zeros_like(room)
-        offered[self._rows(names)] = True
-        fits = fits_of(ledger, demand, level)
-        mask = feasible(ledger, demand, fits, offered & room, self._policy(demand), level).tolist()
-        answer = Filtered([name for name in names if name in known and mask[known[name]]])
-        if answer.nodes:
+        room, offered = ledger.room_of(request.totals), offer.mask(ledger)
+        kept = offer.among(able(ledger, demand, offered & room, self._policy(demand), level))
+        if kept.any():
             self.waiting.pop(request.pod.uid, None)
-        if len(answer.nodes) == len(names):
-            return answer
-        texts, hopeless = node_texts(ledger, demand, fits, room)
-        resolvable = (~hopeless).tolist()
-        for name in names:
-            row = known.get(name)
-            if row is None:
-                answer.unresolvable[name] = NO_GPU
-            elif not mask[row]:
-                (answer.failed if resolvable[row] else answer.unresolvable)[name] = texts[row]
-        if answer.nodes:
-            return answer
+            return Filtered(offer, kept)
+        fits = fits_of(ledger, demand, level)
         reason = cluster_reason(ledger, demand, fits, room, offered)
         self.waiting[request.pod.uid] = (request.pod, reason)
-        return Filtered([], answer.failed, answer.unresolvable, reason)
+        return Filtered(offer, kept, *by_name(node_texts(ledger, demand, fits, room), offer), reason)
 
-    def _hold(self, request: Request, ranked: Sequence[str]) -> str | None:
+    def _hold(self, request: Request, ranked: Iterable[str]) -> str | None:
         uid = request.pod.uid
         for name in ranked:
             assignment = self._choose(request, name)
             if assignment is None:
                 continue
             if self.ledger.reserve(uid, Charge(name, request.totals, assignment)) is None:
-                self._promise(request, name, Promise.HOLD)
+                self._promise(request, name, Promise.HOLD, whole=True)
                 return name
         return None
 
@@ -398,13 +406,25 @@ class Engine:
             self._promise(request, node, Promise.HOLD)
         return False
 
-    def _promise(self, request: Request, node: str, kind: Promise) -> None:
+    def _held(self, request: Request, node: str) -> Assignment | None:
+        """What the pod holds on ``node``, if that is all it asks for now, and still what it may have."""
+        promised, charge = self._promises.get(request.pod.uid), self.ledger.charge_of(request.pod.uid)
+        if promised is None or charge is None or charge.node != node or promised.request is not request:
+            return None
+        if promised.kind is not Promise.HOLD or promised.gpus is not self.ledger.node(node):
+            return None
+        return charge.assignment if self.ledger.reserve(request.pod.uid, charge) is None else None
+
+    def _promise(self, request: Request, node: str, kind: Promise, *, whole: bool = False) -> None:
         self.ledger.occupy(request.pod.uid, node, request.pod.host)
-        self._extend(request.pod.uid, kind)
+        made = (request, self.ledger.node(node)) if whole else (None, None)
+        self._promises[request.pod.uid] = Promised(kind, self._deadline(kind), *made)
 
     def _extend(self, uid: str, kind: Promise) -> None:
-        life_s = self.options.hold_s if kind is Promise.HOLD else self.options.reservation_s
-        self._promises[uid] = Promised(kind, self._clock() + life_s)
+        self._promises[uid] = Promised(kind, self._deadline(kind))
+
+    def _deadline(self, kind: Promise) -> float:
+        return self._clock() + (self.options.hold_s if kind is Promise.HOLD else self.options.reservation_s)
 
     def _choose(self, request: Request, node: str) -> Assignment | None:
         demand = request.demand
@@ -415,8 +435,8 @@ class Engine:
         if row is None:
             return Reason(Code.NO_GPU, f"node {node} has no GPU")
         fits = fits_of(self.ledger, request.demand, self._level(request.demand))
-        texts, _ = node_texts(self.ledger, request.demand, fits, self.ledger.room_of(request.totals))
-        return Reason(Code.NO_ROOM, f"node {node}: {texts[row]}")
+        told = node_texts(self.ledger, request.demand, fits, self.ledger.room_of(request.totals))
+        return Reason(Code.NO_ROOM, f"node {node}: {told.texts[told.of[row]]}")
 
     def _promised(self, uid: str) -> Promise | None:
         promised = self._promises.get(uid)
@@ -452,11 +472,11 @@ class Engine:
             self._policies[name] = POLICIES[name](self.workload, self.options.seed)
         return self._policies[name]
 
-    def _scores(self, pod: Pod, demand: PodDemand, rows: Ints) -> Floats:
-        candidates = np.zeros(len(self.ledger.present), np.bool_)
-        candidates[rows] = True
+    def _node_scores(self, pod: Pod, demand: PodDemand | None, candidates: Bools) -> Floats:
         return self._policy(demand).node_scores(self.ledger, pod.host, demand, candidates, self._ties.of(self.ledger))
 
-    def _rows(self, names: Sequence[str]) -> Ints:
-        known = self.ledger.rows()
-        return np.array([known[name] for name in names if name in known], np.int64)
+
+def _remote(demand: PodDemand) -> Reason | None:
+    if demand.preferences.remote is not Remote.REQUIRED:
+        return None
+    return Reason(Code.REMOTE_UNAVAILABLE, "tessera.io/remote is required, and this cluster has no remote pool")

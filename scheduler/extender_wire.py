@@ -8,22 +8,23 @@ import msgspec
 
 from tessera.kube.wire import Pod
 
+NULL = msgspec.Raw(b"null")
+
 
 class ExtenderArgs(msgspec.Struct):
-    Pod: Pod
-    NodeNames: list[str] | None = None
+    """Both parts come more than once for a pod, and are read only where they are new."""
+
+    Pod: msgspec.Raw
+    NodeNames: msgspec.Raw = NULL
 
 
 class ExtenderFilterResult(msgspec.Struct):
-    NodeNames: list[str]
+    """``FailedNodes`` tells kube-scheduler why it has no node, and which of them preemption might help."""
+
+    NodeNames: msgspec.Raw
     FailedNodes: dict[str, str] = {}
     FailedAndUnresolvableNodes: dict[str, str] = {}
     Error: str = ""
-
-
-class HostPriority(msgspec.Struct):
-    Host: str
-    Score: int
 
 
 class ExtenderBindingArgs(msgspec.Struct):

@@ -1,5 +1,6 @@
 """Which nodes can hold a pod, and the fixed order of equal ones."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -8,6 +9,7 @@ import numpy as np
 from tessera.model.demands import PodDemand
 from tessera.model.ledger import Bools, Ledger
 from tessera.scheduler.fit import Fit, fit
+from tessera.scheduler.offers import Offer, Scores
 from tessera.scheduler.policy import Policy
 from tessera.scheduler.policy.kernels import NEVER, Floats, holding
 from tessera.scheduler.policy.standing import nodes_of
@@ -39,14 +41,30 @@ def feasible(
     return together(ledger, demand, fits, out, policy, level) if len(demand.containers) > 1 else out
 
 
-def best_first(scores: Floats, most: int) -> list[int]:
+def best_first(scores: Floats, most: int) -> Iterator[int]:
     """At most ``most`` rows, the best first; rows that cannot hold the pod are none of them."""
-    if most < len(scores):
-        found = np.argpartition(-scores, most)[:most]
-        rows = found[np.argsort(-scores[found], kind="stable")]
-    else:
-        rows = np.argsort(-scores, kind="stable")
-    return [row for row in rows.tolist() if scores[row] > NEVER]
+    first = int(scores.argmax())
+    if scores[first] <= NEVER:
+        return
+    yield first
+    found = np.argpartition(-scores, most)[:most] if most < len(scores) else np.arange(len(scores))
+    for row in found[np.argsort(-scores[found], kind="stable")].tolist():
+        if row != first and scores[row] > NEVER:
+            yield row
+
+
+def tens(scores: Floats, chosen: int | None, offer: Offer) -> Scores:
+    """Of each node offered a score as kube-scheduler takes it: 10 for the row ``chosen``, for the others 0 to 9, the
+    better half 5 and more; 0 for those that cannot hold the pod. ``scores`` are by row.
+    """
+    rows = np.flatnonzero(scores > NEVER)
+    rows = rows[rows != chosen] if chosen is not None else rows
+    ranked = rows[np.argsort(-scores[rows], kind="stable")]
+    out = np.zeros(len(scores) + 1, np.int8)  # the last is that of nodes without a row
+    out[ranked] = 9 - np.arange(len(ranked)) * 10 // max(len(ranked), 1)
+    if chosen is not None:
+        out[chosen] = 10
+    return out[offer.rows]
 
 
 class Ties:

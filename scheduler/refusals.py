@@ -5,6 +5,7 @@ Every GPU is counted once, under the first cause that stands against it, so that
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from tessera.model.ledger import Bools, Ints, Ledger
 from tessera.model.quantities import format_bytes
 from tessera.reasons import Code, Reason
 from tessera.scheduler.fit import Fit
+from tessera.scheduler.offers import Offer
 
 NO_GPU = "node has no GPU"
 WORDS: Mapping[Code, str] = {
@@ -83,11 +85,17 @@ def _too_large(ledger: Ledger, container: ContainerDemand, found: Fit) -> str:
     return f"{format_bytes(container.mem_bytes)} asked of each GPU, the largest has {format_bytes(largest)} to give"
 
 
-def node_texts(ledger: Ledger, demand: PodDemand, fits: list[Fit], room: Bools) -> tuple[list[str], Bools]:
-    """Per row: why the node refuses ``demand``, and whether no leaving pod could ever change that.
+@dataclass(frozen=True, slots=True)
+class NodeTexts:
+    """Per row: which of ``texts`` says why the node refuses, and whether no leaving pod could ever change that."""
 
-    Few distinct texts, because kube-scheduler adds up equal ones over all nodes.
-    """
+    texts: list[str]
+    of: Ints
+    hopeless: Bools
+
+
+def node_texts(ledger: Ledger, demand: PodDemand, fits: list[Fit], room: Bools) -> NodeTexts:
+    """Why each node refuses ``demand``: few distinct texts, because kube-scheduler adds up equal ones."""
     codes = list(WORDS)
     worst = np.where(room, codes.index(Code.NOT_ENOUGH_GPUS), codes.index(Code.NODE_RESOURCES))
     hopeless = np.zeros(len(room), np.bool_)
@@ -96,8 +104,19 @@ def node_texts(ledger: Ledger, demand: PodDemand, fits: list[Fit], room: Bools) 
         worst = np.where(lacking, _nearest(ledger, found), worst)
         hopeless |= found.possible.sum(axis=1) < container.gpus
     worst = np.where(ledger.present.any(axis=1), worst, len(codes))
-    texts = [*(f"GPU {WORDS[code]}" for code in codes), NO_GPU]
-    return [texts[index] for index in worst.tolist()], hopeless
+    return NodeTexts([*(f"GPU {WORDS[code]}" for code in codes), NO_GPU], worst, hopeless)
+
+
+def by_name(told: NodeTexts, offer: Offer) -> tuple[dict[str, str], dict[str, str]]:
+    """The texts of the nodes that leaving pods might help, and of those where nothing would; by name."""
+    none = len(told.texts) - 1
+    texts = np.array(told.texts, object)[np.append(told.of, none)[offer.rows]]
+    hopeless = np.append(told.hopeless, True)[offer.rows]
+    names = np.array(offer.names, object)
+    return (
+        dict(zip(names[~hopeless].tolist(), texts[~hopeless].tolist(), strict=True)),
+        dict(zip(names[hopeless].tolist(), texts[hopeless].tolist(), strict=True)),
+    )
 
 
 def _nearest(ledger: Ledger, found: Fit) -> Ints:

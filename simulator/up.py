@@ -139,13 +139,17 @@ class _Up:
 
     async def _known_to_extender(self) -> None:
         """Until no node is without GPUs for it; the question of a pod that never was leaves nothing behind."""
+        left = self._names
         async with aiohttp.ClientSession() as session:
-            while True:
-                async with session.post(f"{self._cluster.scheduler.url}/filter", json=_probe(self._names)) as response:
+            while left:
+                async with session.post(f"{self._cluster.scheduler.url}/filter", json=_probe(left)) as response:
                     answer = await response.json()
-                if not answer["Error"] and len(answer["NodeNames"]) + len(answer["FailedNodes"]) == len(self._names):
-                    return
-                await asyncio.sleep(0.1)
+                if not answer["Error"]:
+                    if len(answer["FailedNodes"]) == len(left):
+                        return  # they are full
+                    passed = set(answer["NodeNames"])
+                    left = [name for name in left if name not in passed]
+                await asyncio.sleep(0.1 if left else 0)
 
     def _print(self) -> None:
         found = {"extender": self._cluster.scheduler.url, "dashboard": self._cluster.dashboard_url}

@@ -129,7 +129,10 @@ class Memory(NamedTuple):
 
 
 def _compiled(function: Any) -> Any:
-    return njit(cache=True, fastmath=True)(function)
+    try:
+        return njit(cache=True, fastmath=True)(function)
+    except RuntimeError:  # no folder can be written: each process compiles for itself
+        return njit(fastmath=True)(function)
 
 
 @_compiled

@@ -107,7 +107,7 @@ def _placed(engine: Engine, pod: Pod) -> str | Reason:
     known = np.zeros(len(ledger.present), np.bool_)
     known[list(ledger.rows().values())] = True
     offered = known & (ledger.free_cpu >= pod.host.cpu_milli) & (ledger.free_memory >= pod.host.memory_bytes)
-    found = engine.place(pod, offered)
+    found = engine.place(pod, offered, explain=True)
     short = int(known.sum() - offered.sum())
     if isinstance(found, str) or not short:
         return found

@@ -373,7 +373,13 @@ class Ledger:
         return None
 
     def _totals_refusal(self, row: int, charge: Charge) -> Reason | None:
-        if self.room_of(charge.totals)[row]:
+        totals = charge.totals
+        if (
+            self.node_mem[row] >= totals.mem_bytes
+            and self.node_core[row] >= totals.core_percent
+            and self.node_gpus[row] >= totals.gpus
+            and self.node_slots[row] >= totals.slots
+        ):
             return None
         return Reason(Code.NODE_RESOURCES, f"the pods bound to node {charge.node} leave too little for the whole pod")
 
