@@ -12,7 +12,7 @@ from tessera.model.demands import PodDemand
 from tessera.model.hosts import UNKNOWN_HOST, HostNeed
 from tessera.model.ledger import Ledger
 from tessera.scheduler.policy.kernels import Asked, Floats, Memory, Mix, Nodes, recount
-from tessera.scheduler.policy.workload import Workload, models_mask, shares
+from tessera.scheduler.policy.workload import Workload, mean_size, models_mask, shares
 
 SHAPES = 256
 """How many shapes of pods are remembered, and how many families, which ask for the same of their GPUs."""
@@ -45,15 +45,22 @@ class Standing:
         self.epoch = 0
         self.memory = _memory(np.zeros(0))
         self._workload, self._seed = workload, seed
-        self._learnt = -1
+        self._learnt, self._known = -1, (0, 0)
         self._shapes, self._families = _Numbers(), _Numbers()
 
     def bring_up_to_date(self, ledger: Ledger, ties: Floats) -> bool:
-        """Takes in what has changed in ``ledger``; answers whether the mix was learnt anew."""
+        """Takes in what has changed in ``ledger``; answers whether the mix was learnt anew.
+
+        It is when pods have come, and when a new model or about twice as many nodes or half as many are there.
+        """
         self.nodes = nodes_of(ledger)
-        anew = self._learnt != self._workload.due or len(self.memory.seen) != len(ties)
+        known = len(ledger.models()), len(ledger.rows()).bit_length()
+        anew = self._learnt != self._workload.due or self._known != known or len(self.memory.seen) != len(ties)
         if anew:
+            self._known = known
             self._learn(ledger, ties)
+        if self.memory.tie is not ties:
+            self.memory = self.memory._replace(tie=ties)
         self.idle = float(recount(self.nodes, self.mix, self.memory, self.totals))
         return anew
 
@@ -76,9 +83,7 @@ class Standing:
             if (demand)
             else []
         )
-        sizes = ledger.mem_bytes[ledger.present]
-        size = float(sizes.mean()) if len(sizes) else 1.0
-        parts = [shares(container, size) for container in containers]
+        parts = [shares(container, self._size) for container in containers]
         amount = sum((self.mix.by_mem * mem + self.mix.by_core * core for mem, core in parts), 0.0)
         found = Asked(
             need.cpu_milli,
@@ -99,6 +104,7 @@ class Standing:
         self.totals = np.zeros(kinds, np.int64)
         self.cost = np.zeros(kinds)
         self.cpu_per_gpu = _cpu_per_gpu(ledger)
+        self._size = mean_size(ledger)
         if len(self.memory.seen) != len(ties):
             self._shapes, self._families = _Numbers(), _Numbers()
             self.memory = _memory(ties)

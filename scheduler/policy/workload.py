@@ -82,8 +82,7 @@ class Workload:
 
     def mix(self, ledger: Ledger, seed: int) -> Mix:
         """The mix as it is now, in terms of the models and the mean size of the GPUs of ``ledger``."""
-        sizes = ledger.mem_bytes[ledger.present]
-        size = float(sizes.mean()) if len(sizes) else 1.0
+        size = mean_size(ledger)
         asking = [kind for kind in self._counts if kind.gpus]
         kinds = sorted(asking, key=lambda kind: -self._counts[kind] * sum(shares(kind, size)))[:KINDS]
         arrived = max(len(self._window), 1)
@@ -110,6 +109,12 @@ class Workload:
             by_mem=by_mem,
             by_core=1000.0 - by_mem,
         )
+
+
+def mean_size(ledger: Ledger) -> float:
+    """Bytes of a mean GPU."""
+    sizes = ledger.mem_bytes[ledger.present]
+    return float(sizes.mean()) if len(sizes) else 1.0
 
 
 def shares(kind: Kind | ContainerDemand, size: float) -> tuple[float, float]:
