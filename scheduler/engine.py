@@ -140,6 +140,8 @@ class Engine:
             self.ledger.charge(pod.uid, charge)
         elif pod.node and not pod.ended and self.ledger.charge_of(pod.uid) is None:
             self._forget_request(pod.uid)  # it runs without slices: however often it is told of, it has not left
+        elif pod.node and not pod.ended and self.ledger.charge_of(pod.uid) is None:
+            self._forget_request(pod.uid)  # it runs without slices: however often it is told of, it has not left
         elif pod.ended or pod.node or (pod.deleting and self._promised(pod.uid) is not Promise.RESERVATION):
             self.forget_pod(pod.uid)
         if pod.node and not pod.ended:

@@ -1,5 +1,6 @@
 """Pods without slices go where they strand no GPUs."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -100,3 +101,18 @@ def test_the_answer_is_kube_schedulers_host_priority_list() -> None:
     assert [set(each) for each in answer] == [{"Host", "Score"}] * len(NAMES)
     with pytest.raises(msgspec.MsgspecError):
         others(gpu_cluster()).prioritize(b'{"Pod": 3}')
+
+
+def test_a_pod_that_runs_leaves_once_however_often_it_is_told_of() -> None:
+    engine, row = gpu_cluster(), gpu_cluster().ledger.rows()[NAMES[0]]
+    running = Pod("default", "web", "uid-web", (), {}, NAMES[0], "Running", host=HostNeed(8_000, GIB))
+    engine.observe_pod(running)
+    version = int(engine.ledger.version[row])
+    for _ in range(5):
+        engine.observe_pod(running)
+    assert engine.workload.leaving == 0 and engine.ledger.free_cpu[row] == 8_000
+    assert engine.ledger.version[row] == version
+    engine.observe_pod(replace(running, phase="Succeeded"))
+    once = engine.workload.leaving
+    engine.forget_pod(running.uid)
+    assert once > 0 and engine.workload.leaving == once and engine.ledger.free_cpu[row] == 16_000
