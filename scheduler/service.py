@@ -27,6 +27,7 @@ from tessera.kube.reflector import Change, Reflector
 from tessera.kube.resources import GPU_NODES, NODES, PODS
 from tessera.model.gpus import GpuNode
 from tessera.model.hosts import Host
+from tessera.model.placements import Placement
 from tessera.model.pods import Pod
 from tessera.reasons import Code, Reason
 from tessera.scheduler.binder import Binder
@@ -40,6 +41,7 @@ from tessera.scheduler.preemptor import Preemptor
 from tessera.scheduler.rescue import Allowance, Rescue
 from tessera.scheduler.room import Bell
 from tessera.scheduler.settings import SchedulerSettings
+from tessera.scheduler.warming import bring, warm
 from tessera.scheduler.watching import brief_pod_of, host_sink, node_sink, pod_sink
 from tessera.scheduler.webhook.rewrite import Options as WebhookOptions
 from tessera.scheduler.webhook.routes import routes as webhook_routes
@@ -53,7 +55,12 @@ log = structlog.get_logger()
 class Service:
     """Everything that ``tessera scheduler`` runs. ``failed`` completes if a part of it dies."""
 
-    def __init__(self, settings: SchedulerSettings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: SchedulerSettings,
+        clock: Callable[[], float] = time.monotonic,
+        compiling: Callable[..., None] = warm,
+    ) -> None:
         self._settings = settings
         self.engine = Engine(clock, _options(settings))
         self.metrics = Metrics(self.engine)
@@ -78,6 +85,7 @@ class Service:
         self._hosts: Reflector[Host] = Reflector(gateway, NODES, lambda c: host_sink(engine, c), keep=host_of)
         self._extender = Server(self._extender_app(), settings.host, settings.port, settings.extender_tls)
         self._webhook = Server(self._webhook_app(), settings.host, settings.webhook_port, settings.webhook_tls)
+        self._compiling, self._compiled = compiling, asyncio.Event()
         self._tasks: list[asyncio.Task[Any]] = []
 
     async def start(self) -> None:
@@ -92,6 +100,7 @@ class Service:
         await self.gateway.__aenter__()
         bell = Bell(self.engine, self.gateway, lambda: str(time.time_ns()), lambda: self.gate() is None)
         parts: dict[str, Coroutine[Any, Any, Any]] = {
+            "policies": self._compile(),
             "pods": self._pods.run(),
             "gpunodes": self._nodes.run(),
             "nodes": self._hosts.run(),
@@ -132,8 +141,9 @@ class Service:
             raise RuntimeError(f"{task.get_name()} ended") from task.exception()
 
     async def wait_ready(self) -> None:
-        """Until this process leads and has read the cluster."""
+        """Until this process leads, has read the cluster and can decide at once."""
         await self.wait_synced()
+        await self._compiled.wait()
         await self.lease.wait_leading()
 
     async def wait_synced(self) -> None:
@@ -156,7 +166,20 @@ class Service:
             return Reason(Code.NOT_SYNCED, "tessera-scheduler has not read all pods, nodes and GPUs yet")
         if not self.lease.leading:
             return Reason(Code.NOT_LEADER, "this tessera-scheduler does not lead")
+        if not self._compiled.is_set():
+            return Reason(Code.NOT_SYNCED, "tessera-scheduler is still compiling its placement policies")
         return None
+
+    async def _compile(self) -> None:
+        """In a thread, because it may take long; then there is nothing more to do, for ever."""
+        started = time.monotonic()
+        if self._settings.compiled_dir is not None:
+            await asyncio.to_thread(bring, self._settings.compiled_dir, os.environ.get("NUMBA_CACHE_DIR"))
+        # Pods may name any placement, whatever the setting says.
+        await asyncio.to_thread(self._compiling, *dict.fromkeys((self._settings.placement, *Placement)))
+        log.info("placement policies are ready", seconds=round(time.monotonic() - started, 2))
+        self._compiled.set()
+        await asyncio.Event().wait()
 
     async def _expire(self) -> None:
         while True:

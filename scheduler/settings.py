@@ -24,6 +24,7 @@ class SchedulerSettings(KubeSettings, LogSettings):
         "fragmentation", description="policy for pods that name none"
     )
     enforcement: int = Field(0, ge=0, le=3, description="lowest enforcement level for pods that name none")
+    compiled_dir: Path | None = Field(None, description="policies compiled before, brought to NUMBA_CACHE_DIR at start")
     order_seed: int = Field(0, description="decides ties between equal nodes")
     preemption: bool = Field(True, description="whether pods of higher priority may take the place of lower ones")
     hold_s: float = Field(10.0, gt=0, description="seconds that room is held from prioritize until bind")

@@ -72,6 +72,7 @@ class Product:
             "TESSERA_CLIENT_CA_FILE": str(keys / "ca.crt"),
             "TESSERA_LEASE_S": "5",
         }
+        del environment["NUMBA_CACHE_DIR"]  # the pod's own folder; here the checkout has one
         ready = _answers(f"https://{self.cluster.block.api}:9443/readyz", keys / "ca.crt")
         self._add("scheduler", ["scheduler"], environment, ready)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -108,6 +109,31 @@ async def test_a_pod_is_bound_and_carries_its_assignment_in_the_same_write(clust
     assert (share.uuid, share.mem_bytes) == ("GPU-a-0", 4 * GIB)
     await until(lambda: not cluster.service.engine.promises(), "the reservation to become a fact")
     assert int(cluster.service.engine.ledger.free_bytes.sum()) == 20 * GIB
+
+
+async def test_nobody_waits_for_a_compiler_within_a_request() -> None:
+    may_end, asked = threading.Event(), []
+
+    def compiling(*policies: str) -> None:
+        asked.extend(policies)
+        assert may_end.wait(15)
+
+    async with ApiServer() as api, aiohttp.ClientSession() as http:
+        api.add_namespace("tessera-system")
+        settings = SchedulerSettings(server=api.url, port=0, webhook_port=0, log_level="error", placement="fgd")
+        service = Service(settings, compiling=compiling)
+        await service.start()
+        try:
+            await asyncio.wait_for(service.wait_synced(), 15)
+            await asyncio.wait_for(service.lease.wait_leading(), 15)
+            async with http.post(f"{service.url}/filter", json={"Pod": pod("p", "1Gi"), "NodeNames": []}) as answer:
+                assert "still compiling its placement policies" in await answer.text()
+            may_end.set()
+            await asyncio.wait_for(service.wait_ready(), 15)
+            assert service.gate() is None and asked == ["fgd", "fragmentation", "pack", "spread"]
+        finally:
+            may_end.set()
+            await service.stop()
 
 
 async def test_the_host_of_every_pod_is_known(cluster: Cluster) -> None:
