@@ -148,11 +148,14 @@ async def run(traces: Path, count: int, seeds: Sequence[int], modes: Sequence[st
             entry[mode] = compared(expected, found)
             _trace(seed, mode, pods, expected, found)
         out["runs"].append(entry)
+        out |= _means(out["runs"], modes)
         _say(json.dumps(entry))
-    for mode in modes:
-        lost = [each[mode]["lost_points"]["100"] for each in out["runs"]]
-        out[f"mean_lost_points_100_{mode}"] = round(sum(lost) / len(lost), 2)
     return out
+
+
+def _means(runs: Sequence[Plain], modes: Sequence[str]) -> Plain:
+    lost = {mode: [each[mode]["lost_points"]["100"] for each in runs] for mode in modes}
+    return {f"mean_lost_points_100_{mode}": round(sum(each) / len(each), 2) for mode, each in lost.items()}
 
 
 def _trace(seed: int, mode: str, pods: Sequence[Shape], expected: Played, found: Played) -> None:
