@@ -36,12 +36,12 @@ _PRICE_STEPS = 3
 
 
 class Fragmentation:
-    """See the module. Prices move every sixth of the nodes' count of decisions."""
+    """See the module. Prices move once for every sixth of the nodes' number of arrivals."""
 
     def __init__(self, workload: Workload, seed: int) -> None:
         self._workload = workload
         self._standing = Standing(workload, seed)
-        self._decisions = 0
+        self._priced = 0
 
     def gpu_costs(self, gpus: GpuArrays, need_bytes: Ints, need_percent: int) -> Ints:
         return pack.cost(gpus, need_bytes, need_percent)
@@ -52,8 +52,9 @@ class Fragmentation:
         """See ``Policy``."""
         standing, rows = self._standing, len(ledger.rows())
         anew = standing.bring_up_to_date(ledger, ties)
-        self._decisions += 1
-        if anew or self._decisions % max(rows // 6, 1) == 0:
+        due = self._workload.arrived // max(rows // 6, 1)
+        if anew or due != self._priced:
+            self._priced = due
             kernels.prices(standing.nodes, standing.mix, standing.memory, standing.cpu_per_gpu, _PRICE_STEPS)
         kernels.scarcity(standing.mix, standing.totals, standing.idle, self._workload.leaving, standing.cost)
         asked, amount = standing.asked(ledger, need, demand)

@@ -49,6 +49,11 @@ class Workload:
         self._leaving = 0.0
 
     @property
+    def arrived(self) -> int:
+        """How many pods have arrived."""
+        return self._arrived
+
+    @property
     def leaving(self) -> float:
         """How many pods leave for each that arrives, lately: 0 while a cluster fills, 1 in steady state."""
         return min(1.0, self._leaving)
