@@ -12,7 +12,8 @@ from tessera.model.pods import Pod
 from tessera.model.quantities import GIB
 from tessera.reasons import Code, Reason
 from tessera.scheduler.engine import Engine, Options
-from tessera.scheduler.others import Others, scores
+from tessera.scheduler.others import PATH, Others, scores
+from tessera.serving import straight
 from tests.unit.scheduler.clusters import Clock, node, place
 from tests.unit.scheduler.clusters import pod as slice_pod
 
@@ -116,3 +117,25 @@ def test_a_pod_that_runs_leaves_once_however_often_it_is_told_of() -> None:
     once = engine.workload.leaving
     engine.forget_pod(running.uid)
     assert once > 0 and engine.workload.leaving == once and engine.ledger.free_cpu[row] == 16_000
+
+
+async def post(application: Any, body: bytes) -> tuple[int, Any]:
+    """The status and the answer to a POST on the route's path, without a socket."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await application({"type": "http", "method": "POST", "path": PATH, "headers": []}, receive, send)
+    return sent[0]["status"], msgspec.json.decode(sent[1]["body"])
+
+
+async def test_the_route_answers_and_refuses_what_is_not_the_protocol() -> None:
+    application = straight([others(gpu_cluster()).route()])
+    status, answer = await post(application, body(*NAMES))
+    assert status == 200 and sum(each["Score"] == 10 for each in answer) == 1
+    status, answer = await post(application, b"[]")
+    assert status == 400 and "extender/v1" in answer["Error"]
