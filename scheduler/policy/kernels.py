@@ -168,15 +168,24 @@ def _idle_of(size: int, free: int, percent: int, by_mem: float, by_core: float) 
 
 @_compiled
 def _tightest(
-    n: Any, row: int, free: Any, percent: Any, tenants: Any, mem: int, core: int, whole: bool, models: int, taken: Any
+    sizes: Any,
+    model: Any,
+    free: Any,
+    percent: Any,
+    tenants: Any,
+    mem: int,
+    core: int,
+    whole: bool,
+    models: int,
+    taken: Any,
 ) -> int:
     """The GPU with the least left after such a share, or -1; ``taken`` GPUs are left out."""
     best, least = -1, 1e18
     last, need, scale = -1, 0, 0.0
-    for k in range(n.mem.shape[1]):
-        if taken[k] or free[k] < 0 or percent[k] < core or not (models >> min(n.model[row, k], 62)) & 1:
+    for k in range(len(sizes)):
+        if taken[k] or free[k] < 0 or percent[k] < core or not (models >> min(model[k], 62)) & 1:
             continue
-        size = n.mem[row, k]
+        size = sizes[k]
         if whole:
             if tenants[k] == 0 and free[k] == size:
                 return k
@@ -193,8 +202,8 @@ def _tightest(
 
 @_compiled
 def _serve(
-    n: Any,
-    row: int,
+    sizes: Any,
+    model: Any,
     free: Any,
     percent: Any,
     tenants: Any,
@@ -207,32 +216,35 @@ def _serve(
     by_mem: float,
     by_core: float,
 ) -> float:
-    """Takes such a share of ``gpus`` GPUs; answers how much less is idle, or -1 and no change if there are too few."""
+    """Takes such a share of ``gpus`` GPUs; answers how much less is idle, or -1 and no change if there are too few.
+
+    ``sizes`` and ``model`` are those of the node: the tuples of all arrays cost more to hand on than this takes.
+    """
     for k in range(len(taken)):
         taken[k] = False
     if gpus == 1:
-        k = _tightest(n, row, free, percent, tenants, mem, core, whole, models, taken)
+        k = _tightest(sizes, model, free, percent, tenants, mem, core, whole, models, taken)
         if k < 0:
             return -1.0
         taken[k] = True
-        need, points = _need(mem, core, whole, n.mem[row, k]), 100 if whole else core
+        need, points = _need(mem, core, whole, sizes[k]), 100 if whole else core
         free[k] -= need
         percent[k] -= points
         tenants[k] += 1
-        return by_mem * need / n.mem[row, k] + by_core * points / 100
+        return by_mem * need / sizes[k] + by_core * points / 100
     for _ in range(gpus):
-        k = _tightest(n, row, free, percent, tenants, mem, core, whole, models, taken)
+        k = _tightest(sizes, model, free, percent, tenants, mem, core, whole, models, taken)
         if k < 0:
             return -1.0
         taken[k] = True
     used = 0.0
     for k in range(len(taken)):
         if taken[k]:
-            need, points = _need(mem, core, whole, n.mem[row, k]), 100 if whole else core
+            need, points = _need(mem, core, whole, sizes[k]), 100 if whole else core
             free[k] -= need
             percent[k] -= points
             tenants[k] += 1
-            used += by_mem * need / n.mem[row, k] + by_core * points / 100
+            used += by_mem * need / sizes[k] + by_core * points / 100
     return used
 
 
@@ -253,6 +265,7 @@ def _value(n: Any, m: Any, row: int, cpu0: int, memory0: int, free0: Any, percen
     columns, kinds = n.mem.shape[1], len(m.cpu)
     free, percent, tenants = np.empty(columns, np.int64), np.empty(columns, np.int64), np.empty(columns, np.int64)
     taken, failed = np.empty(columns, np.bool_), np.empty(kinds, np.bool_)
+    sizes, model = n.mem[row], n.model[row]
     start = _idle(n, row, free0, percent0, m.by_mem, m.by_core)
     if start < 1.0:
         return 0.0
@@ -270,8 +283,8 @@ def _value(n: Any, m: Any, row: int, cpu0: int, memory0: int, free0: Any, percen
                 failed[j] = True
                 continue
             used = _serve(
-                n,
-                row,
+                sizes,
+                model,
                 free,
                 percent,
                 tenants,
@@ -297,65 +310,97 @@ def _value(n: Any, m: Any, row: int, cpu0: int, memory0: int, free0: Any, percen
 
 
 @_compiled
-def _apart(n: Any, m: Any, row: int, j: int, free: Any, percent: Any, most: int) -> int:
-    """How many pods of kind ``j``, each with shares of as many different GPUs, the GPUs hold; ``most`` at most."""
+def _apart(
+    sizes: Any,
+    model: Any,
+    kind: tuple[int, int, int, int, int, bool, int],
+    free: Any,
+    percent: Any,
+    most: int,
+) -> int:
+    """How many pods of ``kind``, each with shares of as many different GPUs, the GPUs hold; ``most`` at most."""
+    _, _, gpus, mem, core, _, models = kind
     while most > 0:
-        places, core = 0, m.core[j]
-        for k in range(n.mem.shape[1]):
-            if free[k] < 0 or percent[k] < core or not (m.models[j] >> min(n.model[row, k], 62)) & 1:
+        places = 0
+        for k in range(len(sizes)):
+            if free[k] < 0 or percent[k] < core or not (models >> min(model[k], 62)) & 1:
                 continue
-            need = _need(m.mem[j], core, False, n.mem[row, k])
+            need = _need(mem, core, False, sizes[k])
             if need > 0 and free[k] >= need:
                 fit = free[k] // need
                 places += min(most, fit if core <= 0 else min(fit, percent[k] // core))
-        if places >= most * m.gpus[j]:
+        if places >= most * gpus:
             break
-        most = places // m.gpus[j]
+        most = places // gpus
     return most
 
 
 @_compiled
-def _slots(n: Any, m: Any, row: int, j: int, cpu: int, memory: int, free: Any, percent: Any, tenants: Any) -> int:
-    """How many pods of kind ``j`` the node holds, if no others come."""
-    if m.cpu[j] > cpu or m.memory[j] > memory:
+def _kind(m: Any, j: int) -> Any:
+    return m.cpu[j], m.memory[j], m.gpus[j], m.mem[j], m.core[j], m.whole[j], m.models[j]
+
+
+@_compiled
+def _slots(
+    sizes: Any,
+    model: Any,
+    kind: tuple[int, int, int, int, int, bool, int],
+    cpu: int,
+    memory: int,
+    free: Any,
+    percent: Any,
+    tenants: Any,
+) -> int:
+    """How many pods of ``kind`` (see ``_kind``) the node holds, if no others come."""
+    own_cpu, own_memory, gpus, mem, core, whole, models = kind
+    if own_cpu > cpu or own_memory > memory:
         return 0
-    places, last, need, core, whole = 0, -1, 0, m.core[j], m.whole[j]
-    for k in range(n.mem.shape[1]):
-        if free[k] < 0 or percent[k] < core or not (m.models[j] >> min(n.model[row, k], 62)) & 1:
+    places, last, need = 0, -1, 0
+    for k in range(len(sizes)):
+        if free[k] < 0 or percent[k] < core or not (models >> min(model[k], 62)) & 1:
             continue
-        size = n.mem[row, k]
+        size = sizes[k]
         if whole:
             places += tenants[k] == 0 and free[k] == size
             continue
         if size != last:
-            last, need = size, _need(m.mem[j], core, False, size)
+            last, need = size, _need(mem, core, False, size)
         if need <= 0 or free[k] < need:
             continue
         fit = free[k] // need if 2 * need <= free[k] else 1
         if core > 0 and fit > 1:
             fit = min(fit, percent[k] // core)
         places += min(fit, 64)
-    if m.gpus[j] > 1:
-        places //= m.gpus[j]
+    if gpus > 1:
+        places //= gpus
         if places > 0 and not whole:
-            places = _apart(n, m, row, j, free, percent, places)
-    if places > 1 and m.cpu[j] > 0:
-        places = min(places, cpu // m.cpu[j])
-    if places > 1 and m.memory[j] > 0:
-        places = min(places, memory // m.memory[j])
+            places = _apart(sizes, model, kind, free, percent, places)
+    if places > 1 and own_cpu > 0:
+        places = min(places, cpu // own_cpu)
+    if places > 1 and own_memory > 0:
+        places = min(places, memory // own_memory)
     return places
 
 
 @_compiled
-def _idle_for(n: Any, m: Any, row: int, j: int, free: Any, percent: Any, tenants: Any, idle: Any) -> float:
-    """What is idle on the GPUs of the node that a pod of kind ``j`` could use; ``idle`` is what is idle on each."""
-    usable, last, need, core, whole = 0.0, -1, 0, m.core[j], m.whole[j]
-    for k in range(n.mem.shape[1]):
-        if free[k] < 0 or percent[k] < core or not (m.models[j] >> min(n.model[row, k], 62)) & 1:
+def _idle_for(
+    sizes: Any,
+    model: Any,
+    kind: tuple[int, int, int, int, int, bool, int],
+    free: Any,
+    percent: Any,
+    tenants: Any,
+    idle: Any,
+) -> float:
+    """What is idle on the GPUs of the node that a pod of ``kind`` could use; ``idle`` is what is idle on each."""
+    _, _, _, mem, core, whole, models = kind
+    usable, last, need = 0.0, -1, 0
+    for k in range(len(sizes)):
+        if free[k] < 0 or percent[k] < core or not (models >> min(model[k], 62)) & 1:
             continue
-        size = n.mem[row, k]
+        size = sizes[k]
         if size != last:
-            last, need = size, _need(m.mem[j], core, whole, size)
+            last, need = size, _need(mem, core, whole, size)
         if need > 0 and free[k] >= need and (not whole or tenants[k] == 0):
             usable += idle[k]
     return usable
@@ -378,10 +423,12 @@ def recount(n: Any, m: Any, memory: Any, totals: Any) -> float:
             idle[k] = _idle_of(n.mem[row, k], free[k], percent[k], m.by_mem, m.by_core)
         memory.idle[row] = idle.sum()
         for j in range(len(m.cpu)):
-            now = _slots(n, m, row, j, n.cpu[row], n.memory[row], free, percent, tenants)
+            now = _slots(n.mem[row], n.model[row], _kind(m, j), n.cpu[row], n.memory[row], free, percent, tenants)
             totals[j] += now - memory.slots[row, j]
             memory.slots[row, j] = now
-            memory.usable[j, row] = _idle_for(n, m, row, j, free, percent, tenants, idle) if now else 0.0
+            memory.usable[j, row] = (
+                _idle_for(n.mem[row], n.model[row], _kind(m, j), free, percent, tenants, idle) if now else 0.0
+            )
     return memory.idle.sum()
 
 
@@ -462,7 +509,10 @@ def _place(n: Any, a: Any, row: int, free: Any, percent: Any, tenants: Any, take
     _copy(n, row, free, percent, tenants)
     for i in range(len(a.gpus)):
         gpus, mem, core, whole = a.gpus[i], a.mem[i], a.core[i], a.whole[i]
-        if _serve(n, row, free, percent, tenants, gpus, mem, core, whole, a.models, taken, 1.0, 1.0) < 0.0:
+        if (
+            _serve(n.mem[row], n.model[row], free, percent, tenants, gpus, mem, core, whole, a.models, taken, 1.0, 1.0)
+            < 0.0
+        ):
             return False
         if a.whole[i]:
             for k in range(len(taken)):
@@ -491,7 +541,7 @@ def _gain(
     lost = 0.0
     for j in range(len(cost)):
         if cost[j] > 0.0 and memory.slots[row, j] > 0:
-            now = _slots(n, m, row, j, cpu, host, free, percent, tenants)
+            now = _slots(n.mem[row], n.model[row], _kind(m, j), cpu, host, free, percent, tenants)
             lost += cost[j] * (memory.slots[row, j] - now)
     return memory.value[row] - memory.after[shape, row] - weight * lost
 
