@@ -143,7 +143,7 @@ def test_components_get_settings_that_they_know(rendered: Rendered) -> None:
 
 def test_kube_scheduler_calls_the_extender_as_the_design_tried_it(rendered: Rendered) -> None:
     config = yaml.safe_load(rendered.one("ConfigMap", "tessera-kube-scheduler")["data"]["config.yaml"])
-    (extender,) = config["extenders"]
+    extender, _ = config["extenders"]
     assert config["percentageOfNodesToScore"] == 100 and config["profiles"] == [{"schedulerName": "tessera"}]
     assert extender["urlPrefix"] == f"https://tessera-scheduler.{NAMESPACE}.svc:8443"
     assert set(extender["tlsConfig"]) == {"caFile", "certFile", "keyFile"} and extender["enableHTTPS"] is True
@@ -165,15 +165,16 @@ def test_the_policys_weight_is_a_value_and_its_change_restarts_kube_scheduler(re
     assert annotations[0]["checksum/settings"] != annotations[1]["checksum/settings"]
 
 
-def test_pods_without_slices_are_steered_only_on_request(rendered: Rendered) -> None:
-    steered = render({"scheduler": {"steerOthers": True, "policyWeight": 15}})
+def test_pods_without_slices_are_steered_unless_that_is_turned_off(rendered: Rendered) -> None:
+    steered = render({"scheduler": {"policyWeight": 15}})
     config = yaml.safe_load(steered.one("ConfigMap", "tessera-kube-scheduler")["data"]["config.yaml"])
     slices, others = config["extenders"]
     assert others["urlPrefix"] == f"{slices['urlPrefix']}/others" and others["tlsConfig"] == slices["tlsConfig"]
     assert {key for key in others if key.endswith("Verb")} == {"prioritizeVerb"} and "managedResources" not in others
     assert (others["ignorable"], others["nodeCacheCapable"], others["weight"]) == (True, True, 15)
     assert f"/{others['urlPrefix'].rpartition('/')[2]}/{others['prioritizeVerb']}" == PATH
-    plain = rendered.one("ConfigMap", "tessera-kube-scheduler")["data"]["config.yaml"]
+    unsteered = render({"scheduler": {"steerOthers": False}})
+    plain = unsteered.one("ConfigMap", "tessera-kube-scheduler")["data"]["config.yaml"]
     assert len(yaml.safe_load(plain)["extenders"]) == 1
     assert refusal({"scheduler": {"steerOthers": "yes"}})
 

@@ -125,10 +125,12 @@ class Product:
         """The chart's own configuration, with addresses and paths of this machine."""
         keys = self.chart.secret_files("tessera-kube-scheduler-tls", self.directory)
         config = self.chart.kube_scheduler()
-        extender = config["extenders"][0]
-        extender["tlsConfig"] = {"serverName": f"tessera-scheduler.{NAMESPACE}.svc", "caFile": str(keys / "ca.crt"),
-                                 "certFile": str(keys / "tls.crt"), "keyFile": str(keys / "tls.key")}  # fmt: skip
-        extender["urlPrefix"] = f"https://{self.cluster.block.api}:8443"
+        for extender in config["extenders"]:
+            extender["tlsConfig"] = {"serverName": f"tessera-scheduler.{NAMESPACE}.svc", "caFile": str(keys / "ca.crt"),
+                                     "certFile": str(keys / "tls.crt"), "keyFile": str(keys / "tls.key")}  # fmt: skip
+            extender["urlPrefix"] = (
+                f"https://{self.cluster.block.api}:8443{extender['urlPrefix'].partition(':8443')[2]}"
+            )
         config["leaderElection"] = {"leaderElect": False}
         config["profiles"].append({"schedulerName": "default-scheduler"})
         self.cluster.scheduler.use_config(config)
