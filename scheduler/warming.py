@@ -7,6 +7,7 @@ disk. Deciding for a few pods of every sort, in a cluster that is none, calls ea
 import os
 from pathlib import Path
 
+import numpy as np
 import structlog
 
 from tessera.model import names
@@ -21,7 +22,7 @@ log = structlog.get_logger()
 
 _NODE = GpuNode("warm", tuple(Gpu(f"GPU-warm-{index}", "any", 8 * GIB, 8 * GIB) for index in range(16)))
 _HOST = Host("warm", 64_000, 256 * GIB)
-_SORTS = (
+_SORTS: tuple[dict[str, str], ...] = (
     {},
     {names.GPU_MEM: "1Gi"},
     {names.GPU_CORE: "10"},
@@ -40,7 +41,7 @@ def _decide(engine: Engine) -> None:
     engine.replace_hosts([_HOST])
     engine.replace([_NODE], ())
     for index, sort in enumerate(_SORTS):
-        found = engine.place(_pod(f"placed-{index}", sort), engine.ledger.present.any(axis=1))
+        found = engine.place(_pod(f"placed-{index}", sort), np.asarray(engine.ledger.present.any(axis=1)))
         assert not isinstance(found, Reason), found
         pod = _pod(f"asked-{index}", sort)
         engine.prioritize(pod, engine.filter(pod, ["warm"]).nodes)
