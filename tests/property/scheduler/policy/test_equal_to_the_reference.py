@@ -1,0 +1,143 @@
+"""Every figure of the compiled policies, on random small clusters, is what the slow reference says."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tessera.scheduler.policy import kernels
+from tessera.scheduler.policy.fgd import Fgd
+from tessera.scheduler.policy.kernels import HARDLY, NEVER, Floats, Weights
+from tessera.scheduler.policy.standing import Standing
+from tests.property.scheduler.policy import reference
+from tests.property.scheduler.policy.strategies import Ask, World, pods, world
+
+CASES = settings(max_examples=40, deadline=None)
+NEAR = 1e-6
+worlds = st.builds(
+    world,
+    st.integers(0, 2**20),
+    st.lists(pods(), min_size=1, max_size=8),
+    nodes=st.integers(1, 6),
+    arrivals=st.integers(0, 40),
+    disturbances=st.integers(0, 25),
+    hosts=st.booleans(),
+)
+
+
+class Sight:
+    """The compiled state of a world beside the reference's."""
+
+    def __init__(self, given: World, seed: int = 3) -> None:
+        self.standing = Standing(given.workload, seed)
+        self.standing.bring_up_to_date(given.ledger, given.order())
+        self.ledger, self.mix = given.ledger, self.standing.mix
+        self.names = list(given.ledger.rows())
+        self.rows = [given.ledger.rows()[name] for name in self.names]
+        self.nodes = [reference.node_of(given.ledger, name) for name in self.names]
+        self.kinds = reference.kinds_of(self.mix, given.ledger)
+
+
+def gains(given: World, sight: Sight, ask: Ask, costs: list[float], scarcity: float) -> Floats:
+    """The exact score of each node, when it is the only one offered: without prices and without the rest."""
+    standing, (need, demand) = sight.standing, ask
+    asked, amount = standing.asked(given.ledger, need, demand)
+    shape, family = standing.shape_of(asked)
+    weights = Weights(0.0, 0.0, 0.0, scarcity, standing.cpu_per_gpu, 1)
+    out, found = np.empty(len(given.order())), []
+    for name, row in zip(sight.names, sight.rows, strict=True):
+        kernels.scores(
+            standing.nodes,
+            standing.mix,
+            asked,
+            standing.memory,
+            np.array(costs),
+            weights,
+            shape,
+            family,
+            float(amount),
+            given.rows(name),
+            standing.epoch,
+            out,
+        )
+        assert all(out[other] == NEVER for other in range(len(out)) if other != row)
+        found.append(out[row])
+    return np.array(found)
+
+
+@CASES
+@given(worlds)
+def test_slots_usable_and_idle(given: World) -> None:
+    sight = Sight(given)
+    memory, kinds = sight.standing.memory, sight.kinds
+    for row, node in zip(sight.rows, sight.nodes, strict=True):
+        assert memory.slots[row].tolist() == [reference.slots(node, kind) for kind in kinds]
+        usable = [reference.usable(node, kind, sight.mix) for kind in kinds]
+        assert memory.usable[:, row] == pytest.approx(usable, rel=1e-5)
+        assert memory.idle[row] == pytest.approx(reference.idle(node.gpus, sight.mix))
+    totals = [sum(reference.slots(node, kind) for node in sight.nodes) for kind in kinds]
+    assert sight.standing.totals.tolist() == totals
+    assert sight.standing.idle == pytest.approx(sum(reference.idle(node.gpus, sight.mix) for node in sight.nodes))
+
+
+@CASES
+@given(worlds, pods())
+def test_the_fall_of_the_look_ahead_value(given: World, ask: Ask) -> None:
+    sight = Sight(given)
+    found = gains(given, sight, ask, [0.0] * len(sight.kinds), 0.0)
+    for node, gain in zip(sight.nodes, found, strict=True):
+        after = reference.with_pod(node, *ask)
+        if after is None:
+            assert NEVER < gain <= HARDLY
+            continue
+        expected = reference.value(node, sight.kinds, sight.mix) - reference.value(after, sight.kinds, sight.mix)
+        assert gain == pytest.approx(expected, abs=1.0 + 1e-5), "below one thousandth the compiled loop stops"
+
+
+@CASES
+@given(worlds, pods(), st.floats(0, 1))
+def test_what_lost_slots_cost(given: World, ask: Ask, leaving: float) -> None:
+    sight = Sight(given)
+    costs = np.zeros(len(sight.kinds))
+    kernels.scarcity(sight.mix, sight.standing.totals, sight.standing.idle, leaving, costs)
+    if sight.kinds:
+        assert costs.tolist() == pytest.approx(reference.costs(sight.nodes, sight.kinds, sight.mix, leaving))
+    plain = gains(given, sight, ask, [0.0] * len(costs), 1.0)
+    dear = gains(given, sight, ask, costs.tolist(), 1.0)
+    for node, before, after in zip(sight.nodes, plain, dear, strict=True):
+        taken = reference.with_pod(node, *ask)
+        if taken is not None:
+            lost = [reference.slots(node, kind) - reference.slots(taken, kind) for kind in sight.kinds]
+            expected = sum(cost * each for cost, each in zip(costs, lost, strict=True))
+            assert before - after == pytest.approx(expected, rel=1e-5, abs=1e-3)
+
+
+@CASES
+@given(worlds)
+def test_prices(given: World) -> None:
+    sight, steps = Sight(given), 3
+    standing = sight.standing
+    kernels.prices(standing.nodes, standing.mix, standing.memory, standing.cpu_per_gpu, steps)
+    if not sight.kinds:
+        assert not standing.memory.gpu_price.any() and not standing.memory.cpu_price.any()
+        return
+    expected = reference.prices(sight.nodes, sight.kinds, sight.mix, standing.cpu_per_gpu, steps)
+    assert standing.memory.gpu_price[sight.rows] == pytest.approx(expected.gpu, abs=1e-3)
+    assert standing.memory.cpu_price[sight.rows] == pytest.approx(expected.cpu, abs=1e-3)
+
+
+@CASES
+@given(worlds, pods())
+def test_fgd_is_how_far_its_measure_falls(given: World, ask: Ask) -> None:
+    sight = Sight(given)
+    scores = Fgd(given.workload, 3).node_scores(given.ledger, *ask, given.rows(), given.order())
+    for row, node in zip(sight.rows, sight.nodes, strict=True):
+        after = reference.with_pod(node, *ask)
+        if after is None:
+            assert NEVER < scores[row] <= HARDLY
+            continue
+        kinds, mix = sight.kinds, sight.mix
+        expected = reference.fragments(node, kinds, mix) - reference.fragments(after, kinds, mix)
+        assert scores[row] == pytest.approx(expected, rel=1e-5, abs=1e-2)
+    others = set(range(len(scores))) - set(sight.rows)
+    assert all(scores[row] == NEVER for row in others)
