@@ -140,8 +140,6 @@ class Engine:
             self.ledger.charge(pod.uid, charge)
         elif pod.node and not pod.ended and self.ledger.charge_of(pod.uid) is None:
             self._forget_request(pod.uid)  # it runs without slices: however often it is told of, it has not left
-        elif pod.node and not pod.ended and self.ledger.charge_of(pod.uid) is None:
-            self._forget_request(pod.uid)  # it runs without slices: however often it is told of, it has not left
         elif pod.ended or pod.node or (pod.deleting and self._promised(pod.uid) is not Promise.RESERVATION):
             self.forget_pod(pod.uid)
         if pod.node and not pod.ended:
@@ -241,6 +239,8 @@ class Engine:
             return request
         if request is None:
             return self._place_beside(pod, offered)
+        if reason := _remote(request.demand):
+            return reason
         ledger, demand, level = self.ledger, request.demand, self._level(request.demand)
         room = ledger.room_of(request.totals)
         mask = able(ledger, demand, offered & room, self._policy(demand), level)

@@ -6,8 +6,6 @@ the hosts checked as well, which kube-scheduler does itself.
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from tessera.model.charges import Charge
 from tessera.model.hosts import HostNeed
 from tessera.model.ledger import Bools
@@ -51,11 +49,7 @@ class Trial:
 
     def place(self, pod: Pod, offered: Bools) -> Charge | None:
         """Gives ``pod`` the room that the policy picks on the nodes ``offered`` (by ledger row)."""
-        rows = np.flatnonzero(offered & self.host_room(pod))
-        names = [self.ledger.names[row] for row in rows.tolist() if self.ledger.names[row]]
-        found = self.engine.filter(pod, names)
-        if len(found.nodes) > 1:
-            self.engine.prioritize(pod, found.nodes)
+        self.engine.place(pod, offered & self.host_room(pod))
         return self.ledger.charge_of(pod.uid)
 
     def host_room(self, pod: Pod) -> Bools:

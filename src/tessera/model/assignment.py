@@ -5,7 +5,6 @@ reader that does not know the version refuses it rather than guess.
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,17 +79,17 @@ def _encode_share(share: Share) -> dict[str, Any]:
 
 
 def _decode_shares(name: str, value: object) -> tuple[Share, ...]:
-    gpus = value.get("gpus") if isinstance(value, Mapping) else None
+    gpus = value.get("gpus") if isinstance(value, dict) else None
     if not isinstance(gpus, list) or not gpus:
         raise AssignmentError(f"tessera.io/assignment: container {name!r} has no list of gpus")
     shares = tuple(_decode_share(name, gpu) for gpu in gpus)
-    if len({share.uuid for share in shares}) != len(shares):
+    if len(shares) > 1 and len({share.uuid for share in shares}) != len(shares):
         raise AssignmentError(f"tessera.io/assignment: container {name!r} names a GPU twice")
     return shares
 
 
 def _decode_share(name: str, gpu: object) -> Share:
-    if not isinstance(gpu, Mapping):
+    if not isinstance(gpu, dict):
         raise AssignmentError(f"tessera.io/assignment: container {name!r}: found {gpu!r}; allowed: an object")
     uuid, mem, core, whole = gpu.get("uuid"), gpu.get("mem"), gpu.get("core"), gpu.get("whole", False)
     if not isinstance(uuid, str) or not uuid:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tessera.model import names, sharing
 from tessera.model.assignment import Assignment, AssignmentError, decode
 from tessera.model.demands import PodDemand, wants_slice
-from tessera.model.pods import Kind, Pod
+from tessera.model.pods import ContainerSpec, Kind, Pod
 from tessera.model.quantities import QuantityError, parse_whole
 
 
@@ -36,6 +36,11 @@ class Charge:
     assignment: Assignment | None = None
 
 
+_KEPT = 1 << 13
+_totals: dict[int, tuple[ContainerSpec, Totals]] = {}
+"""By identity, with the container itself, so that no other takes its place."""
+
+
 def charge_of(pod: Pod) -> Charge | None:
     """The room that ``pod`` holds by what the API server says, or ``None``."""
     if not pod.node or pod.ended or not wants_slice(pod):
@@ -49,12 +54,26 @@ def charge_of(pod: Pod) -> Charge | None:
 
 def totals_of(pod: Pod) -> Totals:
     """The kubelet's sums for ``pod``: containers and sidecars; a malformed figure counts 0."""
-    sums = dict.fromkeys((names.GPU_MEM, names.GPU_CORE, names.GPU, names.SLICE), 0)
-    for container in pod.containers:
-        if container.kind in (Kind.APP, Kind.SIDECAR):
-            for key in sums:
-                sums[key] += _whole(container.limits.get(key, container.requests.get(key, "0")))
-    return sharing.same(Totals(sums[names.GPU_MEM], sums[names.GPU_CORE], sums[names.GPU], sums[names.SLICE]))
+    each = [_container_totals(c) for c in pod.containers if c.kind in (Kind.APP, Kind.SIDECAR)]
+    return each[0] if len(each) == 1 else sharing.same(Totals(*map(sum, zip(*map(_figures, each), strict=True))))
+
+
+def _container_totals(container: ContainerSpec) -> Totals:
+    """Pods of one template have the very same containers (``kube.convert``), which are added up once."""
+    known = _totals.get(id(container))
+    if known is not None and known[0] is container:
+        return known[1]
+    keys = (names.GPU_MEM, names.GPU_CORE, names.GPU, names.SLICE)
+    limits, requests = container.limits, container.requests
+    totals = sharing.same(Totals(*(_whole(limits.get(key, requests.get(key, "0"))) for key in keys)))
+    if len(_totals) >= _KEPT:
+        _totals.clear()
+    _totals[id(container)] = container, totals
+    return totals
+
+
+def _figures(totals: Totals) -> tuple[int, int, int, int]:
+    return totals.mem_bytes, totals.core_percent, totals.gpus, totals.slots
 
 
 def fits_demand(demand: PodDemand, assignment: Assignment) -> str:

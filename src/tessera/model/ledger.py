@@ -132,12 +132,12 @@ class Ledger:
     def occupy(self, uid: str, node: str, need: HostNeed) -> None:
         """Records that the pod ``uid`` takes ``need`` of the CPU and memory of ``node``, in place of what it took."""
         for changed in self._occupancy.occupy(uid, node, need):
-            self._show_host(changed)
+            self._show_free(changed)
 
     def vacate(self, uid: str) -> None:
         """The pod ``uid`` takes no CPU and no memory any more."""
         for changed in self._occupancy.vacate(uid):
-            self._show_host(changed)
+            self._show_free(changed)
 
     def copy(self) -> "Ledger":
         """The same facts; what is changed in one is not seen in the other."""
@@ -300,12 +300,17 @@ class Ledger:
         for _, charge in self.charges_on(name):
             self._apply(charge, +1)
 
+    def _show_free(self, name: str) -> None:
+        row = self._rows.get(name)
+        if row is not None:
+            self.version[row] = next(_versions)
+            self.free_cpu[row], self.free_memory[row] = self._occupancy.free(name)
+
     def _show_host(self, name: str) -> None:
         row = self._rows.get(name)
         if row is None:
             return
-        self.version[row] = next(_versions)
-        self.free_cpu[row], self.free_memory[row] = self._occupancy.free(name)
+        self._show_free(name)
         host = self._occupancy.host(name)
         zone, rack = (host.zone, host.rack) if host else ("", "")
         self.zone[row] = self._zones.setdefault(zone, len(self._zones))
