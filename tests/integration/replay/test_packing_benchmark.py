@@ -1,0 +1,57 @@
+"""``make bench-packing`` on a small trace: what it writes, that it goes on where it stopped, what it refuses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import packing
+from tessera.simulator.replay import drawing
+from tessera.simulator.replay.generate import generate
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("traces")
+    generate(folder, drawing.hosts(8, 1), drawing.pod, 2, 1)
+    return folder
+
+
+def ran(traces: Path, out: Path, *argv: str) -> tuple[dict[str, Any], list[str]]:
+    sections = ["--sections", "inflate,churn", "--variants", "multigpu30", "--arrivals", "200", "--churn-seeds", "42"]
+    files = ["--traces", str(traces), "--lines", str(out / "lines.jsonl"), "--out", str(out), "--jobs", "1"]
+    assert packing.main([*files, *sections, "--policies", "pack,fgd", *argv]) == 0
+    return json.loads((out / "packing.json").read_text()), (out / "lines.jsonl").read_text().splitlines()
+
+
+def test_figures_and_going_on_where_it_stopped(
+    traces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, lines = ran(traces, tmp_path, "--seeds", "42-42")
+    assert len(lines) == 4 and found["missing_runs"] == 0
+    (tmp_path / "lines.jsonl").write_text("\n".join(lines) + '\n{"key": "cut sh')
+    again, more = ran(traces, tmp_path, "--seeds", "42-43")
+    assert len(more) == 7 and more[:4] == lines, "one was cut short, two are new"
+    assert [(each["section"], each["policy"], each["seeds"]) for each in again["summary"]] == [
+        ("inflate", "pack", [42, 43]),
+        ("inflate", "fgd", [42, 43]),
+        ("churn", "pack", [42]),
+        ("churn", "fgd", [42]),
+    ]
+    pack, fgd = again["summary"][:2]
+    assert "against_fgd" not in fgd and "anchors" not in pack
+    points = pack["allocated_percent"]["100"] - fgd["allocated_percent"]["100"]
+    assert pack["against_fgd"]["points"]["100"] == pytest.approx(points, abs=0.01)
+    assert again["summary"][2]["queue_percent"] >= 0
+    text = (tmp_path / "packing.md").read_text()
+    assert "Traces: generated" in text and text.count("| multigpu30 |") == 4
+    assert capsys.readouterr().err.count("Traces: generated") == 2
+
+
+def test_without_traces_one_sentence_says_what_to_give(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert packing.main([]) == 2
+    assert "TRACES: found none; allowed: a folder with openb_node_list_gpu_node.csv" in capsys.readouterr().err
+    assert packing.main(["--traces", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"TRACES: found {tmp_path}; allowed: ") and err.count("\n") == 1
