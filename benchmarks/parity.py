@@ -2,7 +2,7 @@
 
 A random part of the openb trace's nodes (Alibaba, cluster-trace-gpu-v2023) as objects in a real kube-apiserver, and the
 inflation protocol's pods, one at a time, in the order that the replay has with the same seed. Each seed is run with the
-chart's configuration as it is, and with ``scheduler.steerOthers``. Writes ``parity.json`` into ``--out``.
+chart's configuration, with ``scheduler.steerOthers`` and without. Writes ``parity.json`` into ``--out``.
 """
 
 import argparse
@@ -143,7 +143,7 @@ async def run(traces: Path, count: int, seeds: Sequence[int], modes: Sequence[st
         entry: Plain = {"seed": seed, "pods": len(pods), "gpus": cluster.capacity_milli // 1000}
         entry["simulated"] = expected.plain()
         for mode in modes:
-            values = ["scheduler.steerOthers=true"] if mode == "steered" else []
+            values = [f"scheduler.steerOthers={str(mode == 'steered').lower()}"]
             found = await real(job, pods, cluster.capacity_milli, values)
             entry[mode] = compared(expected, found)
             _trace(seed, mode, pods, expected, found)
