@@ -30,7 +30,7 @@ from tessera.scheduler.policy.standing import Standing
 from tessera.scheduler.policy.workload import Workload
 
 _GPU_PRICE, _CPU_PRICE, _UNTOUCHED, _SCARCITY = 0.4, 0.15, 50.0, 1.0
-_REFRESHES = 24
+_REFRESHES = 48
 """How many nodes are weighed exactly for one pod, at most."""
 _PRICE_STEPS = 3
 

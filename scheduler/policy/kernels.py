@@ -20,6 +20,7 @@ from tessera.model.ledger import Bools, Ints
 Floats = NDArray[np.float64]
 _HIGHEST_PRICE = 7.0
 _STEP = 0.5
+_KNOWN_FIRST = 8
 NEVER = -1e300
 """The score of a node that cannot hold the pod."""
 HARDLY = -1e200
@@ -563,8 +564,10 @@ def scores(
 ) -> int:
     """The fragmentation score of each row, ``NEVER`` for those that are no candidates; answers the best row or -1.
 
-    A gain that is remembered from an earlier state stands in for the exact one until its node comes first; then it is
-    computed, at most ``refreshes`` times, and the best node is always one whose gain is exact.
+    A gain that is remembered of a node's present state stands in for the exact one until its node comes first; of a
+    node that has changed since then the most is expected that there can be, the pod's own ``amount``. What comes first
+    is computed, at most ``refreshes`` times, and the best node is always one whose gain is exact. The first few are
+    nodes that have not changed, so that there is always something to compare with.
     """
     columns = n.mem.shape[1]
     scratch = (
@@ -574,7 +577,7 @@ def scores(
         np.empty(columns, np.bool_),
     )
     rows = len(out)
-    fixed = np.empty(rows)
+    fixed, known = np.empty(rows), np.full(rows, NEVER)
     exact = np.zeros(rows, np.bool_)
     for row in range(rows):
         out[row] = NEVER
@@ -586,19 +589,24 @@ def scores(
         price = w.gpu_price * memory.gpu_price[row] * amount
         price += w.cpu_price * memory.cpu_price[row] * a.cpu / w.cpu_per_gpu
         fixed[row] = -price - (0.0 if used else w.untouched) - 1e-6 * memory.tie[row]
-        out[row] = fixed[row] + (memory.gain[family, row] if memory.gain_of[family, row] else amount)
+        out[row] = fixed[row] + amount
+        if memory.gain_of[family, row] == n.version[row]:
+            out[row] = known[row] = fixed[row] + memory.gain[family, row]
     best, best_score = -1, NEVER
-    for _ in range(w.refreshes):
-        row = int(np.argmax(out))
+    for turn in range(w.refreshes):
+        row = int(np.argmax(known)) if turn < _KNOWN_FIRST else int(np.argmax(out))
+        if turn < _KNOWN_FIRST and known[row] <= NEVER:
+            row = int(np.argmax(out))
         if out[row] <= NEVER or exact[row]:
             break
+        known[row] = NEVER
         gain = _gain(n, m, a, memory, cost, w.scarcity, shape, row, epoch, scratch)
         exact[row] = True
         if gain <= NEVER:
             out[row] = HARDLY * (1.0 + memory.tie[row])
             continue
         memory.gain[family, row] = gain
-        memory.gain_of[family, row] = True
+        memory.gain_of[family, row] = n.version[row]
         out[row] = fixed[row] + gain
         if out[row] > best_score:
             best, best_score = row, out[row]

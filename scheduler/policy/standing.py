@@ -73,7 +73,7 @@ class Standing:
             self.memory.after_of[shape] = 0
         kin, new = self._families.of(family)
         if new:
-            self.memory.gain_of[kin] = False
+            self.memory.gain_of[kin] = 0
         return shape, kin
 
     def asked(self, ledger: Ledger, need: HostNeed, demand: PodDemand | None) -> tuple[Asked, float]:
@@ -145,7 +145,7 @@ def _memory(ties: Floats) -> Memory:
         value=np.zeros(rows),
         after_of=np.zeros((SHAPES, rows), np.int64),
         after=np.zeros((SHAPES, rows)),
-        gain_of=np.zeros((SHAPES, rows), np.bool_),
+        gain_of=np.zeros((SHAPES, rows), np.int64),
         gain=np.zeros((SHAPES, rows)),
         gpu_price=np.zeros(rows),
         cpu_price=np.zeros(rows),
