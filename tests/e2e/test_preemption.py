@@ -51,7 +51,9 @@ def refused(tenant: Api, name: str) -> None:
 
 
 def names_of(tenant: Api) -> set[str]:
-    return {each["metadata"]["name"] for each in tenant.items("Pod")}
+    """Pods that hold room: one whose containers have ended holds none, though its object may still be there."""
+    return {each["metadata"]["name"] for each in tenant.items("Pod")
+            if each["status"]["phase"] not in ("Succeeded", "Failed")}  # fmt: skip
 
 
 def nothing_is_over_committed(product: Product) -> None:
