@@ -18,7 +18,7 @@ from tests.e2e.product.seen import assert_report_is, given
 
 pytestmark = pytest.mark.e2e
 
-ROUNDS, PODS, CONTAINERS = 9, 8, 16
+ROUNDS, PODS, CONTAINERS = 10, 8, 16
 
 
 @contextlib.contextmanager
