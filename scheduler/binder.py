@@ -10,19 +10,20 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import structlog
 
-from tessera.kube.convert import pod_of, pod_reference
+from tessera.kube.convert import pod_reference
 from tessera.kube.errors import ApiError, UnknownOutcome, Unreachable
 from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
 from tessera.kube.lease import LeaderLease
-from tessera.kube.resources import PODS
+from tessera.kube.stored import stored
 from tessera.model import names
 from tessera.model.assignment import Assignment, Share, encode
 from tessera.model.charges import charge_of
 from tessera.model.pods import Pod
 from tessera.model.quantities import format_bytes
 from tessera.reasons import Code, Reason
-from tessera.scheduler.engine import Engine, Promised, Request
+from tessera.scheduler.engine import Engine
+from tessera.scheduler.promises import Promised, Request
 
 _TIMEOUT_S = 3.0
 """Below the extender's own timeout in kube-scheduler (5 s), so that the answer is ours."""
@@ -114,7 +115,7 @@ class Binder:
         uid, waited = request.pod.uid, 0.0
         while promised is not None and self._engine.promises().get(uid) is promised:
             try:
-                found = await self._look_up(request.pod)
+                found = await stored(self._gateway, request.pod)
             except (ApiError, Unreachable, msgspec.DecodeError) as error:
                 log.info("binding not looked up yet", pod=request.pod.key, uid=uid, error=str(error))
             else:
@@ -129,16 +130,6 @@ class Binder:
         if uid in self._in_doubt and charge is not None and charge.assignment is not None:
             self._tell(request, charge.node, charge.assignment)
         self._in_doubt.discard(uid)
-
-    async def _look_up(self, pod: Pod) -> Pod | None:
-        """The pod as it is stored now, if it is still that very pod."""
-        try:
-            found = pod_of(await self._gateway.get(PODS, pod.name, namespace=pod.namespace))
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
-        return found if found.uid == pod.uid else None
 
     def _decide(self, request: Request, found: Pod | None, *, final: bool) -> bool:
         """Makes the reservation what the API server's answer makes it; answers whether that is the end of it."""

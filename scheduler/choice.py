@@ -7,13 +7,13 @@ Bounded, so that no pod can hold up the scheduler; a node that is not solved wit
 over-committed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import combinations, islice
 
 import numpy as np
 
 from tessera.model.assignment import Assignment, Share
-from tessera.model.demands import ContainerDemand, PodDemand
+from tessera.model.demands import ContainerDemand, PodDemand, by_size
 from tessera.model.ledger import Ints, Ledger
 from tessera.scheduler.fit import fit
 from tessera.scheduler.policy import Policy
@@ -56,12 +56,6 @@ def _one(ledger: Ledger, row: int, demand: PodDemand, policy: Policy, level: int
     gpu = ledger.gpu_at(row, best[0])
     share = Share(gpu.uuid, container.mem_on(gpu), container.core_percent, container.whole)
     return Assignment(((container.container, (share,)),))
-
-
-def by_size(containers: Sequence[ContainerDemand]) -> list[int]:
-    """Indices of ``containers``, the most demanding first: the order in which they are placed."""
-    sizes = [(-c.whole, -c.gpus, -c.mem_bytes, -c.core_percent) for c in containers]
-    return sorted(range(len(containers)), key=sizes.__getitem__)
 
 
 class _Search:

@@ -136,7 +136,8 @@ class _Search:
         try:
             row = self._trial.ledger.row(node)
             assert row is not None
-            return bool(self._trial.host_room(self._pod)[row]) and self._trial.engine.fits_on(self._pod, node, 200)
+            room = bool(self._trial.ledger.host_room(self._pod.host)[row])
+            return room and self._trial.engine.fits_on(self._pod, node, 200)
         finally:
             self._put_back(taken)
 

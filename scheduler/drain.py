@@ -100,9 +100,9 @@ def goes(pod: Pod, charge: Charge, to: Charge) -> Move:
 
 def why_nowhere(trial: Trial, pod: Pod, open_to: Bools) -> str:
     """Why no node takes ``pod``, in one sentence."""
-    found = trial.engine.place(pod, open_to & trial.host_room(pod), explain=True)
+    found = trial.engine.place(pod, open_to & trial.ledger.host_room(pod.host), explain=True)
     text = found.text if isinstance(found, Reason) else "no node takes it"
-    if (open_to & trial.host_room(pod)).any():
+    if (open_to & trial.ledger.host_room(pod.host)).any():
         return f"fits nowhere else: {text}"
     return f"fits nowhere else: {text}; CPU, memory or kube-scheduler's rules leave it no node"
 

@@ -10,13 +10,12 @@ Both end with a deadline, with the pod, or by becoming a fact. Single-threaded: 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 
 import numpy as np
 
 from tessera.model.assignment import Assignment
-from tessera.model.charges import Charge, Totals, charge_of, fits_demand, totals_of
+from tessera.model.charges import Charge, charge_of, fits_demand, totals_of
 from tessera.model.demands import PodDemand, demand_of
 from tessera.model.gpus import GpuNode
 from tessera.model.hosts import Host
@@ -27,10 +26,11 @@ from tessera.reasons import Code, Reason
 from tessera.scheduler.choice import choose
 from tessera.scheduler.earmark import part_of
 from tessera.scheduler.fit import min_level
-from tessera.scheduler.offers import Offer, Scores, offer_of
+from tessera.scheduler.offers import Filtered, Offer, Scores, offer_of
 from tessera.scheduler.policy import POLICIES, Policy
 from tessera.scheduler.policy.kernels import Floats
 from tessera.scheduler.policy.workload import WINDOW, Workload
+from tessera.scheduler.promises import Promise, Promised, Request
 from tessera.scheduler.ranking import Ties, able, best_first, fits_of, tens
 from tessera.scheduler.refusals import by_name, cluster_reason, node_texts
 
@@ -46,52 +46,9 @@ class Options:
     reservation_s: float = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Filtered:
-    """Of each node offered, in that order, whether it can hold the pod.
-
-    If none can, why not: of each node, and of the cluster. ``failed`` are those where leaving pods might help.
-    """
-
-    offer: Offer
-    kept: Bools
-    failed: dict[str, str] = field(default_factory=dict)
-    unresolvable: dict[str, str] = field(default_factory=dict)
-    reason: Reason | None = None
-
-    @property
-    def nodes(self) -> list[str]:
-        """The names of those that can."""
-        return [name for name, kept in zip(self.offer.names, self.kept.tolist(), strict=True) if kept]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A pod that asks for slices, well-formed."""
-
-    pod: Pod
-    demand: PodDemand
-    totals: Totals
-
-
 _REQUEST_LIFE_S = 900.0
 _HOLD_TRIES = 16
 _NO_ROOM = Reason(Code.NO_ROOM, "no node has room for the pod")
-
-
-class Promise(StrEnum):
-    HOLD = "hold"
-    RESERVATION = "reservation"
-
-
-@dataclass(frozen=True, slots=True)
-class Promised:
-    """``request`` and ``gpus`` are those that a hold was made for, and made on; ``None`` where it is no whole one."""
-
-    kind: Promise
-    deadline: float
-    request: Request | None = None
-    gpus: GpuNode | None = None
 
 
 class Engine:

@@ -7,7 +7,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from tessera.reasons import Code
-from tessera.scheduler.engine import Engine, Promise
+from tessera.scheduler.engine import Engine
+from tessera.scheduler.promises import Promise
 
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 

@@ -10,10 +10,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tessera.kube.convert import pod_of
 from tessera.kube.errors import ApiError, KubeError, UnknownOutcome, Unreachable
 from tessera.kube.gateway import Gateway
-from tessera.kube.resources import PODS
+from tessera.kube.stored import stored
 from tessera.model.pods import Pod
 from tessera.scheduler.residents import RESIDENTS, Resident, resident_of
 
@@ -108,23 +107,13 @@ class Mover:
         return ""
 
     async def _gone(self, pod: Pod) -> bool:
-        found = await self._look_up(pod)
+        found = await stored(self._gateway, pod)
         return found is None or found.deleting
 
     async def _ended(self, pod: Pod) -> bool:
         """Whether it holds no room any more."""
-        found = await self._look_up(pod)
+        found = await stored(self._gateway, pod)
         return found is None or found.ended
-
-    async def _look_up(self, pod: Pod) -> Pod | None:
-        """The pod as it is stored now, if it is still that very pod."""
-        try:
-            found = pod_of(await self._gateway.get(PODS, pod.name, namespace=pod.namespace))
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
-        return found if found.uid == pod.uid else None
 
     async def _siblings(self, resident: Resident) -> list[Pod]:
         """The living pods of the same controller."""

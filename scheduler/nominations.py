@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from tessera.kube.reflector import Change, Deleted, Replaced, Upserted
 from tessera.model.charges import Charge
 from tessera.model.pods import Pod
-from tessera.scheduler.engine import Engine, Promise
+from tessera.scheduler.engine import Engine
+from tessera.scheduler.promises import Promise
 from tessera.scheduler.victims import Claim
 
 KEPT_S = 60.0

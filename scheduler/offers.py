@@ -7,12 +7,14 @@ remembered before kube-scheduler asks about it. Answers are put together from pa
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from tessera.model.ledger import Bools, Ints, Ledger
+from tessera.reasons import Reason
 
 Scores = NDArray[np.int8]
 _KEPT = 16
@@ -64,6 +66,25 @@ class Offer:
 def offer_of(ledger: Ledger, names: Sequence[str]) -> Offer:
     """The offer of ``names``, for one question only."""
     return Offer(_rows(ledger, names), list(names))
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """Of each node offered, in that order, whether it can hold the pod.
+
+    If none can, why not: of each node, and of the cluster. ``failed`` are those where leaving pods might help.
+    """
+
+    offer: Offer
+    kept: Bools
+    failed: dict[str, str] = field(default_factory=dict)
+    unresolvable: dict[str, str] = field(default_factory=dict)
+    reason: Reason | None = None
+
+    @property
+    def nodes(self) -> list[str]:
+        """The names of those that can."""
+        return [name for name, kept in zip(self.offer.names, self.kept.tolist(), strict=True) if kept]
 
 
 class Offers:

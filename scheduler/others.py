@@ -8,7 +8,6 @@ nodes exactly one has 10. Nothing is held: kube-scheduler counts CPU and memory 
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
-import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -19,7 +18,8 @@ from tessera.model.demands import wants_slice
 from tessera.model.pods import Pod
 from tessera.reasons import Reason
 from tessera.scheduler.engine import Engine
-from tessera.scheduler.ranking import best_first
+from tessera.scheduler.offers import offer_of
+from tessera.scheduler.ranking import tens
 
 PATH = "/others/prioritize"
 _BEST = 10
@@ -67,18 +67,12 @@ class Others:
 def scores(engine: Engine, pod: Pod, names: Sequence[str]) -> Mapping[str, int]:
     """0 to 10 for each of ``names``; ``pod`` asks for no slice."""
     ledger = engine.ledger
-    offered = np.zeros(len(ledger.present), np.bool_)
-    offered[[row for row in map(ledger.row, names) if row is not None]] = True
-    offered &= ledger.present.any(axis=1)
+    offer = offer_of(ledger, names)
+    offered = offer.mask(ledger) & ledger.present.any(axis=1)
     # The policy is asked even where no GPU node is offered: it learns what arrives.
-    ranked = [ledger.names[row] for row in best_first(engine.scores_beside(pod, offered), len(names))]
-    by_rank = {name: _by_rank(index, len(ranked)) for index, name in enumerate(ranked)}
-    free = {name: _BEST for name in names if name not in by_rank}
-    if not free and ranked:
-        by_rank[ranked[0]] = _BEST
-    return by_rank | free
-
-
-def _by_rank(index: int, count: int) -> int:
-    """9 for the best of ``count``, 0 for the worst."""
-    return 9 - index * _BEST // count
+    scored = engine.scores_beside(pod, offered)
+    ranked, on_gpus = tens(scored, None, offer), offer.among(offered)
+    ranked[~on_gpus] = _BEST
+    if on_gpus.all() and len(names):
+        ranked[offer.rows == scored.argmax()] = _BEST
+    return dict(zip(names, ranked.tolist(), strict=True))

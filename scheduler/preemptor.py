@@ -19,12 +19,13 @@ import msgspec
 import numpy as np
 import structlog
 
-from tessera.kube.convert import pod_of, pod_reference, preemption_message
+from tessera.kube.convert import pod_reference, preemption_message
 from tessera.kube.errors import ApiError, KubeError
 from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
 from tessera.kube.lease import LeaderLease
 from tessera.kube.resources import POD_DISRUPTION_BUDGETS, PODS
+from tessera.kube.stored import stored
 from tessera.kube.wire import ObjectReference
 from tessera.model.charges import Charge
 from tessera.model.pods import Pod
@@ -148,13 +149,8 @@ class Preemptor:
 
     async def _still_waits(self, pod: Pod) -> bool:
         """What kube-scheduler asks about need not exist, and may be bound or on its way out by now."""
-        try:
-            found = pod_of(await self._gateway.get(PODS, pod.name, namespace=pod.namespace))
-        except ApiError as error:
-            if error.not_found:
-                return False
-            raise
-        return found.uid == pod.uid and not (found.node or found.deleting or found.ended)
+        found = await stored(self._gateway, pod)
+        return found is not None and not (found.node or found.deleting or found.ended)
 
     async def _case(self, pod: Pod) -> Case | None:
         budgets = budgets_of(await self._gateway.list(POD_DISRUPTION_BUDGETS))

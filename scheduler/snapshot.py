@@ -36,11 +36,6 @@ class Snapshot:
         engine.replace_pods(self.pods)
 
 
-async def load(gateway: Gateway, engine: Engine) -> None:
-    """Feeds ``engine`` with the hosts, GPUs and pods of the cluster; raises what the gateway raises."""
-    (await read(gateway)).feed(engine)
-
-
 async def read(gateway: Gateway) -> Snapshot:
     """The cluster now. The user must be allowed to list nodes, GPUNodes and pods in all namespaces."""
     hosts, nodes, pods = await asyncio.gather(_hosts(gateway), _gpu_nodes(gateway), _pods(gateway))

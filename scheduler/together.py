@@ -8,9 +8,9 @@ the bound is refused, never over-committed; nodes with the most free memory are 
 
 import numpy as np
 
-from tessera.model.demands import PodDemand
+from tessera.model.demands import PodDemand, by_size
 from tessera.model.ledger import Bools, Ints, Ledger
-from tessera.scheduler.choice import STEPS, by_size, choose
+from tessera.scheduler.choice import STEPS, choose
 from tessera.scheduler.fit import Fit
 from tessera.scheduler.policy import Policy
 from tessera.scheduler.policy.arrays import GpuArrays

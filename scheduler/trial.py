@@ -10,7 +10,8 @@ from tessera.model.charges import Charge
 from tessera.model.hosts import HostNeed
 from tessera.model.ledger import Bools
 from tessera.model.pods import Pod
-from tessera.scheduler.engine import Engine, Promise
+from tessera.scheduler.engine import Engine
+from tessera.scheduler.promises import Promise
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,8 @@ class Trial:
 
     def place(self, pod: Pod, offered: Bools) -> Charge | None:
         """Gives ``pod`` the room that the policy picks on the nodes ``offered`` (by ledger row)."""
-        self.engine.place(pod, offered & self.host_room(pod))
+        self.engine.place(pod, offered & self.ledger.host_room(pod.host))
         return self.ledger.charge_of(pod.uid)
-
-    def host_room(self, pod: Pod) -> Bools:
-        """Per row: whether CPU and memory of the host are enough."""
-        room: Bools = (self.ledger.free_cpu >= pod.host.cpu_milli) & (self.ledger.free_memory >= pod.host.memory_bytes)
-        return room
 
 
 def successor(pod: Pod) -> Pod:

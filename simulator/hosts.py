@@ -16,13 +16,13 @@ import msgspec
 
 from tessera.kube.connection import plain
 from tessera.model.assignment import Share
+from tessera.simulator.children import end, last_words
 from tessera.simulator.fakes.nvml.state import ENV
 from tessera.simulator.kubelet import Containerd, KubeletSettings, SimKubelet
 from tessera.simulator.machines import Machine
 from tessera.simulator.workload import Pace, View, Workloads
 
 STOP_S = 5.0
-LOG_LINES = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +134,16 @@ class SimHost:
             await asyncio.get_running_loop().create_future()
         else:
             code = await self._child.wait()
-            raise HostError(f"host {self._plan.name}: its child process ended with status {code}\n{self._last_words()}")
+            raise HostError(
+                f"host {self._plan.name}: its child process ended with status {code}\n{last_words(self._log)}"
+            )
 
     async def stop(self) -> None:
         if self._kubelet_runs:
             await self._kubelet.stop()
         await self._containerd.close()
         if self._child is not None:
-            await self._end(self._child)
+            await end(self._child, STOP_S)
 
     def views(self) -> Iterable[View]:
         return tuple(self._workloads.views.values())
@@ -177,19 +179,3 @@ class SimHost:
                 env=env,
                 start_new_session=True,
             )
-
-    async def _end(self, child: asyncio.subprocess.Process) -> None:
-        """A word and the end of its input are the signal to end; one that does not is killed."""
-        if child.stdin:
-            child.stdin.write(b"stop\n")
-            child.stdin.close()
-        try:
-            async with asyncio.timeout(STOP_S):
-                await child.wait()
-        except TimeoutError:
-            child.kill()
-            await child.wait()
-
-    def _last_words(self) -> str:
-        lines = self._log.read_text(errors="replace").splitlines()
-        return "\n".join(f"  {line}" for line in lines[-LOG_LINES:])

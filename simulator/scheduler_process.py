@@ -18,10 +18,10 @@ import uvloop
 from tessera.scheduler.main import fill
 from tessera.scheduler.service import Service
 from tessera.scheduler.settings import SchedulerSettings
+from tessera.simulator.children import end, last_words
 from tessera.telemetry import configure_logging
 
 STOP_S = 10.0
-LOG_LINES = 15
 
 
 class SchedulerError(Exception):
@@ -73,7 +73,7 @@ class SchedulerProcess:
         assert self._child.stdout is not None
         line = await self._child.stdout.readline()
         if not line:
-            raise SchedulerError(f"the scheduler did not start\n{self._last_words()}")
+            raise SchedulerError(f"the scheduler did not start\n{last_words(self._log)}")
         found = msgspec.json.decode(line, type=Listening)
         self.url, self.webhook_url = found.extender, found.webhook
 
@@ -81,32 +81,18 @@ class SchedulerProcess:
         """Until it leads and has read the cluster: it says so in a second line."""
         assert self._child is not None and self._child.stdout is not None
         if not await self._child.stdout.readline():
-            raise SchedulerError(f"the scheduler ended before it was ready\n{self._last_words()}")
+            raise SchedulerError(f"the scheduler ended before it was ready\n{last_words(self._log)}")
 
     async def failed(self) -> None:
         """Returns only by raising what ended the child."""
         assert self._child is not None
         code = await self._child.wait()
-        raise SchedulerError(f"the scheduler ended with status {code}\n{self._last_words()}")
+        raise SchedulerError(f"the scheduler ended with status {code}\n{last_words(self._log)}")
 
     async def stop(self) -> None:
-        """A word and the end of its input are the signal to end; a child that does not is killed."""
-        child = self._child
-        if child is None or child.stdin is None:
-            return
-        with suppress(BrokenPipeError, ConnectionResetError):
-            child.stdin.write(b"stop\n")
-            child.stdin.close()
-        try:
-            async with asyncio.timeout(STOP_S):
-                await child.wait()
-        except TimeoutError:
-            child.kill()
-            await child.wait()
-
-    def _last_words(self) -> str:
-        lines = self._log.read_text(errors="replace").splitlines()
-        return "\n".join(f"  {line}" for line in lines[-LOG_LINES:])
+        """As ``children.end``."""
+        if self._child is not None:
+            await end(self._child, STOP_S)
 
 
 async def serve(settings: SchedulerSettings) -> bool:

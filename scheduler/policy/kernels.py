@@ -202,6 +202,27 @@ def _tightest(
 
 
 @_compiled
+def _take(
+    sizes: Any,
+    free: Any,
+    percent: Any,
+    tenants: Any,
+    k: int,
+    mem: int,
+    core: int,
+    whole: bool,
+    by_mem: float,
+    by_core: float,
+) -> float:
+    """Takes such a share of one GPU, which has room for it; answers how much less is idle."""
+    need, points = _need(mem, core, whole, sizes[k]), 100 if whole else core
+    free[k] -= need
+    percent[k] -= points
+    tenants[k] += 1
+    return by_mem * need / sizes[k] + by_core * points / 100
+
+
+@_compiled
 def _serve(
     sizes: Any,
     model: Any,
@@ -228,11 +249,7 @@ def _serve(
         if k < 0:
             return -1.0
         taken[k] = True
-        need, points = _need(mem, core, whole, sizes[k]), 100 if whole else core
-        free[k] -= need
-        percent[k] -= points
-        tenants[k] += 1
-        return by_mem * need / sizes[k] + by_core * points / 100
+        return _take(sizes, free, percent, tenants, k, mem, core, whole, by_mem, by_core)
     for _ in range(gpus):
         k = _tightest(sizes, model, free, percent, tenants, mem, core, whole, models, taken)
         if k < 0:
@@ -241,11 +258,7 @@ def _serve(
     used = 0.0
     for k in range(len(taken)):
         if taken[k]:
-            need, points = _need(mem, core, whole, sizes[k]), 100 if whole else core
-            free[k] -= need
-            percent[k] -= points
-            tenants[k] += 1
-            used += by_mem * need / sizes[k] + by_core * points / 100
+            used += _take(sizes, free, percent, tenants, k, mem, core, whole, by_mem, by_core)
     return used
 
 
@@ -392,10 +405,12 @@ def _idle_for(
     percent: Any,
     tenants: Any,
     idle: Any,
-) -> float:
-    """What is idle on the GPUs of the node that a pod of ``kind`` could use; ``idle`` is what is idle on each."""
+) -> tuple[float, int]:
+    """What is idle on the GPUs of the node that a pod of ``kind`` could use, and how many they are; ``idle`` is what is
+    idle on each.
+    """
     _, _, _, mem, core, whole, models = kind
-    usable, last, need = 0.0, -1, 0
+    usable, places, last, need = 0.0, 0, -1, 0
     for k in range(len(sizes)):
         if free[k] < 0 or percent[k] < core or not (models >> min(model[k], 62)) & 1:
             continue
@@ -403,8 +418,9 @@ def _idle_for(
         if size != last:
             last, need = size, _need(mem, core, whole, size)
         if need > 0 and free[k] >= need and (not whole or tenants[k] == 0):
+            places += 1
             usable += idle[k]
-    return usable
+    return usable, places
 
 
 @_compiled
@@ -428,7 +444,7 @@ def recount(n: Any, m: Any, memory: Any, totals: Any) -> float:
             totals[j] += now - memory.slots[row, j]
             memory.slots[row, j] = now
             memory.usable[j, row] = (
-                _idle_for(n.mem[row], n.model[row], _kind(m, j), free, percent, tenants, idle) if now else 0.0
+                _idle_for(n.mem[row], n.model[row], _kind(m, j), free, percent, tenants, idle)[0] if now else 0.0
             )
     return memory.idle.sum()
 
@@ -561,8 +577,8 @@ def scores(
     candidates: Any,
     epoch: int,
     out: Any,
-) -> int:
-    """The fragmentation score of each row, ``NEVER`` for those that are no candidates; answers the best row or -1.
+) -> None:
+    """The fragmentation score of each row, ``NEVER`` for those that are no candidates.
 
     A gain that is remembered of a node's present state stands in for the exact one until its node comes first; of a
     node that has changed since then the most is expected that there can be, the pod's own ``amount``. What comes first
@@ -592,7 +608,7 @@ def scores(
         out[row] = fixed[row] + amount
         if memory.gain_of[family, row] == n.version[row]:
             out[row] = known[row] = fixed[row] + memory.gain[family, row]
-    best, best_score = -1, NEVER
+    best = NEVER
     for turn in range(w.refreshes):
         row = int(np.argmax(known)) if turn < _KNOWN_FIRST else int(np.argmax(out))
         if turn < _KNOWN_FIRST and known[row] <= NEVER:
@@ -608,13 +624,11 @@ def scores(
         memory.gain[family, row] = gain
         memory.gain_of[family, row] = n.version[row]
         out[row] = fixed[row] + gain
-        if out[row] > best_score:
-            best, best_score = row, out[row]
-    if best >= 0:
+        best = max(best, out[row])
+    if best > NEVER:
         for row in range(rows):
-            if not exact[row] and out[row] > best_score:
-                out[row] = best_score - 1e-9
-    return best
+            if not exact[row] and out[row] > best:
+                out[row] = best - 1e-9
 
 
 @_compiled
@@ -628,29 +642,21 @@ def _fragments(n: Any, m: Any, row: int, cpu: int, free: Any, percent: Any, tena
     if idle < 1.0:
         return 0.0
     for j in range(len(m.cpu)):
-        usable, places, last, need = 0.0, 0, -1, 0
-        core, whole, models = m.core[j], m.whole[j], m.models[j]
+        usable = 0.0
         if m.cpu[j] <= cpu:
-            for k in range(columns):
-                if free[k] < 0 or percent[k] < core or not (models >> min(n.model[row, k], 62)) & 1:
-                    continue
-                size = n.mem[row, k]
-                if size != last:
-                    last, need = size, _need(m.mem[j], core, whole, size)
-                if need > 0 and free[k] >= need and (not whole or tenants[k] == 0):
-                    places += 1
-                    usable += each[k]
-        out += m.weight[j] * (idle - (usable if places >= m.gpus[j] else 0.0))
+            found, places = _idle_for(n.mem[row], n.model[row], _kind(m, j), free, percent, tenants, each)
+            if places >= m.gpus[j]:
+                usable = found
+        out += m.weight[j] * (idle - usable)
     return out
 
 
 @_compiled
-def gradients(n: Any, m: Any, a: Any, memory: Any, shape: int, candidates: Any, epoch: int, out: Any) -> int:
-    """How far FGD's measure falls on each candidate, ``NEVER`` for others; answers the best row or -1."""
+def gradients(n: Any, m: Any, a: Any, memory: Any, shape: int, candidates: Any, epoch: int, out: Any) -> None:
+    """How far FGD's measure falls on each candidate, ``NEVER`` for others."""
     columns = n.mem.shape[1]
     free, percent, tenants = np.empty(columns, np.int64), np.empty(columns, np.int64), np.empty(columns, np.int64)
     taken = np.empty(columns, np.bool_)
-    best = -1
     for row in range(len(out)):
         out[row] = NEVER
         if not candidates[row]:
@@ -667,9 +673,6 @@ def gradients(n: Any, m: Any, a: Any, memory: Any, shape: int, candidates: Any, 
             memory.after[shape, row] = _fragments(n, m, row, n.cpu[row] - a.cpu, free, percent, tenants)
             memory.after_of[shape, row] = stamp
         out[row] = memory.value[row] - memory.after[shape, row] - 1e-6 * memory.tie[row]
-        if best < 0 or out[row] > out[best]:
-            best = row
-    return best
 
 
 @_compiled

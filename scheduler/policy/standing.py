@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 import numpy as np
 
-from tessera.model.demands import PodDemand
+from tessera.model.demands import PodDemand, by_size
 from tessera.model.hosts import UNKNOWN_HOST, HostNeed
 from tessera.model.ledger import Ledger
 from tessera.scheduler.policy.kernels import Asked, Floats, Memory, Mix, Nodes, recount
@@ -78,11 +78,7 @@ class Standing:
 
     def asked(self, ledger: Ledger, need: HostNeed, demand: PodDemand | None) -> tuple[Asked, float]:
         """The pod as arrays, and how many thousandths of a GPU it takes."""
-        containers = (
-            sorted(demand.containers, key=lambda c: (-c.whole, -c.gpus, -c.mem_bytes, -c.core_percent))
-            if (demand)
-            else []
-        )
+        containers = [demand.containers[index] for index in by_size(demand.containers)] if demand else []
         parts = [shares(container, self._size) for container in containers]
         amount = sum((self.mix.by_mem * mem + self.mix.by_core * core for mem, core in parts), 0.0)
         found = Asked(

@@ -106,7 +106,7 @@ def _placed(engine: Engine, pod: Pod) -> str | Reason:
     ledger = engine.ledger
     known = np.zeros(len(ledger.present), np.bool_)
     known[list(ledger.rows().values())] = True
-    offered = known & (ledger.free_cpu >= pod.host.cpu_milli) & (ledger.free_memory >= pod.host.memory_bytes)
+    offered = known & ledger.host_room(pod.host)
     found = engine.place(pod, offered, explain=True)
     short = int(known.sum() - offered.sum())
     if isinstance(found, str) or not short:

@@ -54,9 +54,8 @@ class Cluster:
 
     def arrive(self, uid: str, shape: Shape) -> Placed | None:
         """Places a pod on whichever node the policy takes; ``None`` if none holds it."""
-        ledger = self.engine.ledger
-        offered = (ledger.free_cpu >= shape.cpu_milli) & (ledger.free_memory >= shape.memory_mib * MIB) & self._exists
         pod = self._templates.pod(shape, uid)
+        offered = self.engine.ledger.host_room(pod.host) & self._exists
         started = time.perf_counter_ns()
         node = self.engine.place(pod, offered)
         self._decision_ns += time.perf_counter_ns() - started

@@ -5,7 +5,7 @@ that asks for no slice. Nothing is ignored and nothing is clamped. The cluster's
 rules in CEL; a pod that slipped past it is refused here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tessera.model import names
@@ -62,6 +62,12 @@ class PodDemand:
         if all(c.whole for c in self.containers) and self.preferences.enforcement is None:
             return LEVEL_NONE
         return self.preferences.enforcement or 0
+
+
+def by_size(containers: Sequence[ContainerDemand]) -> list[int]:
+    """Indices of ``containers``, the most demanding first: the order in which they are placed."""
+    sizes = [(-c.whole, -c.gpus, -c.mem_bytes, -c.core_percent) for c in containers]
+    return sorted(range(len(containers)), key=sizes.__getitem__)
 
 
 def demand_of(pod: Pod) -> PodDemand | Reason | None:

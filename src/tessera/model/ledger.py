@@ -174,6 +174,11 @@ class Ledger:
             & (self.node_slots >= totals.slots)
         )
 
+    def host_room(self, need: HostNeed) -> Bools:
+        """Per row: whether CPU and memory of the host are enough for ``need``."""
+        room: Bools = (self.free_cpu >= need.cpu_milli) & (self.free_memory >= need.memory_bytes)
+        return room
+
     def node(self, name: str) -> GpuNode | None:
         return self._nodes.get(name)
 

@@ -12,7 +12,7 @@ from tessera.cli.tessera import invoke
 from tessera.kube.connection import plain
 from tessera.kube.gateway import Gateway
 from tessera.scheduler.engine import Engine
-from tessera.scheduler.snapshot import load, read
+from tessera.scheduler.snapshot import read
 from tessera.simulator.apiserver import ApiServer
 from tests.integration.dashboard.objects import fill, pod
 
@@ -93,8 +93,8 @@ async def test_the_snapshot_holds_what_the_cluster_holds(api: ApiServer) -> None
     api.store.put("pods", gated)
     engine = Engine(lambda: 0.0)
     async with Gateway(plain(api.url)) as gateway:
-        await load(gateway, engine)
         snapshot = await read(gateway)
+    snapshot.feed(engine)
     assert set(engine.ledger.charges()) == {"uid-default-small", "uid-kube-system-large"}
     assert engine.ledger.hosts()["host-a"].cpu_milli == 4000
     assert [each.name for each in snapshot.waiting] == ["huge"] and len(snapshot.pods) == 4

@@ -17,7 +17,8 @@ from tessera.model.gpus import GpuNode, Health
 from tessera.model.hosts import HostNeed
 from tessera.model.pods import Pod
 from tessera.reasons import Reason
-from tessera.scheduler.engine import Engine, Promise
+from tessera.scheduler.engine import Engine
+from tessera.scheduler.promises import Promise
 from tests.unit.scheduler.clusters import Clock, bound, engine, node, pod
 
 NODES = [node("a", 24, 24), node("b", 16), node("c", 40, 40, 40)]

@@ -2,7 +2,7 @@
 
 from tessera.model.quantities import GIB
 from tessera.reasons import Code, Reason
-from tessera.scheduler.engine import Promise
+from tessera.scheduler.promises import Promise
 from tests.unit.scheduler.clusters import Clock, engine, node, place, pod
 
 
