@@ -141,5 +141,6 @@ def test_a_scheduler_that_dies_in_the_middle_costs_no_second_victim(product: Pro
     scheduler.wait_ready()
     tenant.wait("Pod", "high", pods.running, timeout_s=90)
     assert len(names_of(tenant) & {"low-0", "low-1", "low-2"}) == 2
-    assert not leaving()
+    wait_until("nobody leaves any more", lambda: not leaving())
+    assert len(names_of(tenant) & {"low-0", "low-1", "low-2"}) == 2
     nothing_is_over_committed(product)
