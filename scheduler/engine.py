@@ -9,7 +9,7 @@ Room that is promised but not yet a fact is charged to the same ledger under the
 Both end with a deadline, with the pod, or by becoming a fact. Single-threaded: one event loop owns an engine.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,7 @@ from tessera.scheduler.policy.workload import WINDOW, Workload
 from tessera.scheduler.promises import Promise, Promised, Request
 from tessera.scheduler.ranking import Ties, able, best_first, fits_of, tens
 from tessera.scheduler.refusals import by_name, cluster_reason, node_texts
+from tessera.scheduler.youngest import Youngest
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Engine:
         self._promises: dict[str, Promised] = {}
         self._requests: dict[str, Request] = {}
         self._asked: dict[str, float] = {}
+        self._youngest: Youngest | None = None
 
     # Facts
 
@@ -131,22 +133,27 @@ class Engine:
 
     def replace_pods(self, pods: Iterable[Pod]) -> None:
         listed = {pod.uid: pod for pod in pods}
+        self.list_pods(listed.values(), listed.keys())
+
+    def list_pods(self, pods: Iterable[Pod], uids: Collection[str] | None) -> None:
+        """A part of a LIST; with the last one come the ``uids`` of all: what is not among them is gone."""
+        if self._youngest is None and not self.workload.due:
+            self._youngest = Youngest(WINDOW // 5)
+        for pod in pods:
+            if self._youngest is not None:
+                self._youngest.saw(pod)
+            self.observe_pod(pod)
+        if uids is not None:
+            self._end_list(uids)
+
+    def _end_list(self, uids: Collection[str]) -> None:
         known = {*self.ledger.charges(), *self.ledger.occupants(), *self._asked}
-        for uid in known - listed.keys():
+        for uid in known.difference(uids):
             if uid not in self._promises:  # a list may be older than a promise; its deadline decides
                 self.forget_pod(uid)
-        if not self.workload.due:
-            self._learn(listed.values())
-        for pod in listed.values():
-            self.observe_pod(pod)
-
-    def _learn(self, pods: Iterable[Pod]) -> None:
-        """The expected mix from the pods that run, the youngest counting as the last to arrive."""
-        running = sorted((pod for pod in pods if pod.node and not pod.ended), key=lambda pod: pod.started)
-        for pod in running[-WINDOW // 5 :]:
-            demand = demand_of(pod)
-            if not isinstance(demand, Reason):
-                self.workload.saw(pod.host, demand)
+        if self._youngest is not None:
+            self._youngest.teach(self.workload)
+            self._youngest = None
 
     # Questions
 

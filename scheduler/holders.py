@@ -6,13 +6,14 @@ node, made anew only where something has changed, so that all nodes can be compa
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache
 from sys import intern
 
 import numpy as np
 
-from tessera.kube.reflector import Change, Deleted, Replaced, Upserted
+from tessera.kube.reflector import Deleted, Listed, Replaced, Told, Upserted
 from tessera.model.assignment import Share
 from tessera.model.gpus import GpuNode
 from tessera.model.ledger import Bools, Ints, Ledger
@@ -84,15 +85,14 @@ class Holders:
         self._told: dict[str, str] = {}
         self._blocks: dict[str, _Block] = {}
 
-    def observe(self, change: Change[Pod]) -> None:
+    def observe(self, change: Told[Pod]) -> None:
         """Takes one change of the pods, after the engine has."""
         match change:
             case Replaced(objects):
                 listed = {pod.uid: pod for pod in objects}
-                for uid in self._known.keys() - listed.keys():
-                    self._forget(uid)
-                for pod in listed.values():
-                    self._observe(pod)
+                self._list(listed.values(), listed.keys())
+            case Listed(objects, uids):
+                self._list(objects, uids)
             case Upserted(pod):
                 self._observe(pod)
             case Deleted(gone):
@@ -145,6 +145,14 @@ class Holders:
         return Shares(
             holders, holder, priority, rows, column, mem, percent, whole.astype(np.bool_), stays.astype(np.bool_)
         )
+
+    def _list(self, pods: Iterable[Pod], uids: AbstractSet[str] | None) -> None:
+        """A part of a list; what is not among ``uids``, which come with the last, is gone."""
+        for pod in pods:
+            self._observe(pod)
+        if uids is not None:
+            for uid in self._known.keys() - uids:
+                self._forget(uid)
 
     def _observe(self, pod: Pod) -> None:
         before = self._known.get(pod.uid)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tessera.kube.reflector import Change, Deleted, Replaced, Upserted
+from tessera.kube.reflector import Deleted, Listed, Replaced, Told, Upserted
 from tessera.model.charges import Charge
 from tessera.model.pods import Pod
 from tessera.scheduler.engine import Engine
@@ -35,6 +35,7 @@ class Nominations:
     def __init__(self, engine: Engine, clock: Callable[[], float]) -> None:
         self._engine, self._clock = engine, clock
         self._known: dict[str, _Nomination] = {}
+        self._listed: list[Pod] = []
 
     def nominate(self, pod: Pod, node: str, seconds: float, room: Charge | None = None) -> bool:
         """Keeps room on ``node`` for ``pod``, ``room`` if it is known which; answers whether all of it is there."""
@@ -62,17 +63,29 @@ class Nominations:
             if promised is not None and promised.kind is Promise.HOLD:
                 self._engine.undo(uid)
 
-    def observe(self, change: Change[Pod]) -> None:
+    def observe(self, change: Told[Pod]) -> None:
         """Takes one change of the pods, after the engine has."""
         match change:
             case Replaced(objects):
                 for pod in objects:
                     self._observe(pod)
+            case Listed(objects, uids):
+                self._listed += [pod for pod in objects if pod.nominated or pod.uid in self._known]
+                if uids is None:
+                    return
+                self._take_listed(uids)
             case Upserted(pod):
                 self._observe(pod)
             case Deleted(gone):
                 self.withdraw(gone.uid)
         self.settle()
+
+    def _take_listed(self, uids: frozenset[str]) -> None:
+        """Only now: before all pods of the list are charged, room looks free that is not."""
+        listed, self._listed = self._listed, []
+        for pod in listed:
+            if pod.uid in uids:
+                self._observe(pod)
 
     def settle(self) -> None:
         """Keeps what has become free, and ends what is past its time. To be called after room was freed.

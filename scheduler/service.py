@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from operator import attrgetter
 from typing import Any
 
 import structlog
@@ -23,7 +24,7 @@ from tessera.kube.convert import gpu_node_of, host_of, pod_reference
 from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
 from tessera.kube.lease import LeaderLease
-from tessera.kube.reflector import Change, Reflector
+from tessera.kube.reflector import Reflector, Told
 from tessera.kube.resources import GPU_NODES, NODES, PODS
 from tessera.model.gpus import GpuNode
 from tessera.model.hosts import Host
@@ -64,7 +65,7 @@ class Service:
         self._settings = settings
         self.engine = Engine(clock, _options(settings))
         self.metrics = Metrics(self.engine)
-        self.gateway = Gateway(connect(settings), timeout_s=settings.request_timeout_s)
+        self.gateway = Gateway(connect(settings), timeout_s=settings.request_timeout_s, compressed=False)
         self.recorder = EventRecorder(self.gateway, "tessera-scheduler", host=socket.gethostname())
         identity = settings.identity or f"{socket.gethostname()}_{os.urandom(4).hex()}"
         self.lease = LeaderLease(
@@ -78,7 +79,9 @@ class Service:
             engine, self._holders, self.nominations, gateway, self.lease, self.recorder, self.metrics.preempted, clock,
             allowed=settings.preemption,
         )  # fmt: skip
-        self._pods: Reflector[Pod] = Reflector(gateway, PODS, self._observe_pods, keep=brief_pod_of)
+        self._pods: Reflector[Pod] = Reflector(
+            gateway, PODS, self._observe_pods, keep=brief_pod_of, key=attrgetter("uid")
+        )
         self._nodes: Reflector[GpuNode] = Reflector(
             gateway, GPU_NODES, lambda c: node_sink(engine, c), keep=gpu_node_of
         )
@@ -188,7 +191,7 @@ class Service:
             self.preemptor.aim()
             self.nominations.settle()
 
-    def _observe_pods(self, change: Change[Pod]) -> None:
+    def _observe_pods(self, change: Told[Pod]) -> None:
         pod_sink(self.engine, change)
         self._holders.observe(change)
         self.nominations.observe(change)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tessera.kube import wire
 from tessera.kube.convert import pod_of
-from tessera.kube.reflector import Change, Deleted, Replaced, Upserted
+from tessera.kube.reflector import Change, Deleted, Listed, Replaced, Told, Upserted
 from tessera.model import names
 from tessera.model.demands import wants_slice
 from tessera.model.gpus import GpuNode
@@ -21,11 +21,13 @@ def brief_pod_of(pod: wire.Pod) -> Pod:
     return replace(read, annotations={key: text for key, text in read.annotations.items() if names.DOMAIN in key})
 
 
-def pod_sink(engine: Engine, change: Change[Pod]) -> None:
+def pod_sink(engine: Engine, change: Told[Pod]) -> None:
     """Takes one change of the pods' reflector, pods without slices among them: they too take CPU and memory."""
     match change:
         case Replaced(objects):
             engine.replace_pods(objects)
+        case Listed(objects, uids):
+            engine.list_pods(objects, uids)
         case Upserted(pod):
             engine.observe_pod(pod)
         case Deleted(gone):

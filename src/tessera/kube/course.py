@@ -50,7 +50,20 @@ class Deleted(Generic[T]):
     object: T
 
 
+@dataclass(frozen=True, slots=True)
+class Listed(Generic[T]):
+    """A page of the collection, in place of ``Replaced`` where a key is known: each object as it stands.
+
+    With the last page come the ``keys`` of all pages: everything not among them is gone.
+    """
+
+    objects: tuple[T, ...]
+    keys: frozenset[str] | None = None
+
+
 Change = Replaced[T] | Upserted[T] | Deleted[T]
+Told = Change[T] | Listed[T]
+"""What a sink hears that takes a list page by page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +114,23 @@ def as_decoded(obj: Any) -> Any:
 class Course(Generic[T]):
     """Call ``next`` for what to do, then tell the result by ``page``, ``line``, ``closed`` or ``failed``.
 
-    ``keep`` makes what the sink hears of each decoded object, at once, so that a long list is never held whole.
+    ``keep`` makes what the sink hears of each decoded object, at once. With a ``key`` the sink hears of each page
+    when it comes (``Listed``), so that a long list is never held whole.
     """
 
     def __init__(
-        self, resource: Resource[Any], rng: random.Random, *, limit: int = PAGE, keep: Callable[[Any], T] = as_decoded
+        self,
+        resource: Resource[Any],
+        rng: random.Random,
+        *,
+        limit: int = PAGE,
+        keep: Callable[[Any], T] = as_decoded,
+        key: Callable[[T], str] | None = None,
     ) -> None:
         self._resource = resource
         self._keep = keep
+        self._key = key
+        self._keys: set[str] = set()
         self._rng = rng
         self._limit = limit
         self._phase = _Phase.LIST
@@ -130,18 +152,30 @@ class Course(Generic[T]):
         self._heard = False
         return AskWatch(self.resource_version, self._rng.randint(*WATCH_S))
 
-    def page(self, page: Page[Any]) -> Replaced[T] | None:
+    def page(self, page: Page[Any]) -> Replaced[T] | Listed[T] | None:
         """A page came; the last one completes the collection."""
         self._pages.extend(map(self._keep, page.items))
         self._continue = page.continue_token
+        if not self._continue:
+            self._expired_pages = 0
+            self._phase = _Phase.WATCH
+            self.resource_version = page.resource_version
+        if self._key is not None:
+            return self._listed(self._key)
+        return None if self._continue else Replaced(self._told())
+
+    def _listed(self, key: Callable[[T], str]) -> Listed[T]:
+        objects = self._told()
+        self._keys.update(map(key, objects))
         if self._continue:
-            return None
+            return Listed(objects)
+        keys, self._keys = frozenset(self._keys), set()
+        return Listed(objects, keys)
+
+    def _told(self) -> tuple[T, ...]:
         objects = tuple(self._pages)
         self._pages.clear()
-        self._expired_pages = 0
-        self._phase = _Phase.WATCH
-        self.resource_version = page.resource_version
-        return Replaced(objects)
+        return objects
 
     def line(self, line: bytes) -> Upserted[T] | Deleted[T] | None:
         """A watch event came. Raises ``ApiError`` for an ERROR event, ``msgspec.DecodeError`` for nonsense."""
@@ -188,6 +222,7 @@ class Course(Generic[T]):
         """Lists from the start. Even an expiry waits if it is not the first trouble in a row."""
         self._phase = _Phase.LIST
         self._pages.clear()
+        self._keys.clear()
         self._continue = ""
         pause = not immediately or self._failures > 0
         self._fail()

@@ -24,7 +24,10 @@ WATCH_SILENCE_S = 150.0
 
 
 class Transport:
-    """Sends requests over kept-alive connections; use as an async context manager."""
+    """Sends requests over kept-alive connections; use as an async context manager.
+
+    ``compressed`` saves nine tenths of a long list's bytes, and costs both sides more than it saves on a fast network.
+    """
 
     def __init__(
         self,
@@ -32,11 +35,14 @@ class Transport:
         *,
         timeout_s: float = 10.0,
         user_agent: str = "tessera",
+        compressed: bool = True,
         on_warning: Callable[[str], None] | None = None,
     ) -> None:
         self._connection = connection
         self._timeout_s = timeout_s
-        self._user_agent = user_agent
+        self._headers = {"User-Agent": user_agent, "Accept": JSON}
+        if not compressed:
+            self._headers["Accept-Encoding"] = "identity"
         self._on_warning = on_warning
         self._session: aiohttp.ClientSession | None = None
 
@@ -47,7 +53,7 @@ class Transport:
         self._session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=5.0),
-            headers={"User-Agent": self._user_agent, "Accept": JSON},
+            headers=self._headers,
             read_bufsize=1 << 18,
             auto_decompress=True,
         )
