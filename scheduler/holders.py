@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from functools import lru_cache
 from sys import intern
 
 import numpy as np
@@ -164,7 +163,7 @@ class Holders:
             since = self._clock() if before is None or before.leaving_from is None else before.leaving_from
         holder = Holder(
             pod.uid, intern(pod.namespace), pod.name, pod.node, pod.priority, pod.started,
-            _shared(tuple(pod.labels.items())), pod.preempted_for, since, pod.grace_s,
+            pod.labels, pod.preempted_for, since, pod.grace_s,
         )  # fmt: skip
         if before is not None:
             if holder == before:
@@ -207,12 +206,6 @@ class Holders:
             if share.uuid in columns
         ]  # fmt: skip
         return _Block(self._ledger.node(node), holders, np.array(fields, np.int64).reshape(-1, 7))
-
-
-@lru_cache(maxsize=4096)
-def _shared(labels: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
-    """One object for all pods of a template."""
-    return dict(labels)
 
 
 def _shares(ledger: Ledger, holder: Holder) -> Iterable[Share]:

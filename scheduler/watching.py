@@ -15,10 +15,9 @@ from tessera.scheduler.engine import Engine
 
 def brief_pod_of(pod: wire.Pod) -> Pod:
     """The pod as the scheduler reads it; of one without slices, where it runs and what it needs of its host."""
-    read = pod_of(pod)
-    if not wants_slice(read):
-        return replace(read, containers=(), annotations={}, resources={})
-    return replace(read, annotations={key: text for key, text in read.annotations.items() if names.DOMAIN in key})
+    own = {key: text for key, text in pod.metadata.annotations.items() if names.DOMAIN in key}
+    read = pod_of(pod, own)
+    return read if wants_slice(read) else replace(read, containers=(), annotations={}, resources={})
 
 
 def pod_sink(engine: Engine, change: Told[Pod]) -> None:

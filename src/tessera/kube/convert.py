@@ -16,19 +16,23 @@ RACKS = ("topology.kubernetes.io/rack", "topology.tessera.io/rack")
 """Kubernetes has no label of its own for racks; the first is what most clusters use."""
 
 
-_Items = tuple[tuple[str, str], ...]
+_Items = tuple[tuple[str, wire.Quantity], ...]
+_KEPT = 1 << 13
+_needs: dict[tuple[int, ...], tuple[tuple[ContainerSpec, ...], HostNeed]] = {}
+"""By the containers' identities, with the containers themselves, so that no others take their place."""
 _GIVES_WAY = "tessera: preempted by"
 
 
-def pod_of(pod: wire.Pod) -> Pod:
-    """What the scheduler reads of a pod."""
+def pod_of(pod: wire.Pod, annotations: Mapping[str, str] | None = None) -> Pod:
+    """What the scheduler reads of a pod; ``annotations`` are those of the pod that are to be kept, by default all."""
     spec = pod.spec
+    containers = tuple(_containers(spec))
     return Pod(
         namespace=sharing.text(pod.metadata.namespace),
         name=pod.metadata.name,
         uid=pod.metadata.uid,
-        containers=tuple(_containers(spec)),
-        annotations=pod.metadata.annotations,
+        containers=containers,
+        annotations=pod.metadata.annotations if annotations is None else annotations,
         node=sharing.text(spec.node_name),
         phase=sharing.text(pod.status.phase),
         deleting=pod.metadata.deletion_timestamp is not None,
@@ -36,7 +40,7 @@ def pod_of(pod: wire.Pod) -> Pod:
         may_preempt=spec.preemption_policy != "Never",
         scheduler=sharing.text(spec.scheduler_name),
         resources=_texts(spec.resources.limits, spec.resources.requests) if spec.resources else {},
-        host=sharing.same(_host_need(spec)),
+        host=_host_need(spec, containers),
         nominated=pod.status.nominated_node_name,
         labels=_labels(tuple(pod.metadata.labels.items())),
         started=pod.status.start_time or "",
@@ -82,37 +86,50 @@ def _containers(spec: wire.PodSpec) -> Iterable[ContainerSpec]:
 
 def _container(container: wire.Container, where: str, kind: Kind) -> ContainerSpec:
     """Pods of one template have equal containers: they are kept once."""
-    resources = container.resources
-    limits, requests = _texts(resources.limits), _texts(resources.requests)
-    return _container_spec(container.name, where, kind, tuple(limits.items()), tuple(requests.items()))
+    limits, requests = container.resources.limits.items(), container.resources.requests.items()
+    return _container_spec(container.name, where, kind, tuple(limits), tuple(requests))
 
 
-@lru_cache(maxsize=1 << 13)
+@lru_cache(maxsize=_KEPT)
 def _container_spec(name: str, where: str, kind: Kind, limits: _Items, requests: _Items) -> ContainerSpec:
-    return ContainerSpec(name, f"{where}[{name}]", kind, dict(limits), dict(requests))
+    return ContainerSpec(name, f"{where}[{name}]", kind, _texts(dict(limits)), _texts(dict(requests)))
 
 
-@lru_cache(maxsize=1 << 13)
-def _labels(items: _Items) -> Mapping[str, str]:
+@lru_cache(maxsize=_KEPT)
+def _labels(items: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
     return dict(items)
 
 
-def _host_need(spec: wire.PodSpec) -> HostNeed:
+def _host_need(spec: wire.PodSpec, containers: tuple[ContainerSpec, ...]) -> HostNeed:
     """As kube-scheduler counts a pod: what it names itself wins over its containers' sum, then comes the overhead."""
-    apps = (_container_need(c) for c in spec.containers)
-    inits = ((_container_need(c), c.restart_policy == "Always") for c in spec.init_containers)
-    need = containers_need(apps, inits)
+    need = _sum_of(containers)
+    if not spec.resources and not spec.overhead:
+        return need
     if spec.resources and spec.resources.requests:
         own, requests = _need(spec.resources.requests), spec.resources.requests
         cpu = own.cpu_milli if "cpu" in requests else need.cpu_milli
         need = HostNeed(cpu, own.memory_bytes if "memory" in requests else need.memory_bytes)
-    return need.plus(_need(spec.overhead)) if spec.overhead else need
+    return sharing.same(need.plus(_need(spec.overhead)) if spec.overhead else need)
 
 
-def _container_need(container: wire.Container) -> HostNeed:
+def _sum_of(containers: tuple[ContainerSpec, ...]) -> HostNeed:
+    """Pods of one template have the very same containers, which are added up once."""
+    key = tuple(map(id, containers))
+    known = _needs.get(key)
+    if known is not None:
+        return known[1]
+    apps = (_container_need(c) for c in containers if c.kind is Kind.APP)
+    inits = ((_container_need(c), c.kind is Kind.SIDECAR) for c in containers if c.kind in (Kind.INIT, Kind.SIDECAR))
+    need = sharing.same(containers_need(apps, inits))
+    if len(_needs) >= _KEPT:
+        _needs.clear()
+    _needs[key] = containers, need
+    return need
+
+
+def _container_need(container: ContainerSpec) -> HostNeed:
     """The API server writes a limit without a request as the request; so is one read that it did not write."""
-    resources = container.resources
-    return _need({**resources.limits, **resources.requests} if resources.limits else resources.requests)
+    return _need({**container.limits, **container.requests})
 
 
 def _need(quantities: Mapping[str, wire.Quantity]) -> HostNeed:
@@ -139,8 +156,8 @@ def _gpu(gpu: wire.GpuStatus) -> Gpu:
     return Gpu(
         uuid=sharing.text(gpu.uuid),
         model=sharing.text(gpu.model),
-        mem_bytes=gpu.memory_bytes,
-        total_bytes=gpu.memory_total_bytes,
+        mem_bytes=sharing.same(gpu.memory_bytes),
+        total_bytes=sharing.same(gpu.memory_total_bytes),
         sm_count=gpu.sm_count,
         compute_capability=sharing.text(gpu.compute_capability),
         numa_node=gpu.numa_node,

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tessera.model.sharing import text as text_of
+from tessera.model import sharing
 
 VERSION = 1
 
@@ -68,7 +68,7 @@ def decode(text: str) -> Assignment:
     containers = data.get("containers")
     if not isinstance(containers, dict) or not containers:
         raise AssignmentError(f"tessera.io/assignment: found containers {containers!r}; allowed: an object by name")
-    return Assignment(tuple((text_of(name), _decode_shares(name, value)) for name, value in containers.items()))
+    return Assignment(tuple((sharing.text(name), _decode_shares(name, value)) for name, value in containers.items()))
 
 
 def _encode_share(share: Share) -> dict[str, Any]:
@@ -100,4 +100,4 @@ def _decode_share(name: str, gpu: object) -> Share:
         raise AssignmentError(f"tessera.io/assignment: container {name!r}: found core {core!r}; allowed: 0 to 100")
     if type(whole) is not bool:
         raise AssignmentError(f"tessera.io/assignment: container {name!r}: found whole {whole!r}; allowed: true")
-    return Share(text_of(uuid), mem, core, whole)
+    return Share(sharing.text(uuid), sharing.same(mem), core, whole)
