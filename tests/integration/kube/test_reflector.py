@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tessera.kube.connection import plain
 from tessera.kube.gateway import Gateway
-from tessera.kube.reflector import Change, Deleted, Reflector, Replaced, Upserted
+from tessera.kube.reflector import Deleted, Listed, Reflector, Replaced, Told, Upserted
 from tessera.kube.resources import CONFIG_MAPS, NODES, PODS, Plain, Resource, untyped
 from tessera.simulator.apiserver import ApiServer
 
@@ -22,14 +23,18 @@ class Mirror:
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], Plain] = {}
-        self.changes: list[Change[Plain]] = []
+        self.changes: list[Told[Plain]] = []
 
-    def __call__(self, change: Change[Plain]) -> None:
+    def __call__(self, change: Told[Plain]) -> None:
         self.changes.append(change)
         match change:
             case Replaced(objects):
                 self.objects = {key(obj): obj for obj in objects}
                 assert len(self.objects) == len(objects)
+            case Listed(objects, keys):
+                self.objects |= {key(obj): obj for obj in objects}
+                if keys is not None:
+                    self.objects = {at: obj for at, obj in self.objects.items() if name_of(obj) in keys}
             case Upserted(obj):
                 known = self.objects.get(key(obj))
                 assert known is None or version(known) < version(obj), "an event came twice or out of order"
@@ -43,6 +48,10 @@ def key(obj: Plain) -> tuple[str, str]:
     return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
 
 
+def name_of(obj: Plain) -> str:
+    return str(obj["metadata"]["name"])
+
+
 def version(obj: Plain) -> int:
     return int(obj["metadata"]["resourceVersion"])
 
@@ -53,7 +62,7 @@ async def brief(seconds: float) -> None:
 
 @asynccontextmanager
 async def reflecting(
-    gateway: Gateway, resource: Resource[Plain], sink: Callable[[Change[Plain]], None], **options: Any
+    gateway: Gateway, resource: Resource[Plain], sink: Callable[[Told[Plain]], None], **options: Any
 ) -> AsyncIterator[Reflector[Plain]]:
     reflector = Reflector(gateway, resource, sink, sleep=brief, **options)
     task = asyncio.create_task(reflector.run())
@@ -154,16 +163,59 @@ async def test_a_watch_by_node_sees_pods_come_when_they_are_bound(
 
 
 async def test_a_sink_that_raises_ends_the_run(gateway: Gateway) -> None:
-    def broken(_change: Change[Plain]) -> None:
+    def broken(_change: Told[Plain]) -> None:
         raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):
         await asyncio.wait_for(Reflector(gateway, CONFIG_MAPS, broken).run(), 10)
 
 
+class Counting(Gateway):
+    """Counts the pages that were asked for."""
+
+    asked = 0
+
+    async def list_page(self, *arguments: Any, **options: Any) -> Any:
+        self.asked += 1
+        return await super().list_page(*arguments, **options)
+
+
+async def test_a_page_is_told_while_the_next_is_on_its_way(server: ApiServer) -> None:
+    for index in range(6):
+        put(server, f"c{index}", "1")
+    heard: list[tuple[int, int, bool]] = []
+
+    async with Counting(plain(server.url)) as gateway:
+
+        def sink(change: Told[Plain]) -> None:
+            assert isinstance(change, Listed)
+            heard.append((gateway.asked, len(change.objects), change.keys is not None))
+
+        async with reflecting(gateway, CONFIG_MAPS, sink, limit=2, key=name_of) as reflector:
+            await asyncio.wait_for(reflector.wait_synced(), 10)
+    assert heard == [(2, 2, False), (3, 2, False), (3, 2, True)]
+
+
+async def test_a_sink_that_raises_leaves_no_request_behind(server: ApiServer) -> None:
+    for index in range(4):
+        put(server, f"c{index}", "1")
+
+    def broken(_change: Told[Plain]) -> None:
+        server.faults.delay_next(1, 60, verb="list")
+        raise RuntimeError("a bug")
+
+    async with Gateway(plain(server.url)) as gateway:
+        with pytest.raises(RuntimeError, match="a bug"):
+            await Reflector(gateway, CONFIG_MAPS, broken, limit=2, key=name_of).run()
+        await asyncio.sleep(0)
+        running = [task.get_coro() for task in asyncio.all_tasks()]
+    assert not [each for each in running if "_asked" in getattr(each, "__qualname__", "")]
+
+
+@pytest.mark.parametrize("options", [{}, {"key": name_of}])
 @pytest.mark.parametrize("seed", range(6))
 async def test_random_trouble_loses_and_doubles_nothing(
-    gateway: Gateway, server: ApiServer, until: Until, seed: int
+    gateway: Gateway, server: ApiServer, until: Until, seed: int, options: Plain
 ) -> None:
     rng = random.Random(seed)
     mirror = Mirror()
@@ -176,7 +228,7 @@ async def test_random_trouble_loses_and_doubles_nothing(
         lambda: server.faults.lose_answers(1, verb="list"),
         lambda: server.faults.delay_next(1, 0.02, verb="watch"),
     ]
-    async with reflecting(gateway, CONFIG_MAPS, mirror, limit=4, rng=random.Random(seed)):
+    async with reflecting(gateway, CONFIG_MAPS, mirror, limit=4, rng=random.Random(seed), **options):
         for count in range(400):
             name = f"c{rng.randrange(12)}"
             if rng.random() < 0.3:
@@ -188,7 +240,7 @@ async def test_random_trouble_loses_and_doubles_nothing(
             await asyncio.sleep(rng.choice([0, 0.001, 0.01]))
         server.faults.clear()
         await until(lambda: mirror.objects == stored(server))
-    assert {type(change) for change in mirror.changes} == {Replaced, Upserted, Deleted}
+    assert {type(change) for change in mirror.changes} == {Listed if options else Replaced, Upserted, Deleted}
 
 
 async def test_five_thousand_nodes(gateway: Gateway, server: ApiServer, until: Until) -> None:

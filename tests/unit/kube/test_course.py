@@ -5,7 +5,7 @@ import random
 import msgspec
 import pytest
 
-from tessera.kube.course import BACKOFF_LAST_S, AskPage, AskWatch, Course, Deleted, Pause, Replaced, Upserted
+from tessera.kube.course import BACKOFF_LAST_S, AskPage, AskWatch, Course, Deleted, Listed, Pause, Replaced, Upserted
 from tessera.kube.errors import ApiError, Unreachable
 from tessera.kube.gateway import Page
 from tessera.kube.resources import PODS, Plain, untyped
@@ -55,6 +55,25 @@ def test_an_expired_continue_token_starts_over_and_then_asks_for_all_at_once() -
     assert isinstance(made.next(), Pause)
     assert made.next() == AskPage(0, "")
     assert made.page(Page((pod("a"),), "12", "")) == Replaced((pod("a"),))
+
+
+def named(obj: Plain) -> str:
+    return obj["metadata"]["name"]
+
+
+def test_with_a_key_each_page_is_told_when_it_comes_and_all_keys_with_the_last() -> None:
+    made: Course[Plain] = Course(RESOURCE, random.Random(1), limit=2, key=named)
+    assert made.page(Page((pod("a"), pod("b")), "10", "more")) == Listed((pod("a"), pod("b")))
+    assert made.next() == AskPage(2, "more")
+    assert made.page(Page((pod("c"),), "10", "")) == Listed((pod("c"),), frozenset("abc"))
+    assert isinstance(made.next(), AskWatch)
+
+
+def test_keys_of_a_list_that_expired_are_forgotten() -> None:
+    made: Course[Plain] = Course(RESOURCE, random.Random(1), limit=2, key=named)
+    made.page(Page((pod("a"), pod("b")), "10", "more"))
+    made.failed(GONE)
+    assert made.page(Page((pod("c"),), "12", "")) == Listed((pod("c"),), frozenset("c"))
 
 
 def test_events_move_the_place_to_resume_from() -> None:
