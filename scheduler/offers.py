@@ -1,8 +1,8 @@
 """The lists of nodes that kube-scheduler sends, by the rows that they have in the ledger.
 
 A list of thousands of names comes twice for each pod: to filter, and, what filter left of it, to prioritize. Both are
-known by their bytes, which are read into rows once for as long as no node gets or loses its row; what filter answers is
-remembered before kube-scheduler asks about it. Answers are put together from parts that are encoded once for a node.
+known by their bytes for as long as no node gets or loses its row; what filter answers is remembered before
+kube-scheduler asks about it. Answers are put together from parts that are encoded once for a node.
 """
 
 from collections import OrderedDict
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tessera.model.ledger import Bools, Ints, Ledger
 from tessera.reasons import Reason
+from tessera.scheduler.name_lists import NameTable
 
 Scores = NDArray[np.int8]
 _KEPT = 16
@@ -52,10 +53,11 @@ class Offer:
         """Whether all of them have rows."""
         return self._known
 
-    def mask(self, ledger: Ledger) -> Bools:
-        """By ledger row: whether the node is offered."""
+    def mask(self, ledger: Ledger, kept: Bools | None = None) -> Bools:
+        """By ledger row: whether the node is offered, and among those ``kept`` of the offer."""
+        rows = self.rows if kept is None else self.rows[kept]
         out = np.zeros(len(ledger.present), np.bool_)
-        out[self.rows if self._known else self.rows[self.rows >= 0]] = True
+        out[rows if self._known else rows[rows >= 0]] = True
         return out
 
     def among(self, mask: Bools) -> Bools:
@@ -99,8 +101,8 @@ class Offers:
         self._follow(ledger)
         found = self._seen.get(raw)
         if found is None:
-            names = _read(raw)
-            found = self._remember(raw, Offer(_rows(ledger, names), names, raw))
+            rows = self._table.rows(raw)
+            found = self._remember(raw, Offer(_rows(ledger, _read(raw)) if rows is None else rows, None, raw))
         self._seen.move_to_end(raw)
         return found
 
@@ -112,6 +114,8 @@ class Offers:
             return _NO_NODES
         self._follow(ledger)
         rows = offer.rows[kept]
+        if len(rows) == 1 and rows[0] >= 0:  # kube-scheduler takes an only node and asks no more
+            return b"[%b]" % self._quoted[rows[0]]
         if rows.min() < 0:
             return _encode([name for name, stays in zip(offer.names, kept.tolist(), strict=True) if stays])
         raw = b"[" + b",".join(self._quoted[rows].tolist()) + b"]"
@@ -151,6 +155,7 @@ class Offers:
         self._quoted, self._scored = np.empty(len(ledger.names), object), np.empty(len(ledger.names), object)
         self._quoted[:] = [_encode(name) for name in ledger.names]
         self._scored[:] = [b'{"Host":%b,"Score": 0}' % quoted for quoted in self._quoted.tolist()]
+        self._table = NameTable(ledger.names)
         self._lengths = np.array([len(part) for part in self._scored.tolist()], np.int64)
 
 

@@ -18,6 +18,7 @@ from tessera.model.pods import ContainerSpec, Kind, Pod
 from tessera.model.quantities import GIB
 from tessera.reasons import Reason
 from tessera.scheduler.engine import Engine, Options
+from tessera.scheduler.offers import Offers
 
 log = structlog.get_logger()
 _COMPILER = "libllvmlite"
@@ -52,6 +53,7 @@ def _decide(engine: Engine) -> None:
         assert not isinstance(found, Reason), found
         pod = _pod(f"asked-{index}", sort)
         engine.prioritize(pod, engine.filter(pod, ["warm"]).nodes)
+    Offers().of(engine.ledger, b'["warm"]')
 
 
 def bring(source: Path, target: str | None) -> None:

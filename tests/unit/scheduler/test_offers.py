@@ -65,3 +65,10 @@ def test_reasons_are_told_only_where_no_node_is_left() -> None:
     cluster = engine(node("a", 24), node("small", 4))
     assert cluster.filter(pod("p", "gpu-mem=8Gi"), ["a", "small"]).failed == {}
     assert cluster.filter(pod("q", "gpu-mem=8Gi"), ["small"]).unresolvable == {"small": "GPU too small"}
+
+
+def test_an_only_node_is_answered_and_not_remembered() -> None:
+    ledger, offers = engine(node("a", 24), node("b", 24)).ledger, Offers()
+    asked = offers.of(ledger, b'["b","a"]')
+    assert offers.part(ledger, asked, np.array([False, True])) == b'["a"]'
+    assert offers.of(ledger, b'["b","a"]') is asked

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from tessera.scheduler import name_lists
 from tessera.scheduler.engine import Options
+from tessera.scheduler.offers import Offers
 from tessera.scheduler.policy import POLICIES, kernels
 from tessera.scheduler.warming import bring, warm
 from tests.unit.scheduler.clusters import engine, node, place, pod
@@ -22,7 +24,7 @@ print(sum(kernel.stats.cache_hits.values()))
 
 def compiled() -> dict[str, int]:
     """How many sorts of arguments each kernel is compiled for."""
-    found: dict[str, Any] = vars(kernels)
+    found: dict[str, Any] = vars(kernels) | vars(name_lists)
     return {name: len(each.signatures) for name, each in found.items() if hasattr(each, "signatures")}
 
 
@@ -38,6 +40,7 @@ def test_decisions_after_warming_compile_nothing(placement: str) -> None:
     place(cluster, pod("choosy", "gpu-mem=1Gi", annotations={"tessera.io/gpu-model": "NVIDIA L4,!any"}))
     assert not isinstance(cluster.place(pod("none"), cluster.ledger.present.any(axis=1)), Exception)
     cluster.forget_node("n3")
+    assert len(Offers().of(cluster.ledger, b'["n4","n3"]').rows) == 2
     place(cluster, pod("late", "gpu-mem=1Gi"))
     assert compiled() == before
 
