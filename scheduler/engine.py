@@ -20,7 +20,6 @@ from tessera.model.demands import PodDemand, demand_of
 from tessera.model.gpus import GpuNode
 from tessera.model.hosts import Host
 from tessera.model.ledger import Bools, Ledger
-from tessera.model.placements import Remote
 from tessera.model.pods import Pod
 from tessera.reasons import Code, Reason
 from tessera.scheduler.choice import choose
@@ -32,17 +31,21 @@ from tessera.scheduler.policy.kernels import Floats
 from tessera.scheduler.policy.workload import WINDOW, Workload
 from tessera.scheduler.promises import Promise, Promised, Request
 from tessera.scheduler.ranking import Ties, able, best_first, fits_of, tens
-from tessera.scheduler.refusals import by_name, cluster_reason, node_texts
+from tessera.scheduler.refusals import by_name, cluster_reason, node_texts, remote_reason
 from tessera.scheduler.youngest import Youngest
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How the engine decides. Times in seconds; ``level`` is the enforcement level that a pod needs by default."""
+    """How the engine decides. Times in seconds; ``level`` is the enforcement level that a pod needs by default.
+
+    With ``filter_chooses`` filter answers the node that the policy chooses, and no other that could hold the pod.
+    """
 
     placement: str = "fragmentation"
     level: int = 0
     seed: int = 0
+    filter_chooses: bool = False
     hold_s: float = 10.0
     reservation_s: float = 60.0
 
@@ -158,7 +161,10 @@ class Engine:
     # Questions
 
     def filter(self, pod: Pod, offer: Offer | Sequence[str]) -> Filtered:
-        """Which nodes of ``offer`` can hold ``pod``; drops its former hold, holds nothing new unless one is left."""
+        """Which nodes of ``offer`` can hold ``pod``; drops its former hold, holds nothing new unless one is left.
+
+        With ``filter_chooses`` one is left wherever the pod could be held on the policy's choice.
+        """
         if not isinstance(offer, Offer):
             offer = offer_of(self.ledger, offer)
         request = self._request(pod)
@@ -166,7 +172,7 @@ class Engine:
             return Filtered(offer, np.ones(len(offer.rows), np.bool_))
         if isinstance(request, Reason):
             return self._refuse(pod, offer, request)
-        if reason := self._taken(pod.uid) or _remote(request.demand):
+        if reason := self._taken(pod.uid) or remote_reason(request.demand):
             return self._refuse(pod, offer, reason)
         held = self._drop_hold(pod.uid)
         answer = self._filter(request, offer)
@@ -174,6 +180,9 @@ class Engine:
             self._keep(request, *self.keeps[pod.uid])
         elif np.count_nonzero(answer.kept) == 1:
             self._hold(request, [self.ledger.names[offer.rows[answer.kept][0]]])
+        elif answer.reason is None and self.options.filter_chooses:
+            row = self._hold_best(request, self._node_scores(pod, request.demand, offer.mask(self.ledger, answer.kept)))
+            answer = answer if row is None else Filtered(offer, offer.rows == row)
         self._tell_left(pod.uid, held)
         return answer
 
@@ -188,9 +197,9 @@ class Engine:
             return np.zeros(len(offer.rows), np.int8)
         held = self._drop_hold(pod.uid)
         scores = self._node_scores(pod, request.demand, offer.mask(self.ledger))
-        chosen = self._hold(request, (self.ledger.names[row] for row in best_first(scores, _HOLD_TRIES)))
+        chosen = self._hold_best(request, scores)
         self._tell_left(pod.uid, held)
-        return tens(scores, self.ledger.row(chosen) if chosen else None, offer)
+        return tens(scores, chosen, offer)
 
     def place(self, pod: Pod, offered: Bools, *, explain: bool = False) -> str | Reason:
         """What filter, prioritize and bind decide together, on the ledger rows ``offered``: the node, with the pod's
@@ -203,16 +212,14 @@ class Engine:
             return request
         if request is None:
             return self._place_beside(pod, offered)
-        if reason := _remote(request.demand):
+        if reason := remote_reason(request.demand):
             return reason
         ledger, demand, level = self.ledger, request.demand, self._level(request.demand)
         room = ledger.room_of(request.totals)
         mask = able(ledger, demand, offered & room, self._policy(demand), level)
-        if mask.any():
-            for row in best_first(self._node_scores(pod, demand, mask), _HOLD_TRIES):
-                if self._hold(request, [ledger.names[row]]):
-                    self._extend(pod.uid, Promise.RESERVATION)
-                    return ledger.names[row]
+        if mask.any() and (row := self._hold_best(request, self._node_scores(pod, demand, mask))) is not None:
+            self._extend(pod.uid, Promise.RESERVATION)
+            return ledger.names[row]
         return cluster_reason(ledger, demand, fits_of(ledger, demand, level), room, offered) if explain else _NO_ROOM
 
     def scores_beside(self, pod: Pod, offered: Bools) -> Floats:
@@ -364,6 +371,12 @@ class Engine:
                 return name
         return None
 
+    def _hold_best(self, request: Request, scores: Floats) -> int | None:
+        """Holds the pod's room on the best node that gives it; answers that node's row."""
+        return next(
+            (row for row in best_first(scores, _HOLD_TRIES) if self._hold(request, [self.ledger.names[row]])), None
+        )
+
     def _keep(self, request: Request, node: str, aim: Assignment | None) -> bool:
         if self._hold(request, [node]) is not None:
             return True
@@ -440,9 +453,3 @@ class Engine:
 
     def _node_scores(self, pod: Pod, demand: PodDemand | None, candidates: Bools) -> Floats:
         return self._policy(demand).node_scores(self.ledger, pod.host, demand, candidates, self._ties.of(self.ledger))
-
-
-def _remote(demand: PodDemand) -> Reason | None:
-    if demand.preferences.remote is not Remote.REQUIRED:
-        return None
-    return Reason(Code.REMOTE_UNAVAILABLE, "tessera.io/remote is required, and this cluster has no remote pool")

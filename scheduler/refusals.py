@@ -11,6 +11,7 @@ import numpy as np
 
 from tessera.model.demands import ContainerDemand, PodDemand
 from tessera.model.ledger import Bools, Ints, Ledger
+from tessera.model.placements import Remote
 from tessera.model.quantities import format_bytes
 from tessera.reasons import Code, Reason
 from tessera.scheduler.fit import Fit
@@ -29,6 +30,13 @@ WORDS: Mapping[Code, str] = {
     Code.NODE_RESOURCES: "on nodes with too little left for the whole pod",
     Code.NODE_EXCLUDED: "on nodes that other rules of the cluster exclude",
 }
+
+
+def remote_reason(demand: PodDemand) -> Reason | None:
+    """Why a pod that must run against a GPU elsewhere is refused."""
+    if demand.preferences.remote is not Remote.REQUIRED:
+        return None
+    return Reason(Code.REMOTE_UNAVAILABLE, "tessera.io/remote is required, and this cluster has no remote pool")
 
 
 def causes(ledger: Ledger, found: Fit) -> dict[Code, Bools]:

@@ -237,4 +237,10 @@ async def _healthz(_: Request) -> Response:
 
 
 def _options(settings: SchedulerSettings) -> Options:
-    return Options(settings.placement, settings.enforcement, settings.order_seed, settings.hold_s)
+    return Options(
+        settings.placement,
+        settings.enforcement,
+        settings.order_seed,
+        filter_chooses=settings.filter_answers == "chosen",
+        hold_s=settings.hold_s,
+    )

@@ -23,6 +23,9 @@ class SchedulerSettings(KubeSettings, LogSettings):
     placement: Literal["fragmentation", "pack", "spread", "fgd"] = Field(
         "fragmentation", description="policy for pods that name none"
     )
+    filter_answers: Literal["feasible", "chosen"] = Field(
+        "feasible", description="what filter answers: every node that holds the pod, or the policy's choice alone"
+    )
     enforcement: int = Field(0, ge=0, le=3, description="lowest enforcement level for pods that name none")
     compiled_dir: Path | None = Field(None, description="policies compiled before, brought to NUMBA_CACHE_DIR at start")
     order_seed: int = Field(0, description="decides ties between equal nodes")

@@ -165,6 +165,21 @@ def test_the_policys_weight_is_a_value_and_its_change_restarts_kube_scheduler(re
     assert annotations[0]["checksum/settings"] != annotations[1]["checksum/settings"]
 
 
+@pytest.mark.parametrize(
+    ("given", "answers"),
+    [
+        ({}, "chosen"),
+        ({"policyWeight": 151}, "chosen"),
+        ({"policyWeight": 150}, "feasible"),
+        ({"filterAnswers": "feasible"}, "feasible"),
+    ],
+)
+def test_filter_names_the_chosen_node_only_where_no_other_preference_counts(given: Json, answers: str) -> None:
+    container = render({"scheduler": given}).containers()["scheduler"]
+    found = {each["name"]: each.get("value") for each in container["env"]}
+    assert found["TESSERA_FILTER_ANSWERS"] == answers
+
+
 def test_pods_without_slices_are_steered_unless_that_is_turned_off(rendered: Rendered) -> None:
     steered = render({"scheduler": {"policyWeight": 15}})
     config = yaml.safe_load(steered.one("ConfigMap", "tessera-kube-scheduler")["data"]["config.yaml"])
@@ -273,6 +288,7 @@ def test_the_gpunode_schema_holds_what_the_wire_writes(rendered: Rendered) -> No
         ({"webhook": {"failurePolicy": "Maybe"}}, "/webhook/failurePolicy"),
         ({"scheduler": {"policyWeight": 0}}, "/scheduler/policyWeight"),
         ({"scheduler": {"policyWeight": 1.5}}, "/scheduler/policyWeight"),
+        ({"scheduler": {"filterAnswers": "best"}}, "/scheduler/filterAnswers"),
         ({"webhook": {"timeoutSeconds": 31}}, "/webhook/timeoutSeconds"),
         ({"policies": {"schedulers": []}}, "/policies/schedulers"),
         ({"policies": {"extraBinders": ["x' || true"]}}, "/policies/extraBinders/0"),
