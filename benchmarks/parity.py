@@ -89,7 +89,7 @@ async def real(job: Job, pods: Sequence[Shape], capacity_milli: int, values: Seq
     async with control_plane.real() as plane:
         await population.prepare(plane.api)
         await add_nodes(plane.api, job.nodes)
-        options = {"placement": POLICY, "order-seed": job.seed}
+        options = {"placement": POLICY, "order-seed": job.seed, "filter-answers": "chosen"}
         async with extender(plane, f"parity-{job.seed}", options) as running:
             await running.first_answer_s(_question(job.nodes))
             process = plane.kube_scheduler(configuration(running.target, values), "kube-scheduler")

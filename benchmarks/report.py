@@ -73,8 +73,9 @@ def _kube_scheduler(ran: Plain) -> str:
     rows = [
         ["alone", ran["alone"]["pods_per_s"]],
         ["with the extender", ran["with_extender"]["pods_per_s"]],
+        ["with the extender, filter answering every feasible node", ran["with_all_feasible"]["pods_per_s"]],
         ["alone again", ran["alone_again"]["pods_per_s"]],
-        ["share of alone", f"{ran['percent']} %"],
+        ["share of alone", f"{ran['percent']} %, answering every feasible node {ran['percent_all_feasible']} %"],
         ["extender's CPU a pod", f"{ran['with_extender']['extender_cpu_ms_per_pod']} ms"],
     ]
     return figures.table([f"kube-scheduler, {ran['nodes']} nodes, {ran['alone']['pods']} pods", "pods/s"], rows)
