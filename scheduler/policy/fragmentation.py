@@ -1,16 +1,22 @@
 """Fragmentation-aware placement: take the node where the pod costs the pods still to come the least.
 
-score(node) = [V(before) - V(after)] - sum over kinds j of c_j [slots_j(before) - slots_j(after)]
-              - 0.4 p g - 0.15 q c / k - 50 [nobody uses a GPU of the node]
+score(node) = a ([V(before) - V(after)] - 0.4 p g - 0.15 q c / k) + l [F(before) - F(after)]
+              - sum over kinds j of c_j [slots_j(before) - slots_j(after)] + d_j [later_j(before) - later_j(after)]
+              - 50 [nobody uses a GPU of the node]
 
-V      what stays idle on the node, in thousandths of a GPU, once 8 random streams of 32 pods drawn from the expected
-       mix have been offered to it, on average: a look-ahead; Weng et al.'s fragmentation measure (FGD, USENIX ATC 2023)
-       is about its first step
+l      how many pods leave for each that arrives: 0 while a cluster fills, 1 in steady state; a = 1 - 0.7 l. A cluster
+       that fills has to use every crumb; where pods leave, room comes back by itself, and what counts is that it comes
+       back in one piece
+V      what stays idle on the node, in thousandths of a GPU, once 16 random streams of 32 pods drawn from the expected
+       mix have been offered to it, on average: a look-ahead
+F      the fragmentation measure of Weng et al. (FGD, USENIX ATC 2023; module ``fgd``), about V's first step
 slots  how many pods of a kind the node holds by itself. c_j = a_j s_j [0.1 x^2 / (1 + x^2) + 3 l [j asks for several
        GPUs] x]: x is how many pods that ask for the same GPUs would come, were all that is idle asked for in the
        expected mix, over the slots that the cluster has for the kind; a_j thousandths of a GPU a pod, s_j the kind's
-       share of those pods, l how many pods leave for each that arrives (0 while a cluster fills, then 1): room for
-       large pods is kept where it comes back only when others leave
+       share of those pods: room for large pods is kept where it comes back only when others leave
+later  how many pods of a kind that asks for several GPUs the node will hold once each of its tenants has left with a
+       chance of 1/e: a node with few pods is soon an empty one, if nobody else is put there. d_j = l a_j x / (1 + x),
+       once for all kinds that ask for the same GPUs
 p, q   prices of the node's GPU and CPU, the dual variables of spreading the demand that would fill all that is idle
        over the nodes that can take it (``kernels.prices``): they keep scarce models and scarce CPU for their users
 g, c   the pod's GPU and CPU, thousandths; k the cluster's cores for each GPU
@@ -29,7 +35,9 @@ from tessera.scheduler.policy.kernels import Floats, Weights
 from tessera.scheduler.policy.standing import Standing
 from tessera.scheduler.policy.workload import Workload
 
-_GPU_PRICE, _CPU_PRICE, _UNTOUCHED, _SCARCITY = 0.4, 0.15, 50.0, 1.0
+_GPU_PRICE, _CPU_PRICE, _UNTOUCHED = 0.4, 0.15, 50.0
+_LESS_AHEAD = 0.7
+"""How much less V and the prices count in steady state."""
 _REFRESHES = 48
 """How many nodes are weighed exactly for one pod, at most."""
 _PRICE_STEPS = 3
@@ -56,9 +64,20 @@ class Fragmentation:
         if anew or due != self._priced:
             self._priced = due
             kernels.prices(standing.nodes, standing.mix, standing.memory, standing.cpu_per_gpu, _PRICE_STEPS)
-        kernels.scarcity(standing.mix, standing.totals, standing.idle, self._workload.leaving, standing.cost)
+        kernels.scarcity(
+            standing.mix, standing.totals, standing.idle, self._workload.leaving, standing.cost, standing.later
+        )
         asked, amount = standing.asked(ledger, need, demand)
-        weights = Weights(_GPU_PRICE, _CPU_PRICE, _UNTOUCHED, _SCARCITY, standing.cpu_per_gpu, _REFRESHES)
+        ahead = 1.0 - _LESS_AHEAD * standing.leaving
+        weights = Weights(
+            ahead,
+            standing.leaving,
+            ahead * _GPU_PRICE,
+            ahead * _CPU_PRICE,
+            _UNTOUCHED,
+            standing.cpu_per_gpu,
+            _REFRESHES,
+        )
         out = np.empty(len(ties))
         shape, family = standing.shape_of(asked)
         kernels.scores(
@@ -67,6 +86,7 @@ class Fragmentation:
             asked,
             standing.memory,
             standing.cost,
+            standing.later,
             weights,
             shape,
             family,

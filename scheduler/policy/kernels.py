@@ -63,8 +63,9 @@ class Mix(NamedTuple):
 
     ``weight`` is the share of all pods; ``amount`` the thousandths of a GPU that one pod takes. ``streams`` ``[R, H]``
     are indices of kinds in the order in which they are offered. ``group`` numbers the kinds that ask for the same of
-    the same GPUs. ``other_cpu`` is the host CPU that pods without GPUs ask for, for each pod that arrives. ``by_mem``
-    and ``by_core`` add up to 1000: what free memory and free compute of a GPU count.
+    the same GPUs, from 0 in the order of their first. ``other_cpu`` is the host CPU that pods without GPUs ask for,
+    for each pod that arrives. ``by_mem`` and ``by_core`` add up to 1000: what free memory and free compute of a GPU
+    count.
     """
 
     cpu: Ints
@@ -96,12 +97,15 @@ class Asked(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """What the terms of the fragmentation score count; see ``fragmentation``."""
+    """What the terms of the fragmentation score count; see ``fragmentation``. ``ahead`` is that of V, ``gradient`` that
+    of F.
+    """
 
+    ahead: float
+    gradient: float
     gpu_price: float
     cpu_price: float
     untouched: float
-    scarcity: float
     cpu_per_gpu: float
     refreshes: int
 
@@ -459,15 +463,20 @@ def _demand(m: Any) -> float:
 
 
 @_compiled
-def scarcity(m: Any, totals: Any, idle: float, leaving: float, out: Any) -> None:
-    """What the loss of one slot of each kind costs; see ``fragmentation``."""
+def scarcity(m: Any, totals: Any, idle: float, leaving: float, out: Any, later: Any) -> None:
+    """What the loss of one slot of each kind costs, and of one that it would have ``later``, the latter for the first
+    kind of each group that asks for several GPUs; see ``fragmentation``.
+    """
     demand = _demand(m)
     pods = np.zeros(len(m.weight))
+    groups = 0
     for j in range(len(m.weight)):
         if demand > 0.0:
             pods[m.group[j]] += idle * m.weight[j] / demand
     for j in range(len(m.weight)):
-        out[j] = 0.0
+        out[j] = later[j] = 0.0
+        first = m.group[j] == groups
+        groups += first
         group = pods[m.group[j]]
         if group <= 0.0:
             continue
@@ -475,6 +484,63 @@ def scarcity(m: Any, totals: Any, idle: float, leaving: float, out: Any) -> None
         many = 3.0 * leaving * x if m.gpus[j] > 1 else 0.0
         cost = m.amount[j] * (idle * m.weight[j] / demand / group) * (0.1 * x * x / (1.0 + x * x) + many)
         out[j] = cost if cost > 2.0 else 0.0
+        if m.gpus[j] > 1 and first:
+            cost = leaving * m.amount[j] * x / (1.0 + x)
+            later[j] = cost if cost > 2.0 else 0.0
+
+
+@_compiled
+def _later(n: Any, m: Any, j: int, row: int, tenants: Any) -> float:
+    """How many pods of kind ``j`` the node will hold once each of its ``tenants`` has left with a chance of 1/e: of
+    as many GPUs as one pod asks for, those with the fewest tenants together.
+    """
+    columns, gpus = n.mem.shape[1], m.gpus[j]
+    fewest = np.empty(columns, np.int64)
+    found = 0
+    for k in range(columns):
+        if not n.present[row, k] or not n.healthy[row, k] or not (m.models[j] >> min(n.model[row, k], 62)) & 1:
+            continue
+        if _need(m.mem[j], m.core[j], m.whole[j], n.mem[row, k]) > n.mem[row, k]:
+            continue
+        at = found
+        while at > 0 and fewest[at - 1] > tenants[k]:
+            fewest[at] = fewest[at - 1]
+            at -= 1
+        fewest[at] = tenants[k]
+        found += 1
+    slots = 0.0
+    for first in range(0, found - gpus + 1, gpus):
+        slots += math.exp(-float(fewest[first : first + gpus].sum()))
+    return slots
+
+
+@_compiled
+def _fragments(n: Any, m: Any, row: int, cpu: int, free: Any, percent: Any, tenants: Any) -> float:
+    """FGD's measure of a node: the idle GPU that each kind could not use there, by the kind's share of all pods."""
+    columns = n.mem.shape[1]
+    each = np.empty(columns)
+    for k in range(columns):
+        each[k] = _idle_of(n.mem[row, k], free[k], percent[k], m.by_mem, m.by_core)
+    idle, out = each.sum(), 0.0
+    if idle < 1.0:
+        return 0.0
+    for j in range(len(m.cpu)):
+        usable = 0.0
+        if m.cpu[j] <= cpu:
+            found, places = _idle_for(n.mem[row], n.model[row], _kind(m, j), free, percent, tenants, each)
+            if places >= m.gpus[j]:
+                usable = found
+        out += m.weight[j] * (idle - usable)
+    return out
+
+
+@_compiled
+def _worth(n: Any, m: Any, w: Any, row: int, cpu: int, memory: int, free: Any, percent: Any, tenants: Any) -> float:
+    """V and F of a node, weighted: what is lost there, in thousandths of a GPU."""
+    out = w.ahead * _value(n, m, row, cpu, memory, free, percent, tenants)
+    if w.gradient > 0.0:
+        out += w.gradient * _fragments(n, m, row, cpu, free, percent, tenants)
+    return out
 
 
 @_compiled
@@ -540,27 +606,29 @@ def _place(n: Any, a: Any, row: int, free: Any, percent: Any, tenants: Any, take
 
 @_compiled
 def _gain(
-    n: Any, m: Any, a: Any, memory: Any, cost: Any, weight: float, shape: int, row: int, epoch: int, scratch: Any
+    n: Any, m: Any, a: Any, memory: Any, cost: Any, later: Any, w: Any, shape: int, row: int, epoch: int, scratch: Any
 ) -> float:
-    """What placing the pod on the node wins: the fall of the value, less what the lost slots cost."""
+    """What placing the pod on the node wins: the fall of what is lost there, less what the lost slots cost."""
     free, percent, tenants, taken = scratch
     stamp = n.version[row] * 65536 + epoch
     if memory.valued[row] != stamp:
         _copy(n, row, free, percent, tenants)
-        memory.value[row] = _value(n, m, row, n.cpu[row], n.memory[row], free, percent, tenants)
+        memory.value[row] = _worth(n, m, w, row, n.cpu[row], n.memory[row], free, percent, tenants)
         memory.valued[row] = stamp
     if not _place(n, a, row, free, percent, tenants, taken):
         return NEVER
     cpu, host = n.cpu[row] - a.cpu, n.memory[row] - a.memory
     if memory.after_of[shape, row] != stamp:
-        memory.after[shape, row] = _value(n, m, row, cpu, host, free, percent, tenants)
+        memory.after[shape, row] = _worth(n, m, w, row, cpu, host, free, percent, tenants)
         memory.after_of[shape, row] = stamp
     lost = 0.0
     for j in range(len(cost)):
         if cost[j] > 0.0 and memory.slots[row, j] > 0:
             now = _slots(n.mem[row], n.model[row], _kind(m, j), cpu, host, free, percent, tenants)
             lost += cost[j] * (memory.slots[row, j] - now)
-    return memory.value[row] - memory.after[shape, row] - weight * lost
+        if later[j] > 0.0 and len(a.gpus):
+            lost += later[j] * (_later(n, m, j, row, n.tenants[row]) - _later(n, m, j, row, tenants))
+    return memory.value[row] - memory.after[shape, row] - lost
 
 
 @_compiled
@@ -570,6 +638,7 @@ def scores(
     a: Any,
     memory: Any,
     cost: Any,
+    later: Any,
     w: Any,
     shape: int,
     family: int,
@@ -594,6 +663,7 @@ def scores(
     )
     rows = len(out)
     fixed, known = np.empty(rows), np.full(rows, NEVER)
+    most = (w.ahead + w.gradient) * amount
     exact = np.zeros(rows, np.bool_)
     for row in range(rows):
         out[row] = NEVER
@@ -605,7 +675,7 @@ def scores(
         price = w.gpu_price * memory.gpu_price[row] * amount
         price += w.cpu_price * memory.cpu_price[row] * a.cpu / w.cpu_per_gpu
         fixed[row] = -price - (0.0 if used else w.untouched) - 1e-6 * memory.tie[row]
-        out[row] = fixed[row] + amount
+        out[row] = fixed[row] + most
         if memory.gain_of[family, row] == n.version[row]:
             out[row] = known[row] = fixed[row] + memory.gain[family, row]
     best = NEVER
@@ -616,7 +686,7 @@ def scores(
         if out[row] <= NEVER or exact[row]:
             break
         known[row] = NEVER
-        gain = _gain(n, m, a, memory, cost, w.scarcity, shape, row, epoch, scratch)
+        gain = _gain(n, m, a, memory, cost, later, w, shape, row, epoch, scratch)
         exact[row] = True
         if gain <= NEVER:
             out[row] = HARDLY * (1.0 + memory.tie[row])
@@ -629,26 +699,6 @@ def scores(
         for row in range(rows):
             if not exact[row] and out[row] > best:
                 out[row] = best - 1e-9
-
-
-@_compiled
-def _fragments(n: Any, m: Any, row: int, cpu: int, free: Any, percent: Any, tenants: Any) -> float:
-    """FGD's measure of a node: the idle GPU that each kind could not use there, by the kind's share of all pods."""
-    columns = n.mem.shape[1]
-    each = np.empty(columns)
-    for k in range(columns):
-        each[k] = _idle_of(n.mem[row, k], free[k], percent[k], m.by_mem, m.by_core)
-    idle, out = each.sum(), 0.0
-    if idle < 1.0:
-        return 0.0
-    for j in range(len(m.cpu)):
-        usable = 0.0
-        if m.cpu[j] <= cpu:
-            found, places = _idle_for(n.mem[row], n.model[row], _kind(m, j), free, percent, tenants, each)
-            if places >= m.gpus[j]:
-                usable = found
-        out += m.weight[j] * (idle - usable)
-    return out
 
 
 @_compiled

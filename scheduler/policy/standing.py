@@ -39,7 +39,9 @@ class _Numbers:
 
 
 class Standing:
-    """See the module. ``epoch`` numbers the mix: what was computed under another is void."""
+    """See the module. ``epoch`` numbers the mix: what was computed under another is void. ``leaving`` is how many pods
+    left for each that arrived when it was learnt.
+    """
 
     def __init__(self, workload: Workload, seed: int) -> None:
         self.epoch = 0
@@ -98,7 +100,8 @@ class Standing:
         self.mix: Mix = self._workload.mix(ledger, self._seed)
         kinds = len(self.mix.cpu)
         self.totals = np.zeros(kinds, np.int64)
-        self.cost = np.zeros(kinds)
+        self.cost, self.later = np.zeros(kinds), np.zeros(kinds)
+        self.leaving = self._workload.leaving
         self.cpu_per_gpu = _cpu_per_gpu(ledger)
         self._size = mean_size(ledger)
         if len(self.memory.seen) != len(ties):

@@ -18,10 +18,12 @@ from tessera.scheduler.policy.kernels import Mix
 
 WINDOW = 10_000
 KINDS = 128
-STREAMS, OFFERS = 8, 32
+STREAMS, OFFERS = 16, 32
 """How many random streams of pods a node is offered, and how many pods each has."""
-_FIRST = (16, 32, 64, 128, 256, 512, 1024)
-_THEN = 2_000
+_FIRST = (16, 64, 256)
+_THEN = 500
+_LATELY = 2_000
+"""Over how many arrivals ``leaving`` is averaged."""
 _ALL_MODELS = (1 << 63) - 1
 _NO_GPU = ContainerDemand("", 0, 0, 0)
 
@@ -40,7 +42,7 @@ class Kind:
 
 
 class Workload:
-    """Counts arrivals. ``due`` grows whenever the mix should be learnt anew: often at first, then every 2,000."""
+    """Counts arrivals. ``due`` grows whenever the mix should be learnt anew: often at first, then every 500."""
 
     def __init__(self) -> None:
         self._arrived = 0
@@ -66,7 +68,7 @@ class Workload:
     def saw(self, need: HostNeed, demand: PodDemand | None) -> None:
         """A pod has arrived, whether or not there is room for it; ``None`` asks for no GPU."""
         self._arrived += 1
-        self._leaving -= self._leaving / _THEN
+        self._leaving -= self._leaving / _LATELY
         models = demand.preferences.models if demand else Choice()
         for index, container in enumerate(demand.containers if demand else (_NO_GPU,)):
             cpu, memory = (need.cpu_milli, need.memory_bytes) if index == 0 else (0, 0)
@@ -74,7 +76,7 @@ class Workload:
 
     def left(self) -> None:
         """A pod has left."""
-        self._leaving += 1.0 / _THEN
+        self._leaving += 1.0 / _LATELY
 
     def _count(self, kind: Kind) -> None:
         self._window.append(kind)

@@ -26,14 +26,15 @@ class GpuState:
 
 @dataclass(slots=True)
 class NodeState:
-    """What pods may still use: GPUs that are healthy and nobody's alone."""
+    """What pods may still use: GPUs that are healthy and nobody's alone; ``taken``: those that somebody has alone."""
 
     cpu: int
     memory: int
     gpus: list[GpuState]
+    taken: list[GpuState]
 
     def copy(self) -> "NodeState":
-        return NodeState(self.cpu, self.memory, [replace(gpu) for gpu in self.gpus])
+        return NodeState(self.cpu, self.memory, [replace(gpu) for gpu in self.gpus], self.taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +57,14 @@ def node_of(ledger: Ledger, name: str) -> NodeState:
     row = ledger.rows()[name]
     node = ledger.node(name)
     assert node is not None
-    gpus = []
+    gpus: list[GpuState] = []
+    taken: list[GpuState] = []
     for column, gpu in enumerate(node.gpus):
         at = row, column
-        if gpu.health.healthy and not ledger.exclusive[at]:
+        if gpu.health.healthy:
             state = int(ledger.free_bytes[at]), int(ledger.free_percent[at]), int(ledger.tenants[at])
-            gpus.append(GpuState(gpu.mem_bytes, *state, gpu.model.lower()))
-    return NodeState(int(ledger.free_cpu[row]), int(ledger.free_memory[row]), gpus)
+            (taken if ledger.exclusive[at] else gpus).append(GpuState(gpu.mem_bytes, *state, gpu.model.lower()))
+    return NodeState(int(ledger.free_cpu[row]), int(ledger.free_memory[row]), gpus, taken)
 
 
 def kinds_of(mix: Mix, ledger: Ledger) -> list[Kind]:
@@ -156,6 +158,14 @@ def slots(node: NodeState, kind: Kind) -> int:
     return held if kind.cpu <= node.cpu and kind.memory <= node.memory else 0
 
 
+def later(node: NodeState, kind: Kind) -> float:
+    """How many pods of a kind the node will hold once each tenant has left with a chance of 1/e."""
+    able = [g for g in [*node.gpus, *node.taken] if g.model in kind.models and _need(kind, g.size) <= g.size]
+    tenants = sorted(gpu.tenants for gpu in able)
+    blocks = [tenants[first : first + kind.gpus] for first in range(0, len(tenants), kind.gpus)]
+    return sum(math.exp(-sum(block)) for block in blocks if len(block) == kind.gpus)
+
+
 def _places(kind: Kind, gpu: GpuState) -> int:
     if kind.whole:
         return 1
@@ -172,7 +182,7 @@ def usable(node: NodeState, kind: Kind, mix: Mix) -> float:
 
 def fragments(node: NodeState, kinds: Sequence[Kind], mix: Mix) -> float:
     """FGD's F. As published, host memory is no matter."""
-    node = NodeState(node.cpu, 1 << 62, node.gpus)
+    node = NodeState(node.cpu, 1 << 62, node.gpus, node.taken)
     return sum(kind.weight * (idle(node.gpus, mix) - usable(node, kind, mix)) for kind in kinds)
 
 
@@ -193,21 +203,28 @@ def _admitted(models: Choice, node: NodeState) -> frozenset[str]:
     return frozenset(gpu.model for gpu in node.gpus if models.admits(gpu.model))
 
 
-def costs(nodes: Sequence[NodeState], kinds: Sequence[Kind], mix: Mix, leaving: float) -> list[float]:
-    """c_j, what the loss of one slot of each kind costs; below two thousandths it is nothing."""
+def costs(
+    nodes: Sequence[NodeState], kinds: Sequence[Kind], mix: Mix, leaving: float
+) -> tuple[list[float], list[float]]:
+    """c_j and d_j, what the loss of one slot of each kind costs now and later; below two thousandths it is nothing."""
     all_idle = sum(idle(node.gpus, mix) for node in nodes)
     demand = sum(kind.weight * kind.amount for kind in kinds)
-    out = []
-    for kind in kinds:
+    out: list[float] = []
+    later: list[float] = []
+    for index, kind in enumerate(kinds):
         pods = sum(all_idle * other.weight / demand for other in kinds if other.group == kind.group)
         if not pods:
             out.append(0.0)
+            later.append(0.0)
             continue
         x = pods / (sum(slots(node, kind) for node in nodes) + 0.5)
         share = all_idle * kind.weight / demand / pods
         cost = kind.amount * share * (0.1 * x * x / (1 + x * x) + (3 * leaving * x if kind.gpus > 1 else 0))
         out.append(cost if cost > 2 else 0.0)
-    return out
+        first = all(other.group != kind.group for other in kinds[:index])
+        cost = leaving * kind.amount * x / (1 + x) if first and kind.gpus > 1 else 0.0
+        later.append(cost if cost > 2 else 0.0)
+    return out, later
 
 
 @dataclass(slots=True)

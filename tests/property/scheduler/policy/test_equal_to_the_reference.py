@@ -38,12 +38,14 @@ class Sight:
         self.kinds = reference.kinds_of(self.mix, given.ledger)
 
 
-def gains(given: World, sight: Sight, ask: Ask, costs: list[float], scarcity: float) -> Floats:
+def gains(
+    given: World, sight: Sight, ask: Ask, costs: list[float], later: list[float], *, ahead: float, gradient: float
+) -> Floats:
     """The exact score of each node, when it is the only one offered: without prices and without the rest."""
     standing, (need, demand) = sight.standing, ask
     asked, amount = standing.asked(given.ledger, need, demand)
     shape, family = standing.shape_of(asked)
-    weights = Weights(0.0, 0.0, 0.0, scarcity, standing.cpu_per_gpu, 1)
+    weights = Weights(ahead, gradient, 0.0, 0.0, 0.0, standing.cpu_per_gpu, 1)
     out, found = np.empty(len(given.order())), []
     for name, row in zip(sight.names, sight.rows, strict=True):
         kernels.scores(
@@ -52,6 +54,7 @@ def gains(given: World, sight: Sight, ask: Ask, costs: list[float], scarcity: fl
             asked,
             standing.memory,
             np.array(costs),
+            np.array(later),
             weights,
             shape,
             family,
@@ -81,34 +84,41 @@ def test_slots_usable_and_idle(given: World) -> None:
 
 
 @CASES
-@given(worlds, pods())
-def test_the_fall_of_the_look_ahead_value(given: World, ask: Ask) -> None:
-    sight = Sight(given)
-    found = gains(given, sight, ask, [0.0] * len(sight.kinds), 0.0)
+@given(worlds, pods(), st.floats(0, 1))
+def test_the_fall_of_the_look_ahead_value_and_of_fgd_measure(given: World, ask: Ask, gradient: float) -> None:
+    sight, ahead = Sight(given), 1.0 - 0.7 * gradient
+    kinds, mix, nothing = sight.kinds, sight.mix, [0.0] * len(sight.kinds)
+    found = gains(given, sight, ask, nothing, nothing, ahead=ahead, gradient=gradient)
     for node, gain in zip(sight.nodes, found, strict=True):
         after = reference.with_pod(node, *ask)
         if after is None:
             assert NEVER < gain <= HARDLY
             continue
-        expected = reference.value(node, sight.kinds, sight.mix) - reference.value(after, sight.kinds, sight.mix)
-        assert gain == pytest.approx(expected, abs=1.0 + 1e-5), "below one thousandth the compiled loop stops"
+        expected = ahead * (reference.value(node, kinds, mix) - reference.value(after, kinds, mix))
+        expected += gradient * (reference.fragments(node, kinds, mix) - reference.fragments(after, kinds, mix))
+        assert gain == pytest.approx(expected, abs=1.0 + 1e-2), "below one thousandth the compiled loop stops"
 
 
 @CASES
 @given(worlds, pods(), st.floats(0, 1))
 def test_what_lost_slots_cost(given: World, ask: Ask, leaving: float) -> None:
     sight = Sight(given)
-    costs = np.zeros(len(sight.kinds))
-    kernels.scarcity(sight.mix, sight.standing.totals, sight.standing.idle, leaving, costs)
+    costs, later = np.zeros(len(sight.kinds)), np.zeros(len(sight.kinds))
+    kernels.scarcity(sight.mix, sight.standing.totals, sight.standing.idle, leaving, costs, later)
     if sight.kinds:
-        assert costs.tolist() == pytest.approx(reference.costs(sight.nodes, sight.kinds, sight.mix, leaving))
-    plain = gains(given, sight, ask, [0.0] * len(costs), 1.0)
-    dear = gains(given, sight, ask, costs.tolist(), 1.0)
+        expected_costs, expected_later = reference.costs(sight.nodes, sight.kinds, sight.mix, leaving)
+        assert costs.tolist() == pytest.approx(expected_costs)
+        assert later.tolist() == pytest.approx(expected_later)
+    nothing = [0.0] * len(costs)
+    plain = gains(given, sight, ask, nothing, nothing, ahead=1.0, gradient=0.0)
+    dear = gains(given, sight, ask, costs.tolist(), later.tolist(), ahead=1.0, gradient=0.0)
     for node, before, after in zip(sight.nodes, plain, dear, strict=True):
         taken = reference.with_pod(node, *ask)
         if taken is not None:
             lost = [reference.slots(node, kind) - reference.slots(taken, kind) for kind in sight.kinds]
             expected = sum(cost * each for cost, each in zip(costs, lost, strict=True))
+            lost_later = [reference.later(node, kind) - reference.later(taken, kind) for kind in sight.kinds]
+            expected += sum(cost * each for cost, each in zip(later, lost_later, strict=True))
             assert before - after == pytest.approx(expected, rel=1e-5, abs=1e-3)
 
 

@@ -66,7 +66,8 @@ def test_the_exact_gains(seed: int, asks: list[Ask], history: list[str]) -> None
             np.testing.assert_array_equal(old.standing.totals, new.standing.totals)
             assert old.standing.idle == pytest.approx(new.standing.idle)
             weights = [1.0] * len(costs)
-            assert gains(given, old, ask, weights, 1.0) == pytest.approx(gains(given, new, ask, weights, 1.0))
+            both = [gains(given, sight, ask, weights, weights, ahead=0.3, gradient=1.0) for sight in (old, new)]
+            assert both[0] == pytest.approx(both[1])
 
 
 @CASES
