@@ -194,7 +194,7 @@ def _plan(
 
 
 def _policies(text: str) -> tuple[str, ...]:
-    from tessera.scheduler.engine import Options
+    from tessera.scheduler.options import Options
     from tessera.scheduler.policy import POLICIES
 
     if not text:

@@ -10,7 +10,6 @@ Both end with a deadline, with the pod, or by becoming a fact. Single-threaded: 
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from tessera.scheduler.choice import choose
 from tessera.scheduler.earmark import part_of
 from tessera.scheduler.fit import min_level
 from tessera.scheduler.offers import Filtered, Offer, Scores, offer_of
+from tessera.scheduler.options import Options
 from tessera.scheduler.policy import POLICIES, Policy
 from tessera.scheduler.policy.kernels import Floats
 from tessera.scheduler.policy.workload import WINDOW, Workload
@@ -33,22 +33,6 @@ from tessera.scheduler.promises import Promise, Promised, Request
 from tessera.scheduler.ranking import Ties, able, best_first, fits_of, tens
 from tessera.scheduler.refusals import by_name, cluster_reason, node_texts, remote_reason
 from tessera.scheduler.youngest import Youngest
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How the engine decides. Times in seconds; ``level`` is the enforcement level that a pod needs by default.
-
-    With ``filter_chooses`` filter answers the node that the policy chooses, and no other that could hold the pod.
-    """
-
-    placement: str = "fragmentation"
-    level: int = 0
-    seed: int = 0
-    filter_chooses: bool = False
-    hold_s: float = 10.0
-    reservation_s: float = 60.0
-
 
 _REQUEST_LIFE_S = 900.0
 _HOLD_TRIES = 16

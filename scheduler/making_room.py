@@ -20,8 +20,9 @@ from tessera.reasons import Reason
 from tessera.scheduler.census import read
 from tessera.scheduler.defragment import Late, Proposal, proposal
 from tessera.scheduler.drain import Move
-from tessera.scheduler.engine import Engine, Options
+from tessera.scheduler.engine import Engine
 from tessera.scheduler.moving import POLL_S, Mover, Wanted
+from tessera.scheduler.options import Options
 from tessera.scheduler.residents import Population
 
 

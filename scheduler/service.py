@@ -32,11 +32,12 @@ from tessera.model.placements import Placement
 from tessera.model.pods import Pod
 from tessera.reasons import Code, Reason
 from tessera.scheduler.binder import Binder
-from tessera.scheduler.engine import Engine, Options
+from tessera.scheduler.engine import Engine
 from tessera.scheduler.extender import Extender
 from tessera.scheduler.holders import Holders
 from tessera.scheduler.metrics import Metrics
 from tessera.scheduler.nominations import Nominations
+from tessera.scheduler.options import Options
 from tessera.scheduler.others import Others
 from tessera.scheduler.preemptor import Preemptor
 from tessera.scheduler.rescue import Allowance, Rescue

@@ -17,8 +17,9 @@ from tessera.model.hosts import Host, HostNeed
 from tessera.model.pods import ContainerSpec, Kind, Pod
 from tessera.model.quantities import GIB
 from tessera.reasons import Reason
-from tessera.scheduler.engine import Engine, Options
+from tessera.scheduler.engine import Engine
 from tessera.scheduler.offers import Offers
+from tessera.scheduler.options import Options
 
 log = structlog.get_logger()
 _COMPILER = "libllvmlite"

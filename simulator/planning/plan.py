@@ -14,7 +14,8 @@ from tessera.model.demands import demand_of
 from tessera.model.ledger import Ledger
 from tessera.model.pods import Pod
 from tessera.reasons import Reason
-from tessera.scheduler.engine import Engine, Options
+from tessera.scheduler.engine import Engine
+from tessera.scheduler.options import Options
 from tessera.scheduler.snapshot import Snapshot
 from tessera.simulator.planning.additions import Addition, built
 from tessera.simulator.planning.workloads import Candidate

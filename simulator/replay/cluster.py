@@ -14,7 +14,8 @@ import numpy as np
 
 from tessera.model.quantities import MIB
 from tessera.reasons import Reason
-from tessera.scheduler.engine import Engine, Options
+from tessera.scheduler.engine import Engine
+from tessera.scheduler.options import Options
 from tessera.simulator.replay.openb import WHOLE, Shape, TraceNode
 from tessera.simulator.replay.pods import Templates, gpu_node_of, host_of
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tessera.model.pods import Pod
 from tessera.scheduler.defragment import Proposal, proposal
 from tessera.scheduler.drain import DrainPlan, drain_plan
-from tessera.scheduler.engine import Engine, Options
+from tessera.scheduler.engine import Engine
+from tessera.scheduler.options import Options
 from tests.unit.scheduler.clusters import bound, engine, node, pod
 from tests.unit.scheduler.populations import owned, people
 

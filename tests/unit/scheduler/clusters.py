@@ -5,7 +5,8 @@ from tessera.model.assignment import Assignment, encode
 from tessera.model.gpus import Gpu, GpuNode, Health
 from tessera.model.pods import ContainerSpec, Kind, Pod
 from tessera.model.quantities import GIB
-from tessera.scheduler.engine import Engine, Options
+from tessera.scheduler.engine import Engine
+from tessera.scheduler.options import Options
 
 
 class Clock:

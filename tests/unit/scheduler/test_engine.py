@@ -5,7 +5,7 @@ import pytest
 from tessera.model.assignment import Share
 from tessera.model.quantities import GIB
 from tessera.reasons import Code, Reason
-from tessera.scheduler.engine import Options
+from tessera.scheduler.options import Options
 from tessera.scheduler.promises import Promise
 from tests.unit.scheduler.clusters import Clock, bound, engine, node, place, pod
 

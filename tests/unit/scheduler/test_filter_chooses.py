@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from tessera.scheduler.engine import Engine, Options
+from tessera.scheduler.engine import Engine
+from tessera.scheduler.options import Options
 from tessera.scheduler.policy import POLICIES
 from tessera.scheduler.promises import Promise
 from tests.unit.scheduler.clusters import engine, node, place, pod

@@ -11,7 +11,8 @@ from tessera.model.hosts import Host, HostNeed
 from tessera.model.pods import Pod
 from tessera.model.quantities import GIB
 from tessera.reasons import Code, Reason
-from tessera.scheduler.engine import Engine, Options
+from tessera.scheduler.engine import Engine
+from tessera.scheduler.options import Options
 from tessera.scheduler.others import PATH, Others, scores
 from tessera.serving import straight
 from tests.unit.scheduler.clusters import Clock, node, place

@@ -7,7 +7,8 @@ import pytest
 
 from tessera.model.demands import PodDemand, demand_of
 from tessera.model.gpus import Gpu, GpuNode, islands
-from tessera.scheduler.engine import Engine, Options
+from tessera.scheduler.engine import Engine
+from tessera.scheduler.options import Options
 from tessera.scheduler.topology import island_fit, least_gpus, numa_fit
 from tests.unit.scheduler.clusters import engine, node, place, pod
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tessera.scheduler import name_lists
-from tessera.scheduler.engine import Options
 from tessera.scheduler.offers import Offers
+from tessera.scheduler.options import Options
 from tessera.scheduler.policy import POLICIES, kernels
 from tessera.scheduler.warming import bring, warm
 from tests.unit.scheduler.clusters import engine, node, place, pod

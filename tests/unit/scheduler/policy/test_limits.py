@@ -10,7 +10,8 @@ from tessera.model.hosts import UNKNOWN_HOST, Host, HostNeed
 from tessera.model.ledger import Bools, Ledger
 from tessera.model.placements import Choice, Preferences
 from tessera.model.quantities import GIB
-from tessera.scheduler.engine import Engine, Options
+from tessera.scheduler.engine import Engine
+from tessera.scheduler.options import Options
 from tessera.scheduler.policy import POLICIES
 from tessera.scheduler.policy.kernels import NEVER
 from tessera.scheduler.policy.standing import SHAPES, Standing

@@ -1,0 +1,18 @@
+"""How the engine decides: what an operator may set."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the engine decides. Times in seconds; ``level`` is the enforcement level that a pod needs by default.
+
+    With ``filter_chooses`` filter answers the node that the policy chooses, and no other that could hold the pod.
+    """
+
+    placement: str = "fragmentation"
+    level: int = 0
+    seed: int = 0
+    filter_chooses: bool = False
+    hold_s: float = 10.0
+    reservation_s: float = 60.0
