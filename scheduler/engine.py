@@ -31,7 +31,7 @@ from tessera.scheduler.policy.kernels import Floats
 from tessera.scheduler.policy.workload import WINDOW, Workload
 from tessera.scheduler.promises import Promise, Promised, Request
 from tessera.scheduler.ranking import Ties, able, best_first, fits_of, tens
-from tessera.scheduler.refusals import by_name, cluster_reason, node_texts, remote_reason
+from tessera.scheduler.refusals import by_name, cluster_reason, node_reason, node_texts, remote_reason
 from tessera.scheduler.youngest import Youngest
 
 _REQUEST_LIFE_S = 900.0
@@ -232,7 +232,8 @@ class Engine:
         reason = None if assignment is None else self.ledger.reserve(uid, Charge(node, request.totals, assignment))
         self._tell_left(uid, held)
         if assignment is None or reason:
-            return reason or self._node_reason(request, node)
+            fits = fits_of(self.ledger, request.demand, self._level(request.demand))
+            return reason or node_reason(self.ledger, request.demand, fits, self.ledger.room_of(request.totals), node)
         self._promise(request, node, Promise.RESERVATION)
         return request, assignment
 
@@ -392,14 +393,6 @@ class Engine:
     def _choose(self, request: Request, node: str) -> Assignment | None:
         demand = request.demand
         return choose(self.ledger, node, demand, self._policy(demand), self._level(demand))
-
-    def _node_reason(self, request: Request, node: str) -> Reason:
-        row = self.ledger.row(node)
-        if row is None:
-            return Reason(Code.NO_GPU, f"node {node} has no GPU")
-        fits = fits_of(self.ledger, request.demand, self._level(request.demand))
-        told = node_texts(self.ledger, request.demand, fits, self.ledger.room_of(request.totals))
-        return Reason(Code.NO_ROOM, f"node {node}: {told.texts[told.of[row]]}")
 
     def _promised(self, uid: str) -> Promise | None:
         promised = self._promises.get(uid)

@@ -115,6 +115,15 @@ def node_texts(ledger: Ledger, demand: PodDemand, fits: list[Fit], room: Bools) 
     return NodeTexts([*(f"GPU {WORDS[code]}" for code in codes), NO_GPU], worst, hopeless)
 
 
+def node_reason(ledger: Ledger, demand: PodDemand, fits: list[Fit], room: Bools, node: str) -> Reason:
+    """The refusal of a demand by the one node that was to take it."""
+    row = ledger.row(node)
+    if row is None:
+        return Reason(Code.NO_GPU, f"node {node} has no GPU")
+    told = node_texts(ledger, demand, fits, room)
+    return Reason(Code.NO_ROOM, f"node {node}: {told.texts[told.of[row]]}")
+
+
 def by_name(told: NodeTexts, offer: Offer) -> tuple[dict[str, str], dict[str, str]]:
     """The texts of the nodes that leaving pods might help, and of those where nothing would; by name."""
     none = len(told.texts) - 1
