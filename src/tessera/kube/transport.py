@@ -1,9 +1,9 @@
 """One request to the API server and its answer in bytes: credentials, time limits and errors.
 
 Guarantees: a write whose outcome is not certain raises ``UnknownOutcome``. A 401 is repeated once if the credentials
-have changed since (a refused request was certainly not carried out). aiohttp repeats GET, PUT and DELETE once, never
-POST or PATCH, when a kept-alive connection turns out to be closed: a PUT or DELETE that had been carried out the first
-time is then answered 409 or 404.
+have changed since (a refused request was certainly not carried out). POST goes over connections of its own (``posts``)
+and is, like PATCH, never repeated; aiohttp repeats GET, PUT and DELETE once when a kept-alive connection turns out to
+be closed: a PUT or DELETE that had been carried out the first time is then answered 409 or 404.
 """
 
 import asyncio
@@ -12,11 +12,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlencode
 
 import aiohttp
 
 from tessera.kube.connection import Connection
 from tessera.kube.errors import ApiError, UnknownOutcome, Unreachable, api_error
+from tessera.kube.posts import Answer, ConnectError, Posts
 
 JSON = "application/json"
 WATCH_SILENCE_S = 150.0
@@ -45,6 +47,7 @@ class Transport:
             self._headers["Accept-Encoding"] = "identity"
         self._on_warning = on_warning
         self._session: aiohttp.ClientSession | None = None
+        self._posts = Posts(connection.server, connection.ssl, connection.server_name, self._headers)
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(
@@ -62,6 +65,7 @@ class Transport:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._posts.close()
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -81,7 +85,7 @@ class Transport:
         try:
             async with asyncio.timeout(limit_s):
                 return await self._send(method, path, params, body, content_type)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        except (ConnectError, aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise Unreachable(f"{method} {path}: {error}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             text = f"{method} {path}: {_describe(error, limit_s)}"
@@ -95,14 +99,25 @@ class Transport:
         self, method: str, path: str, params: Mapping[str, str] | None, body: bytes | None, content_type: str
     ) -> bytes:
         for attempt in (1, 2):
-            async with self._open(method, path, params, body, content_type) as response:
-                answer = await response.read()
-                self._warn(response)
-                if response.status < 300:
-                    return answer
-            if response.status != 401 or attempt == 2 or not await self._connection.tokens.refused():
+            answer = await self._ask(method, path, params, body, content_type)
+            self._warn(answer)
+            if answer.status < 300:
+                return answer.body
+            if answer.status != 401 or attempt == 2 or not await self._connection.tokens.refused():
                 break
-        raise api_error(response.status, answer, response.headers.get("Retry-After", ""))
+        raise api_error(answer.status, answer.body, answer.header("retry-after"))
+
+    async def _ask(
+        self, method: str, path: str, params: Mapping[str, str] | None, body: bytes | None, content_type: str
+    ) -> Answer:
+        if method == "POST" and self._session is not None:
+            query = f"?{urlencode(params)}" if params else ""
+            return await self._posts.send(
+                path + query, body or b"", content_type, await self._connection.tokens.header()
+            )
+        async with self._open(method, path, params, body, content_type) as response:
+            headers = [(name.lower(), value) for name, value in response.headers.items()]
+            return Answer(response.status, headers, await response.read())
 
     @asynccontextmanager
     async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -144,10 +159,11 @@ class Transport:
         ) as response:
             yield response
 
-    def _warn(self, response: aiohttp.ClientResponse) -> None:
+    def _warn(self, answer: Answer) -> None:
         if self._on_warning is not None:
-            for value in response.headers.getall("Warning", ()):
-                self._on_warning(warning_text(value))
+            for name, value in answer.headers:
+                if name == "warning":
+                    self._on_warning(warning_text(value))
 
 
 def warning_text(value: str) -> str:
