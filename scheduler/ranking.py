@@ -59,7 +59,7 @@ def tens(scores: Floats, chosen: int | None, offer: Offer) -> Scores:
     """
     rows = np.flatnonzero(scores > NEVER)
     rows = rows[rows != chosen] if chosen is not None else rows
-    ranked = rows[np.argsort(-scores[rows], kind="stable")]
+    ranked = rows[np.argsort(-scores[rows])]
     out = np.zeros(len(scores) + 1, np.int8)  # the last is that of nodes without a row
     out[ranked] = 9 - np.arange(len(ranked)) * 10 // max(len(ranked), 1)
     if chosen is not None:
