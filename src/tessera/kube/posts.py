@@ -59,6 +59,7 @@ class _Exchange(asyncio.Protocol):
             self._answered = None
 
     def close(self) -> None:
+        """Whatever is asked for is heard to be lost by ``connection_lost``."""
         self.open = False
         if self._transport is not None:
             self._transport.abort()
@@ -114,6 +115,7 @@ class Posts:
         self._headers = "".join(f"{name}: {value}\r\n" for name, value in {"Host": parts.netloc, **headers}.items())
         self._idle_s = idle_s
         self._idle: list[_Exchange] = []
+        self._busy: set[_Exchange] = set()
 
     async def send(self, path: str, body: bytes, kind: str, authorization: str = "") -> Answer:
         """Posts ``body`` of the media type ``kind``; raises ``ConnectError`` or another ``OSError``."""
@@ -122,15 +124,19 @@ class Posts:
         own = f"Authorization: {authorization}\r\n" if authorization else ""
         head = f"POST {self._prefix}{path} HTTP/1.1\r\n{self._headers}{own}Content-Type: {kind}\r\n"
         exchange = self._kept() or await self._connect()
-        answer = await exchange.ask(f"{head}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body)
+        self._busy.add(exchange)
+        try:
+            answer = await exchange.ask(f"{head}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body)
+        finally:
+            self._busy.discard(exchange)
         if exchange.open:
             exchange.used_at = asyncio.get_running_loop().time()
             self._idle.append(exchange)
         return answer
 
     def close(self) -> None:
-        """Closes what is not in use; requests under way end as they end."""
-        for exchange in self._idle:
+        """Closes all connections; a request under way ends without its answer."""
+        for exchange in [*self._idle, *self._busy]:
             exchange.close()
         self._idle.clear()
 

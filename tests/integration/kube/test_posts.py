@@ -133,6 +133,15 @@ async def test_a_request_given_up_takes_its_connection_with_it() -> None:
         assert server.asked[1][0] == 1
 
 
+async def test_closing_ends_requests_under_way() -> None:
+    async with serving(b"HTTP/1.1 200 OK\r\n") as (server, posts):
+        asking = asyncio.create_task(posts.send("/", b"", "t"))
+        await server.heard.wait()
+        posts.close()
+        with pytest.raises(OSError, match="connection lost"):
+            await asking
+
+
 async def test_without_a_server_or_with_a_certificate_of_nobody_nothing_is_sent() -> None:
     async with serving() as (server, posts):
         address = f"https://127.0.0.1:{posts._address[1]}"
