@@ -278,11 +278,12 @@ def _idle(n: Any, row: int, free: Any, percent: Any, by_mem: float, by_core: flo
 def _value(n: Any, m: Any, row: int, cpu0: int, memory0: int, free0: Any, percent0: Any, tenants0: Any) -> float:
     """What stays idle, on average over the streams, once each has been offered to the node in its order.
 
-    A kind that did not fit once does not fit later in the same stream, because room only shrinks.
+    A kind that did not fit once does not fit later in the same stream, because room only shrinks; one that does not fit
+    the node as it is fits in no stream.
     """
     columns, kinds = n.mem.shape[1], len(m.cpu)
     free, percent, tenants = np.empty(columns, np.int64), np.empty(columns, np.int64), np.empty(columns, np.int64)
-    taken, failed = np.empty(columns, np.bool_), np.empty(kinds, np.bool_)
+    taken, failed, never = np.empty(columns, np.bool_), np.empty(kinds, np.bool_), np.zeros(kinds, np.bool_)
     sizes, model = n.mem[row], n.model[row]
     start = _idle(n, row, free0, percent0, m.by_mem, m.by_core)
     if start < 1.0:
@@ -291,14 +292,15 @@ def _value(n: Any, m: Any, row: int, cpu0: int, memory0: int, free0: Any, percen
     for r in range(m.streams.shape[0]):
         for k in range(columns):
             free[k], percent[k], tenants[k] = free0[k], percent0[k], tenants0[k]
-        failed[:] = False
-        cpu, memory, idle = cpu0, memory0, start
+        failed[:] = never
+        cpu, memory, idle, as_it_is = cpu0, memory0, start, True
         for h in range(m.streams.shape[1]):
             j = m.streams[r, h]
             if failed[j]:
                 continue
             if m.cpu[j] > cpu or m.memory[j] > memory:
                 failed[j] = True
+                never[j] |= as_it_is
                 continue
             used = _serve(
                 sizes,
@@ -317,7 +319,9 @@ def _value(n: Any, m: Any, row: int, cpu0: int, memory0: int, free0: Any, percen
             )
             if used < 0.0:
                 failed[j] = True
+                never[j] |= as_it_is
                 continue
+            as_it_is = False
             cpu -= m.cpu[j]
             memory -= m.memory[j]
             idle -= used
@@ -632,6 +636,24 @@ def _gain(
 
 
 @_compiled
+def _highest(values: Any, most: int) -> Any:
+    """The rows of the highest values above ``NEVER``, at most so many, the highest first."""
+    rows = np.empty(most, np.int64)
+    found = 0
+    for row in range(len(values)):
+        value = values[row]
+        if value <= NEVER or (found == most and value <= values[rows[most - 1]]):
+            continue
+        at = min(found, most - 1)
+        while at > 0 and values[rows[at - 1]] < value:
+            rows[at] = rows[at - 1]
+            at -= 1
+        rows[at] = row
+        found = min(found + 1, most)
+    return rows[:found]
+
+
+@_compiled
 def scores(
     n: Any,
     m: Any,
@@ -671,21 +693,26 @@ def scores(
             continue
         used = False
         for k in range(columns):
-            used = used or n.tenants[row, k] > 0
+            if n.tenants[row, k] > 0:
+                used = True
+                break
         price = w.gpu_price * memory.gpu_price[row] * amount
         price += w.cpu_price * memory.cpu_price[row] * a.cpu / w.cpu_per_gpu
         fixed[row] = -price - (0.0 if used else w.untouched) - 1e-6 * memory.tie[row]
         out[row] = fixed[row] + most
         if memory.gain_of[family, row] == n.version[row]:
             out[row] = known[row] = fixed[row] + memory.gain[family, row]
-    best = NEVER
+    first, then = _highest(known, _KNOWN_FIRST), _highest(out, w.refreshes)
+    best, at = NEVER, 0
     for turn in range(w.refreshes):
-        row = int(np.argmax(known)) if turn < _KNOWN_FIRST else int(np.argmax(out))
-        if turn < _KNOWN_FIRST and known[row] <= NEVER:
-            row = int(np.argmax(out))
-        if out[row] <= NEVER or exact[row]:
-            break
-        known[row] = NEVER
+        if turn < len(first):
+            row = first[turn]
+        else:
+            while at < len(then) and exact[then[at]]:
+                at += 1
+            if at == len(then) or out[then[at]] <= best:
+                break
+            row = then[at]
         gain = _gain(n, m, a, memory, cost, later, w, shape, row, epoch, scratch)
         exact[row] = True
         if gain <= NEVER:
