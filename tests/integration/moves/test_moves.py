@@ -136,4 +136,6 @@ async def test_reads_that_fail_on_the_way_do_not_end_a_move() -> None:
         it.server.faults.lose_answers(1, verb="evict", plural="pods")
         result = await moving
         assert result.exit_code == 0, result.output
-        assert it.nodes("large") == ["a"] and it.nodes("small") == ["b"]
+        await until(
+            lambda: it.nodes("large") == ["a"] and it.nodes("small") == ["b"], "both pods to run in their places", 30
+        )
