@@ -115,6 +115,11 @@ class Host:
         }
         return Service(DevicePluginSettings(**{**fields, **self._extra}), self.connection)
 
+    async def stop_plugin(self) -> None:
+        """The plugin ends; returns when the kubelet has noticed, until then it admits pods onto the dead plugin."""
+        await self.plugin.stop()
+        await eventually(lambda: not self.kubelet.table.healthy.get("tessera.io/slice"), "the kubelet noticed the end")
+
     async def replace_plugin(self) -> None:
         """The plugin dies and comes back."""
         await self.plugin.stop()

@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -16,8 +18,10 @@ CODE = "import sys; from tessera.device_plugin.main import run; sys.exit(run(sys
 SHARE = Share("GPU-0", 4 * GIB)
 
 
-async def spawn(*arguments: str, **environment: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
+@asynccontextmanager
+async def spawn(*arguments: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The plugin's process, killed at the end of the block if it still runs."""
+    process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
         CODE,
@@ -25,6 +29,12 @@ async def spawn(*arguments: str, **environment: str) -> asyncio.subprocess.Proce
         env={**{k: v for k, v in os.environ.items() if not k.startswith("TESSERA_")}, **environment},
         stderr=asyncio.subprocess.PIPE,
     )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
 
 
 def options(host: Host) -> list[str]:
@@ -43,22 +53,22 @@ def options(host: Host) -> list[str]:
 
 async def test_kill_9_between_allocate_and_prestart_and_an_orderly_end() -> None:
     async with Host() as host:
-        await host.plugin.stop()
+        await host.stop_plugin()
         host.agent.refuse = (grpc.StatusCode.UNAVAILABLE, "not yet")
-        first = await spawn(*options(host))
-        await eventually(lambda: host.kubelet.table.healthy.get("tessera.io/slice"), "registered")
-        await host.place("web", {"main": SHARE})
-        await eventually(lambda: "not yet" in host.waiting("web"), "PreStart was asked")
-        os.kill(first.pid, signal.SIGKILL)
-        await first.wait()
+        async with spawn(*options(host)) as first:
+            await eventually(lambda: host.kubelet.table.healthy.get("tessera.io/slice"), "registered")
+            await host.place("web", {"main": SHARE})
+            await eventually(lambda: "not yet" in host.waiting("web"), "PreStart was asked")
+            os.kill(first.pid, signal.SIGKILL)
+            await first.wait()
         given = next((host.dir / "state" / "slices").glob("*.json")).stem
         host.agent.refuse = None
-        second = await spawn(*options(host))
-        await host.running("web")
-        assert host.container("web").env["TESSERA_SLICE"] == given
-        second.terminate()
-        _, errors = await asyncio.wait_for(second.communicate(), 20)
-        assert second.returncode == 0, errors.decode()
+        async with spawn(*options(host)) as second:
+            await host.running("web")
+            assert host.container("web").env["TESSERA_SLICE"] == given
+            second.terminate()
+            _, errors = await asyncio.wait_for(second.communicate(), 20)
+            assert second.returncode == 0, errors.decode()
         await host.plugin.start()
 
 
@@ -75,7 +85,7 @@ async def test_kill_9_between_allocate_and_prestart_and_an_orderly_end() -> None
     ],
 )
 async def test_a_wrong_setting_is_one_sentence_and_status_2(arguments: list[str], says: bytes) -> None:
-    process = await spawn(*arguments)
-    _, errors = await process.communicate()
+    async with spawn(*arguments) as process:
+        _, errors = await process.communicate()
     assert process.returncode == 2
     assert says in errors and errors.count(b"\n") == 1
