@@ -63,9 +63,9 @@ class Mix(NamedTuple):
 
     ``weight`` is the share of all pods; ``amount`` the thousandths of a GPU that one pod takes. ``streams`` ``[R, H]``
     are indices of kinds in the order in which they are offered. ``group`` numbers the kinds that ask for the same of
-    the same GPUs, from 0 in the order of their first. ``other_cpu`` is the host CPU that pods without GPUs ask for,
-    for each pod that arrives. ``by_mem`` and ``by_core`` add up to 1000: what free memory and free compute of a GPU
-    count.
+    the same GPUs, from 0 in the order of their first, which ``lead`` has. ``other_cpu`` is the host CPU that pods
+    without GPUs ask for, for each pod that arrives. ``by_mem`` and ``by_core`` add up to 1000: what free memory and
+    free compute of a GPU count.
     """
 
     cpu: Ints
@@ -78,6 +78,7 @@ class Mix(NamedTuple):
     weight: Floats
     amount: Floats
     group: Ints
+    lead: Ints
     other_cpu: float
     streams: Ints
     by_mem: float
@@ -267,68 +268,97 @@ def _serve(
 
 
 @_compiled
-def _idle(n: Any, row: int, free: Any, percent: Any, by_mem: float, by_core: float) -> float:
+def _idle(sizes: Any, free: Any, percent: Any, by_mem: float, by_core: float) -> float:
     total = 0.0
-    for k in range(n.mem.shape[1]):
-        total += _idle_of(n.mem[row, k], free[k], percent[k], by_mem, by_core)
+    for k in range(len(sizes)):
+        total += _idle_of(sizes[k], free[k], percent[k], by_mem, by_core)
     return total
+
+
+@_compiled
+def _with_room(sizes: Any, model: Any, free: Any, percent: Any, tenants: Any) -> Any:
+    """Those GPUs alone on which something is free."""
+    some = (free > 0) & (percent >= 0)
+    return sizes[some], model[some], free[some], percent[some], tenants[some]
 
 
 @_compiled
 def _value(n: Any, m: Any, row: int, cpu0: int, memory0: int, free0: Any, percent0: Any, tenants0: Any) -> float:
     """What stays idle, on average over the streams, once each has been offered to the node in its order.
 
-    A kind that did not fit once does not fit later in the same stream, because room only shrinks; one that does not fit
-    the node as it is fits in no stream.
+    What did not fit once does not fit later in the same stream, because room only shrinks, and what does not fit the
+    node as it is fits in no stream: a kind for the host's sake, a group of kinds for the GPUs'.
     """
-    columns, kinds = n.mem.shape[1], len(m.cpu)
+    # Arrays in names of their own, and one GPU found and taken here instead of in ``_serve``: to read an array out of a
+    # tuple, or to hand it on, costs more than what is done with it. This loop is most of a decision.
+    streams, group, own_cpu, own_memory = m.streams, m.group, m.cpu, m.memory
+    gpus, mems, cores, wholes, accepted, by_mem, by_core = m.gpus, m.mem, m.core, m.whole, m.models, m.by_mem, m.by_core
+    sizes, model, free1, percent1, tenants1 = _with_room(n.mem[row], n.model[row], free0, percent0, tenants0)
+    columns, kinds, groups = len(sizes), len(own_cpu), len(m.lead)
     free, percent, tenants = np.empty(columns, np.int64), np.empty(columns, np.int64), np.empty(columns, np.int64)
-    taken, failed, never = np.empty(columns, np.bool_), np.empty(kinds, np.bool_), np.zeros(kinds, np.bool_)
-    sizes, model = n.mem[row], n.model[row]
-    start = _idle(n, row, free0, percent0, m.by_mem, m.by_core)
+    taken, never, failed = np.empty(columns, np.bool_), np.zeros(kinds, np.bool_), np.empty(kinds, np.bool_)
+    never_any, failed_any = np.zeros(groups, np.bool_), np.empty(groups, np.bool_)
+    start = 0.0
+    for k in range(columns):
+        start += _idle_of(sizes[k], free1[k], percent1[k], by_mem, by_core)
     if start < 1.0:
         return 0.0
     total = 0.0
-    for r in range(m.streams.shape[0]):
+    for r in range(streams.shape[0]):
         for k in range(columns):
-            free[k], percent[k], tenants[k] = free0[k], percent0[k], tenants0[k]
+            free[k], percent[k], tenants[k] = free1[k], percent1[k], tenants1[k]
         failed[:] = never
+        failed_any[:] = never_any
         cpu, memory, idle, as_it_is = cpu0, memory0, start, True
-        for h in range(m.streams.shape[1]):
-            j = m.streams[r, h]
-            if failed[j]:
+        for h in range(streams.shape[1]):
+            j = streams[r, h]
+            g = group[j]
+            if failed[j] or failed_any[g]:
                 continue
-            if m.cpu[j] > cpu or m.memory[j] > memory:
+            if own_cpu[j] > cpu or own_memory[j] > memory:
                 failed[j] = True
                 never[j] |= as_it_is
                 continue
-            used = _serve(
-                sizes,
-                model,
-                free,
-                percent,
-                tenants,
-                m.gpus[j],
-                m.mem[j],
-                m.core[j],
-                m.whole[j],
-                m.models[j],
-                taken,
-                m.by_mem,
-                m.by_core,
-            )
+            mem, core, whole, models = mems[j], cores[j], wholes[j], accepted[j]
+            used = -1.0
+            if gpus[j] != 1:
+                used = _serve(
+                    sizes, model, free, percent, tenants, gpus[j], mem, core, whole, models, taken, by_mem, by_core
+                )
+            else:
+                best, least, asked = -1, 1e18, 0
+                last, need, scale = -1, 0, 0.0
+                for k in range(columns):
+                    if percent[k] < core or not (models >> min(model[k], 62)) & 1:
+                        continue
+                    size = sizes[k]
+                    if size != last:
+                        last, need, scale = size, _need(mem, core, whole, size), 1000.0 / size
+                    if need <= 0 or free[k] < need or (whole and tenants[k] != 0):
+                        continue
+                    left = scale * (free[k] - need) + 10.0 * (percent[k] - core) + (10000.0 if tenants[k] == 0 else 0.0)
+                    if left < least:
+                        best, least, asked = k, left, need
+                        if whole:
+                            break
+                if best >= 0:
+                    points = 100 if whole else core
+                    free[best] -= asked
+                    percent[best] -= points
+                    tenants[best] += 1
+                    used = by_mem * asked / sizes[best] + by_core * points / 100
             if used < 0.0:
-                failed[j] = True
-                never[j] |= as_it_is
+                failed_any[g] = True
+                never_any[g] |= as_it_is
                 continue
             as_it_is = False
-            cpu -= m.cpu[j]
-            memory -= m.memory[j]
+            cpu -= own_cpu[j]
+            memory -= own_memory[j]
             idle -= used
             if idle < 1.0:
                 break
         total += idle
-    return total / m.streams.shape[0]
+    return total / streams.shape[0]
 
 
 @_compiled
@@ -363,20 +393,16 @@ def _kind(m: Any, j: int) -> Any:
 
 
 @_compiled
-def _slots(
+def _places(
     sizes: Any,
     model: Any,
     kind: tuple[int, int, int, int, int, bool, int],
-    cpu: int,
-    memory: int,
     free: Any,
     percent: Any,
     tenants: Any,
 ) -> int:
-    """How many pods of ``kind`` (see ``_kind``) the node holds, if no others come."""
-    own_cpu, own_memory, gpus, mem, core, whole, models = kind
-    if own_cpu > cpu or own_memory > memory:
-        return 0
+    """How many pods of ``kind`` (see ``_kind``) the GPUs of a node hold, if no others come."""
+    _, _, gpus, mem, core, whole, models = kind
     places, last, need = 0, -1, 0
     for k in range(len(sizes)):
         if free[k] < 0 or percent[k] < core or not (models >> min(model[k], 62)) & 1:
@@ -397,6 +423,14 @@ def _slots(
         places //= gpus
         if places > 0 and not whole:
             places = _apart(sizes, model, kind, free, percent, places)
+    return places
+
+
+@_compiled
+def _slots(places: int, own_cpu: int, own_memory: int, cpu: int, memory: int) -> int:
+    """How many pods the node holds, where its GPUs hold ``places`` of them."""
+    if own_cpu > cpu or own_memory > memory:
+        return 0
     if places > 1 and own_cpu > 0:
         places = min(places, cpu // own_cpu)
     if places > 1 and own_memory > 0:
@@ -439,6 +473,8 @@ def recount(n: Any, m: Any, memory: Any, totals: Any) -> float:
     columns = n.mem.shape[1]
     free, percent, tenants = np.empty(columns, np.int64), np.empty(columns, np.int64), np.empty(columns, np.int64)
     idle = np.empty(columns)
+    places, usable = np.empty(len(m.lead), np.int64), np.empty(len(m.lead))
+    group, own_cpu, own_memory, slots, usable_of = m.group, m.cpu, m.memory, memory.slots, memory.usable
     for row in range(len(n.version)):
         if memory.seen[row] == n.version[row]:
             continue
@@ -447,13 +483,18 @@ def recount(n: Any, m: Any, memory: Any, totals: Any) -> float:
         for k in range(columns):
             idle[k] = _idle_of(n.mem[row, k], free[k], percent[k], m.by_mem, m.by_core)
         memory.idle[row] = idle.sum()
-        for j in range(len(m.cpu)):
-            now = _slots(n.mem[row], n.model[row], _kind(m, j), n.cpu[row], n.memory[row], free, percent, tenants)
-            totals[j] += now - memory.slots[row, j]
-            memory.slots[row, j] = now
-            memory.usable[j, row] = (
-                _idle_for(n.mem[row], n.model[row], _kind(m, j), free, percent, tenants, idle)[0] if now else 0.0
-            )
+        sizes, model = n.mem[row], n.model[row]
+        for g in range(len(m.lead)):
+            kind = _kind(m, m.lead[g])
+            places[g] = _places(sizes, model, kind, free, percent, tenants)
+            usable[g] = _idle_for(sizes, model, kind, free, percent, tenants, idle)[0] if places[g] else 0.0
+        cpu, host = n.cpu[row], n.memory[row]
+        for j in range(len(own_cpu)):
+            g = group[j]
+            now = _slots(places[g], own_cpu[j], own_memory[j], cpu, host)
+            totals[j] += now - slots[row, j]
+            slots[row, j] = now
+            usable_of[j, row] = usable[g] if now else 0.0
     return memory.idle.sum()
 
 
@@ -528,13 +569,14 @@ def _fragments(n: Any, m: Any, row: int, cpu: int, free: Any, percent: Any, tena
     idle, out = each.sum(), 0.0
     if idle < 1.0:
         return 0.0
+    usable = np.empty(len(m.lead))
+    for g in range(len(m.lead)):
+        kind = _kind(m, m.lead[g])
+        usable[g], places = _idle_for(n.mem[row], n.model[row], kind, free, percent, tenants, each)
+        if places < m.gpus[m.lead[g]]:
+            usable[g] = 0.0
     for j in range(len(m.cpu)):
-        usable = 0.0
-        if m.cpu[j] <= cpu:
-            found, places = _idle_for(n.mem[row], n.model[row], _kind(m, j), free, percent, tenants, each)
-            if places >= m.gpus[j]:
-                usable = found
-        out += m.weight[j] * (idle - usable)
+        out += m.weight[j] * (idle - (usable[m.group[j]] if m.cpu[j] <= cpu else 0.0))
     return out
 
 
@@ -626,10 +668,14 @@ def _gain(
         memory.after[shape, row] = _worth(n, m, w, row, cpu, host, free, percent, tenants)
         memory.after_of[shape, row] = stamp
     lost = 0.0
+    places = np.full(len(m.lead), -1)
+    group, own_cpu, own_memory, slots = m.group, m.cpu, m.memory, memory.slots[row]
     for j in range(len(cost)):
-        if cost[j] > 0.0 and memory.slots[row, j] > 0:
-            now = _slots(n.mem[row], n.model[row], _kind(m, j), cpu, host, free, percent, tenants)
-            lost += cost[j] * (memory.slots[row, j] - now)
+        if cost[j] > 0.0 and slots[j] > 0:
+            g = group[j]
+            if places[g] < 0:
+                places[g] = _places(n.mem[row], n.model[row], _kind(m, j), free, percent, tenants)
+            lost += cost[j] * (slots[j] - _slots(places[g], own_cpu[j], own_memory[j], cpu, host))
         if later[j] > 0.0 and len(a.gpus):
             lost += later[j] * (_later(n, m, j, row, n.tenants[row]) - _later(n, m, j, row, tenants))
     return memory.value[row] - memory.after[shape, row] - lost

@@ -96,6 +96,7 @@ class Workload:
         weight = np.array([self._counts[kind] / arrived for kind in kinds], np.float64)
         others = sum(count * kind.cpu_milli for kind, count in self._counts.items() if not kind.gpus)
         groups: dict[Kind, int] = {}
+        group = [groups.setdefault(replace(kind, cpu_milli=0, memory_bytes=0), len(groups)) for kind in kinds]
         of_mem, of_core = np.array([shares(kind, size) for kind in kinds]).reshape(-1, 2).T
         asked_mem, asked_core = float(weight @ of_mem), float(weight @ of_core)
         total = asked_mem + asked_core
@@ -110,7 +111,8 @@ class Workload:
             models=_ints([models_mask(ledger, kind.models) for kind in kinds]),
             weight=weight,
             amount=by_mem * of_mem + (1000.0 - by_mem) * of_core,
-            group=_ints([groups.setdefault(replace(kind, cpu_milli=0, memory_bytes=0), len(groups)) for kind in kinds]),
+            group=_ints(group),
+            lead=_ints([group.index(number) for number in range(len(groups))]),
             other_cpu=others / arrived,
             streams=_streams(weight, seed),
             by_mem=by_mem,
