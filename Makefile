@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt gen e2e bench-extender bench-packing bench-parity lock
+.PHONY: help setup demo test check fmt gen e2e bench-extender bench-packing bench-parity bench-policy lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -53,6 +53,9 @@ bench-packing: $(STAMP)  ## how much each policy allocates; TRACES=DIR names the
 bench-parity: $(STAMP)  ## the same decisions through a real kube-scheduler; TRACES=DIR names the openb traces
 	@unshare --net -- sh -c 'ip link set lo up && exec "$$@"' bench \
 	  $(BIN)/python -m benchmarks.parity $(if $(TRACES),--traces "$(TRACES)") $(ARGS)
+
+bench-policy: $(STAMP)  ## how long a policy itself takes for a decision; TRACES=DIR names the traces
+	@$(BIN)/python -m benchmarks.policy_time $(if $(TRACES),--traces "$(TRACES)") $(ARGS)
 
 check: $(STAMP)  ## lint, formatting, types, layers, generated code
 	@$(BIN)/ruff check .
