@@ -88,7 +88,7 @@ async def _kube_scheduler(plane: ControlPlane, nodes: Sequence[str], plan: Plan)
     found: dict[str, list[Plain]] = {way: [] for way in ways}
     for turn in range(plan.scheduler_turns):
         for way, answers in ways.items():
-            measured = await _kube_scheduler_once(plane, nodes, plan.scheduler_pods, answers, f"{way}-{turn}")
+            measured = await _kube_scheduler_once(plane, nodes, plan.scheduler_pods, answers, turn)
             if measured is None:
                 return None
             found[way].append(measured)
@@ -105,12 +105,12 @@ async def _kube_scheduler(plane: ControlPlane, nodes: Sequence[str], plan: Plan)
 
 
 async def _kube_scheduler_once(
-    plane: ControlPlane, nodes: Sequence[str], count: int, answers: str | None, name: str
+    plane: ControlPlane, nodes: Sequence[str], count: int, answers: str | None, turn: int
 ) -> Plain | None:
     """One run; without the extender where filter answers nothing."""
     if answers is None:
-        return await kube_scheduler.measure(plane, None, f"plain-{name}", count, seed=3)
-    async with extender(plane, f"kube-scheduler-{name}", {"filter-answers": answers}) as running:
+        return await kube_scheduler.measure(plane, None, f"plain-{turn}", count, seed=3)
+    async with extender(plane, f"kube-scheduler-{answers}-{turn}", {"filter-answers": answers}) as running:
         await running.first_answer_s(_question(nodes))
         return await kube_scheduler.measure(plane, running, names.SCHEDULER, count, seed=3)
 

@@ -24,7 +24,7 @@ from tessera.kube.resources import EVENTS, Resource
 
 _log = structlog.get_logger(__name__)
 QUEUE = 10_000
-RUSH, SENT_PER_S = 100.0, 20.0
+RUSH, SENT_PER_S = 30.0, 10.0
 """So many are sent at once, then so many a second."""
 REMEMBERED = 4096
 BURST = 25.0
