@@ -19,6 +19,8 @@ from starlette.requests import Request
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from tessera.joined_writes import JoinedWrites
+
 log = structlog.get_logger()
 
 
@@ -49,7 +51,7 @@ class Server:
         self._tls, self._host = tls, host
         self._config = uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, lifespan="off",
                                       server_header=False, date_header=False, timeout_graceful_shutdown=2,
-                                      proxy_headers=False, ws="none",
+                                      proxy_headers=False, ws="none", http=JoinedWrites,
                                       **_tls_arguments(tls))  # fmt: skip
         self._server = uvicorn.Server(self._config)
         self._tasks: list[asyncio.Task[None]] = []
