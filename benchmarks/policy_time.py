@@ -28,14 +28,17 @@ from tessera.model.ledger import Bools, Ints, Ledger
 from tessera.scheduler.policy import POLICIES, Policy
 from tessera.scheduler.policy.arrays import GpuArrays
 from tessera.scheduler.policy.kernels import Floats
+from tessera.scheduler.policy.workload import Workload
 from tessera.simulator.replay.arrivals import inflated
 from tessera.simulator.replay.cluster import Cluster
+from tessera.simulator.replay.inflate import inflate
 from tessera.simulator.replay.openb import Trace, TraceNode, read_nodes, read_pods
 from tessera.simulator.replay.tables import TraceError
 
 HOSTS = 5000
 WARM_UP = 8
 """Of so many hosts is the cluster that is filled first and not counted: code is compiled, or read from the cache."""
+FULL = Fraction(1)
 POLICY_NAMES = ("fragmentation", "fgd", "pack")
 GOAL_US = {1213: 300.0, HOSTS: 1000.0}
 Plain = dict[str, Any]
@@ -44,9 +47,14 @@ Plain = dict[str, Any]
 class Timed:
     """A policy, and the nanoseconds that its functions have taken."""
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+    def __init__(self, name: str) -> None:
+        self._factory = POLICIES[name]
         self.ns = 0
+
+    def made(self, workload: Workload, seed: int) -> Policy:
+        """This one, in place of the policy that the engine would make."""
+        self._policy = self._factory(workload, seed)
+        return self
 
     def gpu_costs(self, gpus: GpuArrays, need_bytes: Ints, need_percent: int) -> Ints:
         began = time.perf_counter_ns()
@@ -65,22 +73,12 @@ class Timed:
 
 def measure(nodes: Sequence[TraceNode], trace: Trace, policy: str, seed: int) -> Plain:
     """Fills the nodes once; microseconds a decision."""
-    timed: list[Timed] = []
-
-    def make(workload: Any, seed: int) -> Policy:
-        timed.append(Timed(made(workload, seed)))
-        return timed[-1]
-
-    made = POLICIES[policy]
-    taken: list[int] = []
-    with patch.dict(POLICIES, {policy: make}):
+    timed, marks = Timed(policy), [0]
+    with patch.dict(POLICIES, {policy: timed.made}):
         cluster = Cluster(nodes, policy, seed)
-        for index, shape in enumerate(inflated(trace, cluster.capacity_milli, Fraction(1), seed)):
-            before = timed[0].ns if timed else 0
-            if cluster.arrive(f"pod-{index}", shape) is None:
-                cluster.drop(f"pod-{index}")
-            taken.append(timed[0].ns - before)
-    us = np.array(taken) / 1000
+        pods = inflated(trace, cluster.capacity_milli, FULL, seed)
+        inflate(cluster, pods, FULL, lambda _: marks.append(timed.ns))
+    us = np.diff(marks) / 1000
     return {
         "policy": policy,
         "hosts": len(nodes),
