@@ -231,9 +231,11 @@ class Engine:
         assignment = self._choose(request, node)
         reason = None if assignment is None else self.ledger.reserve(uid, Charge(node, request.totals, assignment))
         self._tell_left(uid, held)
-        if assignment is None or reason:
+        if reason:
+            return reason
+        if assignment is None:
             fits = fits_of(self.ledger, request.demand, self._level(request.demand))
-            return reason or node_reason(self.ledger, request.demand, fits, self.ledger.room_of(request.totals), node)
+            return node_reason(self.ledger, request.demand, fits, self.ledger.room_of(request.totals), node)
         self._promise(request, node, Promise.RESERVATION)
         return request, assignment
 
