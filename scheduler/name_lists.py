@@ -5,13 +5,12 @@ list is known by its bytes. A compiled loop looks each name up where it stands, 
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from tessera.model.ledger import Ints
+from tessera.scheduler.compiled import compiled
 
 Bytes = NDArray[np.uint8]
 _QUOTE, _COMMA, _OPEN, _CLOSE, _BACKSLASH = b'",[]\\'
@@ -20,14 +19,7 @@ _SPACE = 32
 _NONE = -1
 
 
-def _compiled(function: Any) -> Any:
-    try:
-        return njit(cache=True)(function)
-    except RuntimeError:  # no folder can be written: each process compiles for itself
-        return njit(function)
-
-
-@_compiled
+@compiled
 def _is(text: Bytes, first: int, size: int, names: Bytes, ends: Ints, row: int) -> bool:
     """Whether ``text[first : first + size]`` is the name of ``row``."""
     start = ends[row]
@@ -39,7 +31,7 @@ def _is(text: Bytes, first: int, size: int, names: Bytes, ends: Ints, row: int) 
     return True
 
 
-@_compiled
+@compiled
 def _place_of(text: Bytes, first: int, size: int, names: Bytes, ends: Ints, table: Ints) -> int:
     """Where ``table`` has the row of the name ``text[first : first + size]``, or has room for it."""
     mask = len(table) - 1
@@ -52,7 +44,7 @@ def _place_of(text: Bytes, first: int, size: int, names: Bytes, ends: Ints, tabl
     return int(place)
 
 
-@_compiled
+@compiled
 def _fill(names: Bytes, ends: Ints, table: Ints) -> None:
     for row in range(len(ends) - 1):
         start, size = ends[row], ends[row + 1] - ends[row]
@@ -60,7 +52,7 @@ def _fill(names: Bytes, ends: Ints, table: Ints) -> None:
             table[_place_of(names, start, size, names, ends, table)] = row
 
 
-@_compiled
+@compiled
 def _read(text: Bytes, names: Bytes, ends: Ints, table: Ints, after: Ints, out: Ints) -> int:
     """How many names ``text`` lists; -1 if it is no list of plain strings without spaces between them.
 

@@ -12,10 +12,10 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from tessera.model.ledger import Bools, Ints
+from tessera.scheduler.compiled import compiled
 
 Floats = NDArray[np.float64]
 _HIGHEST_PRICE = 7.0
@@ -134,19 +134,12 @@ class Memory(NamedTuple):
     tie: Floats
 
 
-def _compiled(function: Any) -> Any:
-    try:
-        return njit(cache=True, fastmath=True)(function)
-    except RuntimeError:  # no folder can be written: each process compiles for itself
-        return njit(fastmath=True)(function)
-
-
-@_compiled
+@compiled
 def _usable(n: Any, row: int, k: int) -> bool:
     return n.present[row, k] and n.healthy[row, k] and not n.exclusive[row, k]
 
 
-@_compiled
+@compiled
 def _copy(n: Any, row: int, free: Any, percent: Any, tenants: Any) -> None:
     """The usable GPUs of a node into scratch arrays; others are full."""
     for k in range(n.mem.shape[1]):
@@ -156,7 +149,7 @@ def _copy(n: Any, row: int, free: Any, percent: Any, tenants: Any) -> None:
         tenants[k] = n.tenants[row, k] if usable else 1
 
 
-@_compiled
+@compiled
 def _need(mem: int, core: int, whole: bool, size: int) -> int:
     if whole:
         return size
@@ -165,14 +158,14 @@ def _need(mem: int, core: int, whole: bool, size: int) -> int:
     return size * core // 100 >> 20 << 20
 
 
-@_compiled
+@compiled
 def _idle_of(size: int, free: int, percent: int, by_mem: float, by_core: float) -> float:
     if size <= 0 or free < 0 or percent < 0:
         return 0.0
     return by_mem * free / size + by_core * percent / 100
 
 
-@_compiled
+@compiled
 def _tightest(
     sizes: Any,
     model: Any,
@@ -206,7 +199,7 @@ def _tightest(
     return best
 
 
-@_compiled
+@compiled
 def _take(
     sizes: Any,
     free: Any,
@@ -227,7 +220,7 @@ def _take(
     return by_mem * need / sizes[k] + by_core * points / 100
 
 
-@_compiled
+@compiled
 def _serve(
     sizes: Any,
     model: Any,
@@ -249,12 +242,6 @@ def _serve(
     """
     for k in range(len(taken)):
         taken[k] = False
-    if gpus == 1:
-        k = _tightest(sizes, model, free, percent, tenants, mem, core, whole, models, taken)
-        if k < 0:
-            return -1.0
-        taken[k] = True
-        return _take(sizes, free, percent, tenants, k, mem, core, whole, by_mem, by_core)
     for _ in range(gpus):
         k = _tightest(sizes, model, free, percent, tenants, mem, core, whole, models, taken)
         if k < 0:
@@ -267,7 +254,7 @@ def _serve(
     return used
 
 
-@_compiled
+@compiled
 def _idle(sizes: Any, free: Any, percent: Any, by_mem: float, by_core: float) -> float:
     total = 0.0
     for k in range(len(sizes)):
@@ -275,14 +262,14 @@ def _idle(sizes: Any, free: Any, percent: Any, by_mem: float, by_core: float) ->
     return total
 
 
-@_compiled
+@compiled
 def _with_room(sizes: Any, model: Any, free: Any, percent: Any, tenants: Any) -> Any:
     """Those GPUs alone on which something is free."""
     some = (free > 0) & (percent >= 0)
     return sizes[some], model[some], free[some], percent[some], tenants[some]
 
 
-@_compiled
+@compiled
 def _value(n: Any, m: Any, row: int, cpu0: int, memory0: int, free0: Any, percent0: Any, tenants0: Any) -> float:
     """What stays idle, on average over the streams, once each has been offered to the node in its order.
 
@@ -298,9 +285,7 @@ def _value(n: Any, m: Any, row: int, cpu0: int, memory0: int, free0: Any, percen
     free, percent, tenants = np.empty(columns, np.int64), np.empty(columns, np.int64), np.empty(columns, np.int64)
     taken, never, failed = np.empty(columns, np.bool_), np.zeros(kinds, np.bool_), np.empty(kinds, np.bool_)
     never_any, failed_any = np.zeros(groups, np.bool_), np.empty(groups, np.bool_)
-    start = 0.0
-    for k in range(columns):
-        start += _idle_of(sizes[k], free1[k], percent1[k], by_mem, by_core)
+    start = _idle(sizes, free1, percent1, by_mem, by_core)
     if start < 1.0:
         return 0.0
     total = 0.0
@@ -361,7 +346,7 @@ def _value(n: Any, m: Any, row: int, cpu0: int, memory0: int, free0: Any, percen
     return total / streams.shape[0]
 
 
-@_compiled
+@compiled
 def _apart(
     sizes: Any,
     model: Any,
@@ -387,12 +372,12 @@ def _apart(
     return most
 
 
-@_compiled
+@compiled
 def _kind(m: Any, j: int) -> Any:
     return m.cpu[j], m.memory[j], m.gpus[j], m.mem[j], m.core[j], m.whole[j], m.models[j]
 
 
-@_compiled
+@compiled
 def _places(
     sizes: Any,
     model: Any,
@@ -426,7 +411,7 @@ def _places(
     return places
 
 
-@_compiled
+@compiled
 def _slots(places: int, own_cpu: int, own_memory: int, cpu: int, memory: int) -> int:
     """How many pods the node holds, where its GPUs hold ``places`` of them."""
     if own_cpu > cpu or own_memory > memory:
@@ -438,7 +423,7 @@ def _slots(places: int, own_cpu: int, own_memory: int, cpu: int, memory: int) ->
     return places
 
 
-@_compiled
+@compiled
 def _idle_for(
     sizes: Any,
     model: Any,
@@ -465,7 +450,7 @@ def _idle_for(
     return usable, places
 
 
-@_compiled
+@compiled
 def recount(n: Any, m: Any, memory: Any, totals: Any) -> float:
     """Brings ``slots`` and ``idle`` of changed nodes up to date, and ``totals``, the slots of each kind; answers the
     idle thousandths of all nodes.
@@ -498,7 +483,7 @@ def recount(n: Any, m: Any, memory: Any, totals: Any) -> float:
     return memory.idle.sum()
 
 
-@_compiled
+@compiled
 def _demand(m: Any) -> float:
     """Thousandths of a GPU that a mean pod takes."""
     total = 0.0
@@ -507,21 +492,18 @@ def _demand(m: Any) -> float:
     return total
 
 
-@_compiled
+@compiled
 def scarcity(m: Any, totals: Any, idle: float, leaving: float, out: Any, later: Any) -> None:
     """What the loss of one slot of each kind costs, and of one that it would have ``later``, the latter for the first
     kind of each group that asks for several GPUs; see ``fragmentation``.
     """
     demand = _demand(m)
     pods = np.zeros(len(m.weight))
-    groups = 0
     for j in range(len(m.weight)):
         if demand > 0.0:
             pods[m.group[j]] += idle * m.weight[j] / demand
     for j in range(len(m.weight)):
         out[j] = later[j] = 0.0
-        first = m.group[j] == groups
-        groups += first
         group = pods[m.group[j]]
         if group <= 0.0:
             continue
@@ -529,12 +511,12 @@ def scarcity(m: Any, totals: Any, idle: float, leaving: float, out: Any, later: 
         many = 3.0 * leaving * x if m.gpus[j] > 1 else 0.0
         cost = m.amount[j] * (idle * m.weight[j] / demand / group) * (0.1 * x * x / (1.0 + x * x) + many)
         out[j] = cost if cost > 2.0 else 0.0
-        if m.gpus[j] > 1 and first:
+        if m.gpus[j] > 1 and m.lead[m.group[j]] == j:
             cost = leaving * m.amount[j] * x / (1.0 + x)
             later[j] = cost if cost > 2.0 else 0.0
 
 
-@_compiled
+@compiled
 def _later(n: Any, m: Any, j: int, row: int, tenants: Any) -> float:
     """How many pods of kind ``j`` the node will hold once each of its ``tenants`` has left with a chance of 1/e: of
     as many GPUs as one pod asks for, those with the fewest tenants together.
@@ -559,7 +541,7 @@ def _later(n: Any, m: Any, j: int, row: int, tenants: Any) -> float:
     return slots
 
 
-@_compiled
+@compiled
 def _fragments(n: Any, m: Any, row: int, cpu: int, free: Any, percent: Any, tenants: Any) -> float:
     """FGD's measure of a node: the idle GPU that each kind could not use there, by the kind's share of all pods."""
     columns = n.mem.shape[1]
@@ -580,7 +562,7 @@ def _fragments(n: Any, m: Any, row: int, cpu: int, free: Any, percent: Any, tena
     return out
 
 
-@_compiled
+@compiled
 def _worth(n: Any, m: Any, w: Any, row: int, cpu: int, memory: int, free: Any, percent: Any, tenants: Any) -> float:
     """V and F of a node, weighted: what is lost there, in thousandths of a GPU."""
     out = w.ahead * _value(n, m, row, cpu, memory, free, percent, tenants)
@@ -589,7 +571,7 @@ def _worth(n: Any, m: Any, w: Any, row: int, cpu: int, memory: int, free: Any, p
     return out
 
 
-@_compiled
+@compiled
 def prices(n: Any, m: Any, memory: Any, cpu_per_gpu: float, steps: int) -> None:
     """Steps of the prices: the demand that would fill all that is idle spreads over the nodes that can take it, away
     from dear ones; a node's prices rise with its load over what it has free.
@@ -632,7 +614,7 @@ def prices(n: Any, m: Any, memory: Any, cpu_per_gpu: float, steps: int) -> None:
             memory.cpu_price[row] = min(_HIGHEST_PRICE, max(0.0, memory.cpu_price[row] + rise))
 
 
-@_compiled
+@compiled
 def _place(n: Any, a: Any, row: int, free: Any, percent: Any, tenants: Any, taken: Any) -> bool:
     """The node with the pod on it."""
     _copy(n, row, free, percent, tenants)
@@ -650,7 +632,7 @@ def _place(n: Any, a: Any, row: int, free: Any, percent: Any, tenants: Any, take
     return True
 
 
-@_compiled
+@compiled
 def _gain(
     n: Any, m: Any, a: Any, memory: Any, cost: Any, later: Any, w: Any, shape: int, row: int, epoch: int, scratch: Any
 ) -> float:
@@ -681,7 +663,7 @@ def _gain(
     return memory.value[row] - memory.after[shape, row] - lost
 
 
-@_compiled
+@compiled
 def _highest(values: Any, most: int) -> Any:
     """The rows of the highest values above ``NEVER``, at most so many, the highest first."""
     rows = np.empty(most, np.int64)
@@ -699,7 +681,7 @@ def _highest(values: Any, most: int) -> Any:
     return rows[:found]
 
 
-@_compiled
+@compiled
 def scores(
     n: Any,
     m: Any,
@@ -774,7 +756,7 @@ def scores(
                 out[row] = best - 1e-9
 
 
-@_compiled
+@compiled
 def gradients(n: Any, m: Any, a: Any, memory: Any, shape: int, candidates: Any, epoch: int, out: Any) -> None:
     """How far FGD's measure falls on each candidate, ``NEVER`` for others."""
     columns = n.mem.shape[1]
@@ -798,7 +780,7 @@ def gradients(n: Any, m: Any, a: Any, memory: Any, shape: int, candidates: Any, 
         out[row] = memory.value[row] - memory.after[shape, row] - 1e-6 * memory.tie[row]
 
 
-@_compiled
+@compiled
 def _got(size: int, free: int, percent: int, tenants: int, exclusive: bool, mem: int, core: int, whole: bool) -> int:
     """What a container gets on a GPU whose state this is, or -1 if there is no room for it."""
     if exclusive or percent < core or (whole and tenants != 0):
@@ -807,7 +789,7 @@ def _got(size: int, free: int, percent: int, tenants: int, exclusive: bool, mem:
     return need if 0 < need <= size and need <= free else -1
 
 
-@_compiled
+@compiled
 def holding(n: Any, w: Any, candidates: Any, out: Any) -> None:
     """Per row: whether it is one of ``candidates`` and holds such a container now, as ``scheduler.fit`` says it."""
     # Arrays in names of their own: a tuple of them that is handed to a function costs more than the function.
@@ -828,7 +810,7 @@ def holding(n: Any, w: Any, candidates: Any, out: Any) -> None:
         out[row] = found >= gpus
 
 
-@_compiled
+@compiled
 def cheapest(n: Any, w: Any, spreading: bool, candidates: Any, too_dear: int, out: Any) -> None:
     """Per row of ``candidates``: what the ``w.gpus`` cheapest GPUs cost together by the formula of ``pack``, or of
     ``spread``; GPUs that cannot hold the container cost ``too_dear`` each.
