@@ -264,7 +264,7 @@ def _idle(sizes: Any, free: Any, percent: Any, by_mem: float, by_core: float) ->
 
 @compiled
 def _with_room(sizes: Any, model: Any, free: Any, percent: Any, tenants: Any) -> Any:
-    """Those GPUs alone on which something is free."""
+    """Those GPUs alone that may still hold something; on others compute can be idle, but without memory."""
     some = (free > 0) & (percent >= 0)
     return sizes[some], model[some], free[some], percent[some], tenants[some]
 
@@ -280,14 +280,14 @@ def _value(n: Any, m: Any, row: int, cpu0: int, memory0: int, free0: Any, percen
     # tuple, or to hand it on, costs more than what is done with it. This loop is most of a decision.
     streams, group, own_cpu, own_memory = m.streams, m.group, m.cpu, m.memory
     gpus, mems, cores, wholes, accepted, by_mem, by_core = m.gpus, m.mem, m.core, m.whole, m.models, m.by_mem, m.by_core
+    start = _idle(n.mem[row], free0, percent0, by_mem, by_core)
+    if start < 1.0:
+        return 0.0
     sizes, model, free1, percent1, tenants1 = _with_room(n.mem[row], n.model[row], free0, percent0, tenants0)
     columns, kinds, groups = len(sizes), len(own_cpu), len(m.lead)
     free, percent, tenants = np.empty(columns, np.int64), np.empty(columns, np.int64), np.empty(columns, np.int64)
     taken, never, failed = np.empty(columns, np.bool_), np.zeros(kinds, np.bool_), np.empty(kinds, np.bool_)
     never_any, failed_any = np.zeros(groups, np.bool_), np.empty(groups, np.bool_)
-    start = _idle(sizes, free1, percent1, by_mem, by_core)
-    if start < 1.0:
-        return 0.0
     total = 0.0
     for r in range(streams.shape[0]):
         for k in range(columns):

@@ -5,6 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tessera.model.demands import ContainerDemand, PodDemand
+from tessera.model.gpus import Gpu, GpuNode
+from tessera.model.hosts import HostNeed
+from tessera.model.placements import Preferences
+from tessera.model.quantities import GIB
 from tessera.scheduler.policy import kernels
 from tessera.scheduler.policy.fgd import Fgd
 from tessera.scheduler.policy.kernels import HARDLY, NEVER, Floats, Weights
@@ -81,6 +86,16 @@ def test_slots_usable_and_idle(given: World) -> None:
     totals = [sum(reference.slots(node, kind) for node in sight.nodes) for kind in kinds]
     assert sight.standing.totals.tolist() == totals
     assert sight.standing.idle == pytest.approx(sum(reference.idle(node.gpus, sight.mix) for node in sight.nodes))
+
+
+def test_compute_that_stays_idle_beside_full_memory_counts() -> None:
+    given = World(0, hosts=False)
+    given.ledger.upsert_node(GpuNode("n", (Gpu("g", "T4", 8 * GIB, 8 * GIB),)))
+    fills = PodDemand("default", "pod", "pod", (ContainerDemand("c", 1, 8 * GIB, 0),), Preferences())
+    sight = Sight(given)
+    assert gains(given, sight, (HostNeed(), fills), [], [], ahead=1.0, gradient=0.0) == pytest.approx(
+        [sight.mix.by_mem]
+    )
 
 
 @CASES
