@@ -113,6 +113,7 @@ class PluginSocket:
         self._path = folder / SOCKET
         self._plugin = plugin
         self._server: grpc.aio.Server | None = None
+        self._stopping: asyncio.Task[None] | None = None
         self._inode = 0
 
     @property
@@ -141,7 +142,14 @@ class PluginSocket:
         self._inode = self._path.stat().st_ino
 
     async def stop(self) -> None:
-        """Stops listening; calls under way are cut off, the kubelet repeats them."""
-        if self._server is not None:
-            await self._server.stop(grace=None)
-            self._server = None
+        """Stops listening; calls under way are cut off, the kubelet repeats them.
+
+        Who is cancelled while waiting here leaves the end to the next: a server whose ``stop`` is cancelled cannot be
+        stopped any more.
+        """
+        if self._server is None:
+            return
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._server.stop(grace=None))
+        await asyncio.shield(self._stopping)
+        self._server = self._stopping = None
