@@ -1,6 +1,6 @@
 """Fragmentation-aware placement: take the node where the pod costs the pods still to come the least.
 
-score(node) = a ([V(before) - V(after)] - 0.4 p g - 0.15 q c / k) + l [F(before) - F(after)]
+score(node) = a [V(before) - V(after)] - (1 - l) (0.4 p g + 0.15 q c / k) + l [F(before) - F(after)]
               - sum over kinds j of c_j [slots_j(before) - slots_j(after)] + d_j [later_j(before) - later_j(after)]
               - 50 [nobody uses a GPU of the node]
 
@@ -19,6 +19,7 @@ later  how many pods of a kind that asks for several GPUs the node will hold onc
        once for all kinds that ask for the same GPUs
 p, q   prices of the node's GPU and CPU, the dual variables of spreading the demand that would fill all that is idle
        over the nodes that can take it (``kernels.prices``): they keep scarce models and scarce CPU for their users
+       while a cluster fills. In steady state they made pods wait longer
 g, c   the pod's GPU and CPU, thousandths; k the cluster's cores for each GPU
 
 Equal nodes go by a fixed, seeded order. Within a node the GPU with the least left over is taken, as in ``pack``.
@@ -37,10 +38,24 @@ from tessera.scheduler.policy.workload import Workload
 
 _GPU_PRICE, _CPU_PRICE, _UNTOUCHED = 0.4, 0.15, 50.0
 _LESS_AHEAD = 0.7
-"""How much less V and the prices count in steady state."""
+"""How much less V counts in steady state."""
 _REFRESHES = 48
 """How many nodes are weighed exactly for one pod, at most."""
 _PRICE_STEPS = 3
+
+
+def weights(leaving: float, cpu_per_gpu: float) -> Weights:
+    """What each part of the score counts, ``leaving`` (l) 0..1; ``cpu_per_gpu`` (k) in thousandths, as ``Standing``."""
+    filling = 1.0 - leaving
+    return Weights(
+        1.0 - _LESS_AHEAD * leaving,
+        leaving,
+        filling * _GPU_PRICE,
+        filling * _CPU_PRICE,
+        _UNTOUCHED,
+        cpu_per_gpu,
+        _REFRESHES,
+    )
 
 
 class Fragmentation:
@@ -68,16 +83,6 @@ class Fragmentation:
             standing.mix, standing.totals, standing.idle, self._workload.leaving, standing.cost, standing.later
         )
         asked, amount = standing.asked(ledger, need, demand)
-        ahead = 1.0 - _LESS_AHEAD * standing.leaving
-        weights = Weights(
-            ahead,
-            standing.leaving,
-            ahead * _GPU_PRICE,
-            ahead * _CPU_PRICE,
-            _UNTOUCHED,
-            standing.cpu_per_gpu,
-            _REFRESHES,
-        )
         out = np.empty(len(ties))
         shape, family = standing.shape_of(asked)
         kernels.scores(
@@ -87,7 +92,7 @@ class Fragmentation:
             standing.memory,
             standing.cost,
             standing.later,
-            weights,
+            weights(standing.leaving, standing.cpu_per_gpu),
             shape,
             family,
             amount,

@@ -10,7 +10,7 @@ from tessera.model.gpus import Gpu, GpuNode
 from tessera.model.hosts import HostNeed
 from tessera.model.placements import Preferences
 from tessera.model.quantities import GIB
-from tessera.scheduler.policy import kernels
+from tessera.scheduler.policy import fragmentation, kernels
 from tessera.scheduler.policy.fgd import Fgd
 from tessera.scheduler.policy.kernels import HARDLY, NEVER, Floats, Weights
 from tessera.scheduler.policy.standing import Standing
@@ -43,14 +43,16 @@ class Sight:
         self.kinds = reference.kinds_of(self.mix, given.ledger)
 
 
-def gains(
-    given: World, sight: Sight, ask: Ask, costs: list[float], later: list[float], *, ahead: float, gradient: float
-) -> Floats:
-    """The exact score of each node, when it is the only one offered: without prices and without the rest."""
+def only(ahead: float, gradient: float = 0.0) -> Weights:
+    """The look-ahead value and the gradient of FGD's measure count, and nothing else."""
+    return Weights(ahead, gradient, 0.0, 0.0, 0.0, 1.0, 1)
+
+
+def gains(given: World, sight: Sight, ask: Ask, costs: list[float], later: list[float], weights: Weights) -> Floats:
+    """The exact score of each node, when it is the only one offered."""
     standing, (need, demand) = sight.standing, ask
     asked, amount = standing.asked(given.ledger, need, demand)
     shape, family = standing.shape_of(asked)
-    weights = Weights(ahead, gradient, 0.0, 0.0, 0.0, standing.cpu_per_gpu, 1)
     out, found = np.empty(len(given.order())), []
     for name, row in zip(sight.names, sight.rows, strict=True):
         kernels.scores(
@@ -93,9 +95,7 @@ def test_compute_that_stays_idle_beside_full_memory_counts() -> None:
     given.ledger.upsert_node(GpuNode("n", (Gpu("g", "T4", 8 * GIB, 8 * GIB),)))
     fills = PodDemand("default", "pod", "pod", (ContainerDemand("c", 1, 8 * GIB, 0),), Preferences())
     sight = Sight(given)
-    assert gains(given, sight, (HostNeed(), fills), [], [], ahead=1.0, gradient=0.0) == pytest.approx(
-        [sight.mix.by_mem]
-    )
+    assert gains(given, sight, (HostNeed(), fills), [], [], only(1.0)) == pytest.approx([sight.mix.by_mem])
 
 
 @CASES
@@ -103,7 +103,7 @@ def test_compute_that_stays_idle_beside_full_memory_counts() -> None:
 def test_the_fall_of_the_look_ahead_value_and_of_fgd_measure(given: World, ask: Ask, gradient: float) -> None:
     sight, ahead = Sight(given), 1.0 - 0.7 * gradient
     kinds, mix, nothing = sight.kinds, sight.mix, [0.0] * len(sight.kinds)
-    found = gains(given, sight, ask, nothing, nothing, ahead=ahead, gradient=gradient)
+    found = gains(given, sight, ask, nothing, nothing, only(ahead, gradient))
     for node, gain in zip(sight.nodes, found, strict=True):
         after = reference.with_pod(node, *ask)
         if after is None:
@@ -125,8 +125,8 @@ def test_what_lost_slots_cost(given: World, ask: Ask, leaving: float) -> None:
         assert costs.tolist() == pytest.approx(expected_costs)
         assert later.tolist() == pytest.approx(expected_later)
     nothing = [0.0] * len(costs)
-    plain = gains(given, sight, ask, nothing, nothing, ahead=1.0, gradient=0.0)
-    dear = gains(given, sight, ask, costs.tolist(), later.tolist(), ahead=1.0, gradient=0.0)
+    plain = gains(given, sight, ask, nothing, nothing, only(1.0))
+    dear = gains(given, sight, ask, costs.tolist(), later.tolist(), only(1.0))
     for node, before, after in zip(sight.nodes, plain, dear, strict=True):
         taken = reference.with_pod(node, *ask)
         if taken is not None:
@@ -149,6 +149,23 @@ def test_prices(given: World) -> None:
     expected = reference.prices(sight.nodes, sight.kinds, sight.mix, standing.cpu_per_gpu, steps)
     assert standing.memory.gpu_price[sight.rows] == pytest.approx(expected.gpu, abs=1e-3)
     assert standing.memory.cpu_price[sight.rows] == pytest.approx(expected.cpu, abs=1e-3)
+
+
+@CASES
+@given(worlds, pods(), st.sampled_from([0.0, 0.5, 1.0]))
+def test_prices_count_while_a_cluster_fills_and_untouched_nodes_always(given: World, ask: Ask, leaving: float) -> None:
+    sight = Sight(given)
+    standing, nothing = sight.standing, [0.0] * len(sight.kinds)
+    kernels.prices(standing.nodes, standing.mix, standing.memory, standing.cpu_per_gpu, 3)
+    plain = gains(given, sight, ask, nothing, nothing, only(1.0 - 0.7 * leaving, leaving))
+    priced = gains(given, sight, ask, nothing, nothing, fragmentation.weights(leaving, standing.cpu_per_gpu))
+    asked, amount = standing.asked(given.ledger, *ask)
+    for row, node, before, after in zip(sight.rows, sight.nodes, plain, priced, strict=True):
+        if reference.with_pod(node, *ask) is not None:
+            price = 0.4 * standing.memory.gpu_price[row] * amount
+            price += 0.15 * standing.memory.cpu_price[row] * asked.cpu / standing.cpu_per_gpu
+            untouched = 0.0 if sight.ledger.tenants[row].any() else 50.0
+            assert before - after == pytest.approx((1 - leaving) * price + untouched, rel=1e-5, abs=1e-3)
 
 
 @CASES

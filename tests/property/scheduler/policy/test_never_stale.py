@@ -12,7 +12,7 @@ from tessera.scheduler.policy.fgd import Fgd
 from tessera.scheduler.policy.fragmentation import Fragmentation
 from tessera.scheduler.policy.kernels import HARDLY, NEVER
 from tests.property.scheduler.policy.strategies import Ask, World, pods
-from tests.property.scheduler.policy.test_equal_to_the_reference import Sight, gains
+from tests.property.scheduler.policy.test_equal_to_the_reference import Sight, gains, only
 
 CASES = settings(max_examples=15, deadline=None)
 asks_of = st.lists(pods(), min_size=1, max_size=6)
@@ -66,7 +66,7 @@ def test_the_exact_gains(seed: int, asks: list[Ask], history: list[str]) -> None
             np.testing.assert_array_equal(old.standing.totals, new.standing.totals)
             assert old.standing.idle == pytest.approx(new.standing.idle)
             weights = [1.0] * len(costs)
-            both = [gains(given, sight, ask, weights, weights, ahead=0.3, gradient=1.0) for sight in (old, new)]
+            both = [gains(given, sight, ask, weights, weights, only(0.3, 1.0)) for sight in (old, new)]
             assert both[0] == pytest.approx(both[1])
 
 
