@@ -21,6 +21,7 @@ from tessera.model.hosts import Host
 from tessera.model.ledger import Bools, Ledger
 from tessera.model.pods import Pod
 from tessera.reasons import Code, Reason
+from tessera.scheduler.arrivals import Arrivals
 from tessera.scheduler.choice import choose
 from tessera.scheduler.earmark import part_of
 from tessera.scheduler.fit import min_level
@@ -28,11 +29,9 @@ from tessera.scheduler.offers import Filtered, Offer, Scores, offer_of
 from tessera.scheduler.options import Options
 from tessera.scheduler.policy import POLICIES, Policy
 from tessera.scheduler.policy.kernels import Floats
-from tessera.scheduler.policy.workload import WINDOW, Workload
 from tessera.scheduler.promises import Promise, Promised, Request
 from tessera.scheduler.ranking import Ties, able, best_first, fits_of, tens
 from tessera.scheduler.refusals import by_name, cluster_reason, node_reason, node_texts, remote_reason
-from tessera.scheduler.youngest import Youngest
 
 _REQUEST_LIFE_S = 900.0
 _HOLD_TRIES = 16
@@ -48,14 +47,13 @@ class Engine:
         self.waiting: dict[str, tuple[Pod, Reason]] = {}
         self.freed: set[str] = set()
         self.keeps: dict[str, tuple[str, Assignment | None]] = {}
-        self.workload = Workload()
+        self.arrivals = Arrivals()
         self._clock = clock
         self._ties = Ties(self.options.seed)
         self._policies: dict[str, Policy] = {}
         self._promises: dict[str, Promised] = {}
         self._requests: dict[str, Request] = {}
         self._asked: dict[str, float] = {}
-        self._youngest: Youngest | None = None
 
     # Facts
 
@@ -81,6 +79,7 @@ class Engine:
         """A pod as the API server shows it, with or without slices; once bound, it takes the place of any promise."""
         charge = charge_of(pod)
         if charge is not None:
+            self.arrivals.bound(pod)
             self._forget_request(pod.uid)
             self._promises.pop(pod.uid, None)
             self.ledger.charge(pod.uid, charge)
@@ -93,8 +92,7 @@ class Engine:
 
     def forget_pod(self, uid: str) -> None:
         """A pod is gone: whatever it held is free."""
-        if uid in self.ledger.charges() or uid in self.ledger.occupants():
-            self.workload.left()
+        self.arrivals.left(uid, held=uid in self.ledger.charges())
         self._forget_request(uid)
         self._promises.pop(uid, None)
         self._release(uid)
@@ -124,11 +122,9 @@ class Engine:
 
     def list_pods(self, pods: Iterable[Pod], uids: Collection[str] | None) -> None:
         """A part of a LIST; with the last one come the ``uids`` of all: what is not among them is gone."""
-        if self._youngest is None and not self.workload.due:
-            self._youngest = Youngest(WINDOW // 5)
+        self.arrivals.list_begins()
         for pod in pods:
-            if self._youngest is not None:
-                self._youngest.saw(pod)
+            self.arrivals.listed(pod)
             self.observe_pod(pod)
         if uids is not None:
             self._end_list(uids)
@@ -138,9 +134,7 @@ class Engine:
         for uid in known.difference(uids):
             if uid not in self._promises:  # a list may be older than a promise; its deadline decides
                 self.forget_pod(uid)
-        if self._youngest is not None:
-            self._youngest.teach(self.workload)
-            self._youngest = None
+        self.arrivals.list_ends()
 
     # Questions
 
@@ -279,6 +273,8 @@ class Engine:
         for uid in [uid for uid, asked in self._asked.items() if asked + _REQUEST_LIFE_S <= now]:
             if uid not in self._promises:
                 self._forget_request(uid)
+                if self.ledger.charge_of(uid) is None:
+                    self.arrivals.left(uid, held=False)
         return [uid for uid in late if self._promised(uid) is Promise.RESERVATION]
 
     def request_of(self, uid: str) -> Request | None:
@@ -307,8 +303,7 @@ class Engine:
             self._asked[pod.uid] = self._clock()
             return known
         demand = demand_of(pod)
-        if not isinstance(demand, Reason) and pod.uid not in self._asked:
-            self.workload.saw(pod.host, demand)
+        self.arrivals.asked(pod, demand, again=pod.uid in self._asked)
         self._asked[pod.uid] = self._clock()
         if demand is None or isinstance(demand, Reason):
             return demand
@@ -427,7 +422,7 @@ class Engine:
     def _policy(self, demand: PodDemand | None) -> Policy:
         name = (demand.preferences.placement if demand else None) or self.options.placement
         if name not in self._policies:
-            self._policies[name] = POLICIES[name](self.workload, self.options.seed)
+            self._policies[name] = POLICIES[name](self.arrivals.workload, self.options.seed)
         return self._policies[name]
 
     def _node_scores(self, pod: Pod, demand: PodDemand | None, candidates: Bools) -> Floats:

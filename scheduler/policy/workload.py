@@ -24,6 +24,8 @@ _FIRST = (16, 64, 256)
 _THEN = 500
 _LATELY = 2_000
 """Over how many arrivals ``leaving`` is averaged."""
+_MOST = 1.25
+"""What ``leaving`` is remembered as at the most: a cluster that was drained has to learn anew that it fills."""
 _ALL_MODELS = (1 << 63) - 1
 _NO_GPU = ContainerDemand("", 0, 0, 0)
 
@@ -57,8 +59,12 @@ class Workload:
 
     @property
     def leaving(self) -> float:
-        """How many pods leave for each that arrives, lately: 0 while a cluster fills, 1 in steady state."""
+        """How many pods with GPUs leave for each that arrives, lately: 0 while a cluster fills, 1 in steady state."""
         return min(1.0, self._leaving)
+
+    def recall(self, leaving: float) -> None:
+        """What it was before a restart."""
+        self._leaving = min(max(leaving, 0.0), _MOST)
 
     @property
     def due(self) -> int:
@@ -68,15 +74,16 @@ class Workload:
     def saw(self, need: HostNeed, demand: PodDemand | None) -> None:
         """A pod has arrived, whether or not there is room for it; ``None`` asks for no GPU."""
         self._arrived += 1
-        self._leaving -= self._leaving / _LATELY
+        if demand is not None:
+            self._leaving -= self._leaving / _LATELY
         models = demand.preferences.models if demand else Choice()
         for index, container in enumerate(demand.containers if demand else (_NO_GPU,)):
             cpu, memory = (need.cpu_milli, need.memory_bytes) if index == 0 else (0, 0)
             self._count(_kind(cpu, memory, container, models))
 
     def left(self) -> None:
-        """A pod has left."""
-        self._leaving += 1.0 / _LATELY
+        """A pod with GPUs, which had arrived, has left."""
+        self._leaving = min(self._leaving + 1.0 / _LATELY, _MOST)
 
     def _count(self, kind: Kind) -> None:
         self._window.append(kind)

@@ -85,17 +85,17 @@ def test_only_nodes_that_are_offered_are_ranked() -> None:
 
 def test_the_workload_learns_a_pod_once_however_often_it_is_asked_about() -> None:
     engine = gpu_cluster()
-    before = engine.workload.due
+    before = engine.arrivals.workload.due
     for _ in range(40):
         scores(engine, plain_pod(), NAMES)
-    assert engine.workload.due == before + 1
+    assert engine.arrivals.workload.due == before + 1
 
 
 def test_pods_with_slices_and_a_scheduler_that_does_not_lead_are_answered_with_nothing() -> None:
     engine = gpu_cluster()
     assert others(engine).prioritize(body(*NAMES, slices=True)) == []
     assert others(engine, Reason(Code.NOT_LEADER, "no")).prioritize(body(*NAMES)) == []
-    assert engine.workload.due == 0 and not engine.promises()
+    assert engine.arrivals.workload.due == 0 and not engine.promises()
 
 
 def test_the_answer_is_kube_schedulers_host_priority_list() -> None:
@@ -105,19 +105,18 @@ def test_the_answer_is_kube_schedulers_host_priority_list() -> None:
         others(gpu_cluster()).prioritize(b'{"Pod": 3}')
 
 
-def test_a_pod_that_runs_leaves_once_however_often_it_is_told_of() -> None:
+def test_a_pod_that_runs_is_occupied_and_vacated_once_however_often_it_is_told_of() -> None:
     engine, row = gpu_cluster(), gpu_cluster().ledger.rows()[NAMES[0]]
     running = Pod("default", "web", "uid-web", (), {}, NAMES[0], "Running", host=HostNeed(8_000, GIB))
     engine.observe_pod(running)
     version = int(engine.ledger.version[row])
     for _ in range(5):
         engine.observe_pod(running)
-    assert engine.workload.leaving == 0 and engine.ledger.free_cpu[row] == 8_000
+    assert engine.ledger.free_cpu[row] == 8_000
     assert engine.ledger.version[row] == version
     engine.observe_pod(replace(running, phase="Succeeded"))
-    once = engine.workload.leaving
     engine.forget_pod(running.uid)
-    assert once > 0 and engine.workload.leaving == once and engine.ledger.free_cpu[row] == 16_000
+    assert engine.ledger.free_cpu[row] == 16_000
 
 
 async def post(application: Any, body: bytes) -> tuple[int, Any]:

@@ -93,7 +93,7 @@ def test_a_model_that_comes_later_counts_at_once(policy: str) -> None:
     bound = {"tessera.io/gpu-model": "H100"}
     assert not isinstance(engine.place(pod("p0", "gpu=1", annotations=bound), everywhere(engine)), str)
     engine.observe_node(node("b", 16, 16, model="H100"))
-    standing = Standing(engine.workload, 1)
+    standing = Standing(engine.arrivals.workload, 1)
     standing.bring_up_to_date(engine.ledger, Ties(1).of(engine.ledger))
     assert standing.totals.tolist() == [2]
     assert engine.place(pod("p1", "gpu=1", annotations=bound), everywhere(engine)) == "b"
