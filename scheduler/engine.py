@@ -25,6 +25,7 @@ from tessera.scheduler.arrivals import Arrivals
 from tessera.scheduler.choice import choose
 from tessera.scheduler.earmark import part_of
 from tessera.scheduler.fit import min_level
+from tessera.scheduler.nearness import Siblings, ordered, spans_gpus
 from tessera.scheduler.offers import Filtered, Offer, Scores, offer_of
 from tessera.scheduler.options import Options
 from tessera.scheduler.policy import POLICIES, Policy
@@ -48,6 +49,7 @@ class Engine:
         self.freed: set[str] = set()
         self.keeps: dict[str, tuple[str, Assignment | None]] = {}
         self.arrivals = Arrivals()
+        self.siblings = Siblings()
         self._clock = clock
         self._ties = Ties(self.options.seed)
         self._policies: dict[str, Policy] = {}
@@ -80,6 +82,8 @@ class Engine:
         charge = charge_of(pod)
         if charge is not None:
             self.arrivals.bound(pod)
+            if charge.assignment and len(charge.assignment.shares) > 1:
+                self.siblings.saw(pod.uid, pod.owner, charge.node)
             self._forget_request(pod.uid)
             self._promises.pop(pod.uid, None)
             self.ledger.charge(pod.uid, charge)
@@ -377,6 +381,8 @@ class Engine:
         return charge.assignment if self.ledger.reserve(request.pod.uid, charge) is None else None
 
     def _promise(self, request: Request, node: str, kind: Promise, *, whole: bool = False) -> None:
+        if spans_gpus(request.demand):
+            self.siblings.saw(request.pod.uid, request.pod.owner, node)
         self.ledger.occupy(request.pod.uid, node, request.pod.host)
         made = (request, self.ledger.node(node)) if whole else (None, None)
         self._promises[request.pod.uid] = Promised(kind, self._deadline(kind), *made)
@@ -400,6 +406,7 @@ class Engine:
         if self._promised(uid) is not Promise.HOLD:
             return None
         del self._promises[uid]
+        self.siblings.gone(uid)
         self.ledger.vacate(uid)
         charge = self.ledger.release(uid)
         return charge.node if charge else None
@@ -411,6 +418,7 @@ class Engine:
             self.freed.add(held)
 
     def _release(self, uid: str) -> None:
+        self.siblings.gone(uid)
         self.ledger.vacate(uid)
         charge = self.ledger.release(uid)
         if charge is not None:
@@ -426,4 +434,7 @@ class Engine:
         return self._policies[name]
 
     def _node_scores(self, pod: Pod, demand: PodDemand | None, candidates: Bools) -> Floats:
-        return self._policy(demand).node_scores(self.ledger, pod.host, demand, candidates, self._ties.of(self.ledger))
+        ties = self._ties.of(self.ledger)
+        if demand is not None and spans_gpus(demand):
+            ties = ordered(self.ledger, ties, demand, self._level(demand), self.siblings.of(pod.owner))
+        return self._policy(demand).node_scores(self.ledger, pod.host, demand, candidates, ties)

@@ -37,6 +37,7 @@ from tessera.scheduler.extender import Extender
 from tessera.scheduler.holders import Holders
 from tessera.scheduler.metrics import Metrics
 from tessera.scheduler.nominations import Nominations
+from tessera.scheduler.notes import note_of, recall
 from tessera.scheduler.options import Options
 from tessera.scheduler.others import Others
 from tessera.scheduler.preemptor import Preemptor
@@ -70,8 +71,9 @@ class Service:
         self.recorder = EventRecorder(self.gateway, "tessera-scheduler", host=socket.gethostname())
         identity = settings.identity or f"{socket.gethostname()}_{os.urandom(4).hex()}"
         self.lease = LeaderLease(
-            self.gateway, settings.lease_namespace, settings.lease_name, identity, duration_s=settings.lease_s
-        )
+            self.gateway, settings.lease_namespace, settings.lease_name, identity, duration_s=settings.lease_s,
+            notes=self._notes,
+        )  # fmt: skip
         self.binder = Binder(self.engine, self.gateway, self.lease, self.recorder, self.metrics.binding_ended)
         gateway, engine = self.gateway, self.engine
         self.nominations = Nominations(engine, clock)
@@ -91,6 +93,7 @@ class Service:
         self._webhook = Server(self._webhook_app(), settings.host, settings.webhook_port, settings.webhook_tls)
         self._compiling, self._compiled = compiling, asyncio.Event()
         self._tasks: list[asyncio.Task[Any]] = []
+        self._recalled = False
 
     async def start(self) -> None:
         """Returns once both servers listen; the extender answers errors until it leads and has read the cluster."""
@@ -188,9 +191,20 @@ class Service:
     async def _expire(self) -> None:
         while True:
             await asyncio.sleep(_EXPIRY_PERIOD_S)
+            self._recall()
             self.binder.settle_late(self.engine.expire())
             self.preemptor.aim()
             self.nominations.settle()
+
+    def _notes(self) -> dict[str, str]:
+        """What the next leader should know and no object tells; nothing until we know what the last one knew."""
+        return note_of(self.engine.arrivals.workload) if self._recalled else {}
+
+    def _recall(self) -> None:
+        """Once, when the cluster has been read; from then on what is seen of it counts."""
+        if not self._recalled and self._pods.synced and self.lease.annotations is not None:
+            recall(self.engine.arrivals.workload, self.lease.annotations)
+            self._recalled = True
 
     def _observe_pods(self, change: Told[Pod]) -> None:
         pod_sink(self.engine, change)

@@ -17,7 +17,7 @@ def brief_pod_of(pod: wire.Pod) -> Pod:
     """The pod as the scheduler reads it; of one without slices, where it runs and what it needs of its host."""
     own = {key: text for key, text in pod.metadata.annotations.items() if names.DOMAIN in key}
     read = pod_of(pod, own)
-    return read if wants_slice(read) else replace(read, containers=(), annotations={}, resources={})
+    return read if wants_slice(read) else replace(read, containers=(), annotations={}, resources={}, owner="")
 
 
 def pod_sink(engine: Engine, change: Told[Pod]) -> None:

@@ -63,8 +63,10 @@ class Workload:
         return min(1.0, self._leaving)
 
     def recall(self, leaving: float) -> None:
-        """What it was before a restart."""
-        self._leaving = min(max(leaving, 0.0), _MOST)
+        """What it was before a restart. Raises ``ValueError`` for what is none."""
+        if not 0 <= leaving <= 1:
+            raise ValueError(f"leaving: found {leaving}; allowed: 0 to 1")
+        self._leaving = leaving
 
     @property
     def due(self) -> int:

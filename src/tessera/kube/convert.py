@@ -46,6 +46,7 @@ def pod_of(pod: wire.Pod, annotations: Mapping[str, str] | None = None) -> Pod:
         started=pod.status.start_time or "",
         grace_s=pod.metadata.deletion_grace_period_seconds or 0,
         preempted_for=_preempted_for(pod.status.conditions) if spec.node_name else "",
+        owner=next((sharing.text(o.uid) for o in pod.metadata.owner_references if o.controller), ""),
     )
 
 

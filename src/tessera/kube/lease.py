@@ -9,7 +9,7 @@ sleep.
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
@@ -35,7 +35,10 @@ def utc_now() -> datetime:
 
 
 class LeaderLease:
-    """One candidate. ``identity`` must be unique to this process (host name and a UUID)."""
+    """One candidate. ``identity`` must be unique to this process (host name and a UUID).
+
+    ``notes`` are annotations that the leader writes with each renewal, for who leads next.
+    """
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class LeaderLease:
         name: str,
         identity: str,
         *,
+        notes: Callable[[], Mapping[str, str]] = dict,
         duration_s: int = 15,
         retry_s: float = 2.0,
         clock: Callable[[], float] = boot_time,
@@ -57,6 +61,7 @@ class LeaderLease:
         self._namespace = namespace
         self._name = name
         self._identity = identity
+        self._notes = notes
         self._duration_s = duration_s
         self._retry_s = retry_s
         self._clock = clock
@@ -84,6 +89,11 @@ class LeaderLease:
     def holder(self) -> str:
         """Who held the lease when it was last read, empty for nobody."""
         return (self._seen.spec.holder_identity or "") if self._seen else ""
+
+    @property
+    def annotations(self) -> Mapping[str, str] | None:
+        """Those of the lease when it was last read or written; ``None`` before that."""
+        return self._seen.metadata.annotations if self._seen else None
 
     def valid_for(self, seconds: float) -> bool:
         """Whether no one else can lead within the next ``seconds``; ask right before a write that takes at most so."""
@@ -157,7 +167,7 @@ class LeaderLease:
         return self._clock() - self._seen_at >= (spec.lease_duration_seconds or self._duration_s)
 
     async def _create(self) -> None:
-        metadata = wire.ObjectMeta(name=self._name, namespace=self._namespace)
+        metadata = wire.ObjectMeta(name=self._name, namespace=self._namespace, annotations=dict(self._notes()))
         began = self._clock()
         try:
             made = await self._gateway.create(LEASES, wire.Lease(metadata=metadata, spec=self._spec(None)))
@@ -170,7 +180,9 @@ class LeaderLease:
     async def _write(self, lease: wire.Lease) -> bool:
         """Writes us as holder over ``lease``; ``False`` if somebody changed it first."""
         began = self._clock()
-        changed = msgspec.structs.replace(lease, spec=self._spec(lease.spec))
+        annotations = {**lease.metadata.annotations, **self._notes()}
+        metadata = msgspec.structs.replace(lease.metadata, annotations=annotations)
+        changed = msgspec.structs.replace(lease, metadata=metadata, spec=self._spec(lease.spec))
         try:
             written = await self._gateway.replace(LEASES, changed)
         except ApiError as error:

@@ -1,6 +1,7 @@
 """Leadership in simulated time, on a Lease of a real (in-process) API server: never two leaders."""
 
 import random
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -22,13 +23,16 @@ class Clock:
         return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.at)
 
 
-def candidate(gateway: Gateway, clock: Clock, name: str, *, skew_s: float = 0.0) -> LeaderLease:
+def candidate(
+    gateway: Gateway, clock: Clock, name: str, *, skew_s: float = 0.0, notes: Mapping[str, str] | None = None
+) -> LeaderLease:
     """``skew_s``: how wrong this machine's wall clock is, which must not matter."""
     return LeaderLease(
         gateway,
         "kube-system",
         "tessera",
         name,
+        notes=lambda: notes or {},
         clock=clock,
         now=lambda: clock.now() + timedelta(seconds=skew_s),
         rng=random.Random(1),
@@ -52,6 +56,22 @@ async def test_the_first_leads_and_the_second_waits_out_its_lease(gateway: Gatew
     clock.at = 15.0
     await two.step()
     assert two.leading and two.epoch == one.epoch + 1
+
+
+async def test_what_a_leader_notes_is_read_by_the_next_and_kept_until_it_notes_anew(gateway: Gateway) -> None:
+    clock, own = Clock(), dict[str, str]()
+    one, two = candidate(gateway, clock, "one", notes={"n": "0.9"}), candidate(gateway, clock, "two", notes=own)
+    assert two.annotations is None
+    await one.step()
+    await two.step()
+    assert two.annotations == {"n": "0.9"}
+    await one.release()
+    await two.step()
+    assert two.leading and two.annotations == {"n": "0.9"}
+    own["n"] = "0.5"
+    await two.step()
+    await one.step()
+    assert one.annotations == {"n": "0.5"}
 
 
 async def test_a_renewal_starts_the_wait_anew(gateway: Gateway) -> None:

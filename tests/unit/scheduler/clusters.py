@@ -1,5 +1,7 @@
 """Small clusters and pods as literals."""
 
+from dataclasses import replace
+
 from tessera.model import names
 from tessera.model.assignment import Assignment, encode
 from tessera.model.gpus import Gpu, GpuNode, Health
@@ -39,7 +41,7 @@ def pod(name: str, *limits: str, uid: str = "", annotations: dict[str, str] | No
 
 def bound(pod: Pod, node: str, assignment: Assignment | None, phase: str = "Running") -> Pod:
     annotations = {**pod.annotations, **({names.ASSIGNMENT: encode(assignment)} if assignment else {})}
-    return Pod(pod.namespace, pod.name, pod.uid, pod.containers, annotations, node, phase)
+    return replace(pod, annotations=annotations, node=node, phase=phase)
 
 
 def engine(*nodes: GpuNode, clock: Clock | None = None, options: Options | None = None) -> Engine:
