@@ -3,6 +3,7 @@
 import math
 import os
 import platform
+import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +19,22 @@ def percentile_ms(seconds: Sequence[float], percent: int) -> float:
 
 
 def machine() -> Plain:
-    """Where and when the figures were taken; ``load``: how many other tasks wanted a core as it began."""
+    """Where and when the figures were taken, and of which code; ``load``: how many tasks wanted a core as it began."""
     info = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(": ")[2] for line in info if line.startswith("model name")), platform.machine())
     now = datetime.now(UTC).strftime("%Y-%m-%d")
     load = round(os.getloadavg()[0], 1)
-    return {"date": now, "cpu": model, "cores": os.cpu_count(), "python": platform.python_version(), "load": load}
+    python = platform.python_version()
+    return {"date": now, "cpu": model, "cores": os.cpu_count(), "python": python, "load": load, "code": commit()}
+
+
+def commit() -> str:
+    """The commit that is measured; with a ``+`` if something of it has changed since."""
+    try:
+        found = subprocess.run(["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks import packing_plot, packing_report, packing_runs
+from benchmarks import options, packing_plot, packing_report, packing_runs
 from benchmarks.figures import machine
 from benchmarks.packing_runs import SECTIONS, Settings, Task
 from tessera.scheduler.policy import POLICIES
@@ -33,7 +33,7 @@ MISSING = (
 QUICK = Settings(
     seeds=(42, 43),
     churn_seeds=(42,),
-    variants=packing_runs.SOME,
+    some=True,
     arrivals=10_000,
     sizes=(60,),
     parts=1,
@@ -100,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         base.sizes,
         base.parts,
         base.drawn,
+        base.some,
     )
     try:
         run(given.traces, settings, given.lines, given.out, given.jobs)
@@ -115,38 +116,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench-packing", description=__doc__)
     parser.add_argument("--traces", type=Path, metavar="DIR", help="folder of traces (TRACES=DIR)")
-    parser.add_argument("--policies", type=_names(POLICIES), metavar="A[,B...]", help="default: fragmentation,fgd,pack")
-    parser.add_argument("--sections", type=_names(SECTIONS), metavar="A[,B...]", help=f"of {', '.join(SECTIONS)}")
-    parser.add_argument("--variants", type=_words, metavar="A[,B...]", help="default: all of the folder")
-    parser.add_argument("--seeds", type=_seeds, metavar="42-51", help="seeds of what fills (default: 42-51)")
-    parser.add_argument("--churn-seeds", type=_seeds, metavar="42-45", help="seeds of what churns (default: 42-45)")
-    parser.add_argument("--arrivals", type=int, metavar="N", help="arrivals of a churn (default: 80000)")
-    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="runs at a time (default: 2)")
+    some = "A[,B...]"
+    parser.add_argument(
+        "--policies", type=options.names(POLICIES), metavar=some, help="default: fragmentation,fgd,pack"
+    )
+    parser.add_argument("--sections", type=options.names(SECTIONS), metavar=some, help=f"of {', '.join(SECTIONS)}")
+    parser.add_argument("--variants", type=options.words, metavar="A[,B...]", help="default: all of the folder")
+    parser.add_argument("--seeds", type=options.seeds, metavar="42-51", help="seeds of what fills (default: 42-51)")
+    parser.add_argument("--churn-seeds", type=options.seeds, metavar="42-45", help="of what churns (default: 42-45)")
+    parser.add_argument("--arrivals", type=options.positive, metavar="N", help="arrivals of a churn (default: 80000)")
+    parser.add_argument("--jobs", type=options.positive, default=2, metavar="N", help="runs at a time (default: 2)")
     parser.add_argument("--lines", type=Path, default=Path("build/packing.jsonl"), help="file of the runs that ended")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"), help="folder of the results")
     parser.add_argument("--quick", action="store_true", help="two seeds, few traces: shows that all of it works")
     return parser
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split(","))
-
-
-def _names(allowed: Any) -> Any:
-    def names(text: str) -> tuple[str, ...]:
-        for word in _words(text):
-            if word not in allowed:
-                raise argparse.ArgumentTypeError(f"found {word!r}; allowed: {', '.join(allowed)}")
-        return _words(text)
-
-    return names
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    first, _, last = text.partition("-")
-    if not first.isdecimal() or not (last or first).isdecimal():
-        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: a number, or two such as 42-51")
-    return tuple(range(int(first), int(last or first) + 1))
 
 
 def _say(text: str) -> None:

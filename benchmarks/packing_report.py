@@ -41,7 +41,9 @@ def _entry(group: Sequence[Plain], fgd: Sequence[Plain]) -> Plain:
     out: Plain = {key: first[key] for key in ("section", "variant", "subset", "policy")}
     out["seeds"] = sorted(run["seed"] for run in group)
     out["allocated_percent"] = {
-        key: _mean([run["allocated_percent"][key] for run in group]) for key in first["allocated_percent"]
+        key: _mean([run["allocated_percent"].get(key) for run in group])
+        for key, value in first["allocated_percent"].items()
+        if value is not None
     }
     for key in ("failed_at_100", "first_failure_percent", "queue_percent", "us_per_decision"):
         values = [run[key] for run in group if run.get(key) is not None]
@@ -61,7 +63,9 @@ def _against(group: Sequence[Plain], fgd: Sequence[Plain]) -> Plain:
     if not pairs:
         return {"seeds": 0}
     out: Plain = {"seeds": len(pairs), "points": {}, "least_points": {}}
-    for key in pairs[0][0]["allocated_percent"]:
+    for key, value in pairs[0][0]["allocated_percent"].items():
+        if value is None:
+            continue
         gains = [a["allocated_percent"][key] - b["allocated_percent"][key] for a, b in pairs]
         out["points"][key], out["least_points"][key] = _mean(gains), round(min(gains), 2)
     if pairs[0][0].get("queue_percent") is not None:

@@ -5,7 +5,6 @@ same traces with the same seeds. A line of JSON is appended for each run as it e
 """
 
 import json
-import subprocess
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from benchmarks import figures
 from tessera.simulator.replay import drawing
 from tessera.simulator.replay.generate import NODES, generate
 from tessera.simulator.replay.openb import read_nodes, read_pods
@@ -40,7 +40,7 @@ class Traces:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How much is run; the defaults are what ``docs/benchmarks.md`` shows."""
+    """How much is run; the defaults are what ``docs/benchmarks.md`` shows. ``some``: of the folder's variants a few."""
 
     policies: tuple[str, ...] = ("fragmentation", "fgd", "pack")
     seeds: tuple[int, ...] = tuple(range(42, 52))
@@ -51,6 +51,7 @@ class Settings:
     sizes: tuple[int, ...] = (60, 200)
     parts: int = 3
     drawn: int = len(VARIANTS)
+    some: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +95,15 @@ def tasks_of(traces: Traces, settings: Settings, scratch: Path) -> list[Task]:
     for section in settings.sections:
         churn = section.endswith("churn")
         seeds = settings.churn_seeds if churn else settings.seeds
-        pods = [path for name, path in chosen.items() if not churn or len(chosen) == 1 or name in CHURNED]
+        pods = _preferred(chosen, CHURNED) if churn else list(chosen.values())
         if section.startswith("generated") and made is not None:
             out += _tasks(section, made.nodes, list(made.pods.values()), seeds, settings, [None])
         elif section.startswith("subsets"):
-            some = [path for name, path in chosen.items() if name in SOME] or list(chosen.values())[:3]
+            some = _preferred(chosen, SOME)
             sizes = [n for n in settings.sizes if n < len(read_nodes(traces.nodes))]
             parts = [Subset(n, s) for n in sizes for s in range(1, settings.parts + 1)]
             out += _tasks(section, traces.nodes, some, seeds, settings, parts)
-        elif pods:
+        else:
             out += _tasks(section, traces.nodes, pods, seeds, settings, [None])
     return out
 
@@ -111,7 +112,14 @@ def _chosen(traces: Traces, settings: Settings) -> dict[str, Path]:
     for name in settings.variants:
         if name not in traces.pods:
             raise TraceError(f"--variants: found {name!r}; allowed: {', '.join(traces.pods)}")
-    return {name: path for name, path in traces.pods.items() if not settings.variants or name in settings.variants}
+    some = settings.some and not settings.variants
+    wanted = _preferred(traces.pods, SOME) if some else [traces.pods[name] for name in settings.variants or traces.pods]
+    return {name: path for name, path in traces.pods.items() if path in wanted}
+
+
+def _preferred(pods: Mapping[str, Path], names: Sequence[str]) -> list[Path]:
+    """Those of ``names`` that are there, else as many of the first."""
+    return [path for name, path in pods.items() if name in names] or list(pods.values())[: len(names)]
 
 
 def _generated(traces: Traces, settings: Settings, scratch: Path) -> Traces:
@@ -154,10 +162,10 @@ def run(tasks: Sequence[Task], lines: Path, jobs: int) -> Generator[tuple[int, P
     lines.parent.mkdir(parents=True, exist_ok=True)
     if lines.is_file() and not lines.read_bytes().endswith(b"\n"):
         lines.write_bytes(lines.read_bytes() + b"\n")
-    commit = _commit()
+    code = figures.commit()
     for done, (task, line) in enumerate(_played(todo, jobs), 1):
         where = task.plan.subset
-        head: Plain = {"key": task.key, "section": task.section, "commit": commit}
+        head: Plain = {"key": task.key, "section": task.section, "commit": code}
         whole: Plain = head | {"subset": f"{where.count}:{where.seed}" if where else None} | line
         whole["variant"] = variant_of(task.job)
         with lines.open("a") as file:
@@ -197,12 +205,3 @@ def _played(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Plain]]:
 
 def _play(task: Task) -> Plain:
     return run_one(task.plan, task.job).plain()
-
-
-def _commit() -> str:
-    """The commit that is measured; with a ``+`` if something of it has changed since."""
-    try:
-        found = subprocess.run(["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return found.stdout.strip()

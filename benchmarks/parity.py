@@ -16,7 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from benchmarks import control_plane, population
+from benchmarks import control_plane, options, population
 from benchmarks.connection import Target
 from benchmarks.control_plane import ControlPlane
 from benchmarks.extender_process import extender
@@ -34,6 +34,7 @@ from tessera.simulator.replay.tables import TraceError
 NODES_FILE, PODS_FILE = "openb_node_list_gpu_node.csv", "openb_pod_list_default.csv"
 FACTOR = Fraction(13, 10)
 POLICY = "fragmentation"
+MODES = ("steered", "plain")
 MISSING = (
     f"TRACES: found none; allowed: a folder with {NODES_FILE} and {PODS_FILE}, as in data/csv of "
     "github.com/hkust-adsl/kubernetes-scheduler-simulator"
@@ -181,17 +182,16 @@ def _say(text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench-parity", description=__doc__)
     parser.add_argument("--traces", type=Path, help="folder of the openb trace's files")
-    parser.add_argument("--nodes", type=int, default=200, help="how many nodes of it")
-    parser.add_argument("--seeds", default="42,43,44", help="joined by commas")
-    parser.add_argument("--modes", default="steered,plain", help="steered, plain or both")
+    parser.add_argument("--nodes", type=options.positive, default=200, help="how many nodes of it")
+    parser.add_argument("--seeds", type=options.seeds, default=(42, 43, 44), help="such as 42,43 or 42-44")
+    parser.add_argument("--modes", type=options.names(MODES), default=MODES, help="steered, plain or both")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"), help="folder of the results")
     arguments = parser.parse_args()
     if why := control_plane.missing() or (None if arguments.traces else MISSING):
         _say(why)
         return 2
-    seeds = [int(seed) for seed in arguments.seeds.split(",")]
     try:
-        found = asyncio.run(run(arguments.traces, arguments.nodes, seeds, arguments.modes.split(",")))
+        found = asyncio.run(run(arguments.traces, arguments.nodes, arguments.seeds, arguments.modes))
     except TraceError as error:
         _say(str(error))
         return 2

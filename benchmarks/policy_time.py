@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from benchmarks import figures
+from benchmarks import figures, options
 from benchmarks.packing import MISSING
 from benchmarks.packing_runs import found_in
 from tessera.model.demands import PodDemand
@@ -119,7 +119,8 @@ def markdown(found: Plain) -> str:
         [each["policy"], each["hosts"], each["decisions"], *each["us"].values(), GOAL_US.get(each["hosts"], "")]
         for each in found["runs"]
     ]
-    head = f"{machine['date']}, {machine['cpu']}, Python {machine['python']}, load average before {machine['load']}; "
+    head = f"{machine['date']}, {machine['cpu']}, Python {machine['python']}, load average before {machine['load']}, "
+    head += f"code at {machine['code']}; "
     return f"{head}pods of {found['variant']}.\n\n" + figures.table(
         ["policy", "hosts", "decisions", "us, mean", "us, p50", "us, p99", "goal, us"], rows
     )
@@ -131,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--traces", type=Path, metavar="DIR", help="folder of traces (TRACES=DIR)")
     parser.add_argument("--variant", default="default", help="whose pods come (default: default)")
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--hosts", type=int, default=HOSTS, metavar="N", help=f"the larger cluster (default: {HOSTS})")
+    parser.add_argument("--hosts", type=options.positive, default=HOSTS, metavar="N", help=f"default: {HOSTS}")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"), help="folder of the results")
     given = parser.parse_args(argv)
     if given.traces is None:

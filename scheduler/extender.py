@@ -23,6 +23,7 @@ from tessera.reasons import Reason
 from tessera.scheduler import extender_wire as wire
 from tessera.scheduler.engine import Engine
 from tessera.scheduler.offers import Offer, Offers
+from tessera.scheduler.preemption import Leaving
 
 _encode = msgspec.json.Encoder().encode
 _args = msgspec.json.Decoder(wire.ExtenderArgs).decode
@@ -49,7 +50,7 @@ class Binds(Protocol):
 
 
 class Preempts(Protocol):
-    async def preempt(self, pod: Pod, candidates: Mapping[str, list[str]]) -> Mapping[str, list[str]]: ...
+    async def preempt(self, pod: Pod, candidates: Mapping[str, list[str]]) -> Mapping[str, Leaving]: ...
 
 
 class Extender:
@@ -122,8 +123,9 @@ class Extender:
         uids = {node: [pod.UID for pod in victims.Pods or ()] for node, victims in candidates.items()}
         answer = await self._preempts.preempt(pod_of(args.Pod), uids)
         return _encode(wire.ExtenderPreemptionResult(
-            {node: wire.MetaVictims([wire.MetaPod(uid) for uid in victims], candidates[node].NumPDBViolations)
-             for node, victims in answer.items()}
+            {node: wire.MetaVictims([wire.MetaPod(uid) for uid in leaving.uids],
+                                    candidates[node].NumPDBViolations + leaving.broken)
+             for node, leaving in answer.items()}
         ))  # fmt: skip
 
     def _offer(self, names: msgspec.Raw) -> Offer:

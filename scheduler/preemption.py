@@ -6,6 +6,7 @@ its list. Nodes are left out rather than answered without victims, which would b
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from tessera.model.charges import totals_of
 from tessera.model.demands import demand_of
@@ -38,26 +39,28 @@ def case_of(
     return Case(engine.ledger, holders, pod, demand, totals_of(pod), level, nominations.claims(), budgets, lately)
 
 
-def viable(
-    engine: Engine,
-    holders: Holders,
-    nominations: Nominations,
-    pod: Pod,
-    candidates: Mapping[str, Collection[str]],
-) -> dict[str, list[str]]:
-    """The nodes of ``candidates`` (name -> UIDs of victims) that hold ``pod`` without their victims and whom else."""
-    demand = demand_of(pod)
-    if isinstance(demand, Reason):
-        return {}
-    case = case_of(engine, holders, nominations, pod)
-    offered = {node: list(victims) for node, victims in candidates.items() if victims}
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """UIDs of those who have to leave a node; how many more budgets that breaks than kube-scheduler's victims alone."""
+
+    uids: tuple[str, ...]
+    broken: int = 0
+
+
+def viable(case: Case | None, pod: Pod, candidates: Mapping[str, Collection[str]]) -> dict[str, Leaving]:
+    """The nodes of ``candidates`` (name -> UIDs of victims) that hold ``pod`` without their victims and whom else.
+
+    ``case`` is that of the pod, ``None`` if it asks for no slice.
+    """
+    offered = {node: tuple(victims) for node, victims in candidates.items() if victims}
     if case is None:
-        return offered
-    out: dict[str, list[str]] = {}
+        return {} if isinstance(demand_of(pod), Reason) else {node: Leaving(uids) for node, uids in offered.items()}
+    out = {}
     for node in list(offered)[:_PLANNED]:
-        if plan := case.plan(node, frozenset(offered[node])):
-            added = [victim.uid for victim in plan.victims if victim.uid not in offered[node]]
-            out[node] = offered[node] + (added if pod.may_preempt else [])
-            if added and not pod.may_preempt:
-                del out[node]
+        plan = case.plan(node, frozenset(offered[node]))
+        added = [victim for victim in plan.victims if victim.uid not in offered[node]] if plan else []
+        if plan and (pod.may_preempt or not added):
+            given = [victim for victim in plan.victims if victim.uid in offered[node]]
+            broken = len(case.breaking(plan.victims)) - len(case.breaking(given))
+            out[node] = Leaving((*offered[node], *(victim.uid for victim in added)), broken)
     return out

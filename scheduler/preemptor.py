@@ -28,6 +28,7 @@ from tessera.kube.resources import POD_DISRUPTION_BUDGETS, PODS
 from tessera.kube.stored import stored
 from tessera.kube.wire import ObjectReference
 from tessera.model.charges import Charge
+from tessera.model.demands import wants_slice
 from tessera.model.pods import Pod
 from tessera.model.quantities import format_bytes
 from tessera.reasons import Code, Reason
@@ -35,7 +36,7 @@ from tessera.scheduler.budgets import budgets_of
 from tessera.scheduler.engine import Engine
 from tessera.scheduler.holders import Holder, Holders
 from tessera.scheduler.nominations import Nominations
-from tessera.scheduler.preemption import case_of, viable
+from tessera.scheduler.preemption import Leaving, case_of, viable
 from tessera.scheduler.shortlist import Step, shortlist
 from tessera.scheduler.victims import Case, Plan, least_bad
 
@@ -100,14 +101,19 @@ class Preemptor:
         """As ``consider``, if the pod is still refused in a while: its nominated node alone was asked about."""
         asyncio.get_running_loop().call_later(_RETRY_S, self._again, pod, nodes)
 
-    async def preempt(self, pod: Pod, candidates: Mapping[str, list[str]]) -> Mapping[str, list[str]]:
+    async def preempt(self, pod: Pod, candidates: Mapping[str, list[str]]) -> Mapping[str, Leaving]:
         """The verb: what kube-scheduler's own preemption may do; nothing where room is being made for the pod here."""
         if (decided := self._decided.get(pod.uid)) is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(decided.wait(), _DECISION_S)
         if pod.uid in self._decided or self._nominations.claim_of(pod.uid) is not None:
             return {}
-        return viable(self._engine, self._holders, self._nominations, pod, candidates)
+        try:
+            case = await self._case(pod) if wants_slice(pod) else None
+        except (KubeError, TimeoutError, msgspec.MsgspecError) as error:
+            log.warning("no candidate: the budgets cannot be read", pod=pod.key, error=str(error))
+            return {}
+        return viable(case, pod, candidates)
 
     async def idle(self) -> None:
         """Until every pod that was refused so far has been decided on."""

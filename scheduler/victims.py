@@ -145,7 +145,7 @@ class Case:
         self, state: Hypothesis, node: str, order: Sequence[Holder], forced: list[Holder], lower: list[Holder]
     ) -> Plan | None:
         """Leaves ``state`` as it found it: without all of ``lower``."""
-        breaks = self._breaking([*forced, *lower])
+        breaks = self.breaking([*forced, *lower])
         victims: list[Holder] = []
         for holder in sorted(order, key=lambda h: h.uid not in breaks):
             state.put_back(holder.uid)
@@ -158,11 +158,12 @@ class Case:
         return None if room is None else self._plan(room, [*forced, *victims], lower)
 
     def _plan(self, room: Charge, victims: list[Holder], lower: list[Holder]) -> Plan:
-        breaks = self._breaking([*victims, *(h for h in lower if h not in victims)])
+        breaks = self.breaking([*victims, *(h for h in lower if h not in victims)])
         ordered = sorted(victims, key=_importance)
         return Plan(room, tuple(ordered), sum(victim.uid in breaks for victim in ordered))
 
-    def _breaking(self, holders: Iterable[Holder]) -> set[str]:
+    def breaking(self, holders: Iterable[Holder]) -> set[str]:
+        """UIDs of those whose leaving breaks a budget, if all of ``holders`` leave."""
         ordered = sorted(holders, key=_importance)
         return breaking(self.budgets, ordered, self.lately)
 

@@ -1,10 +1,10 @@
 """What a run came to, in the form that ``tessera simulate`` prints.
 
-``allocated_percent`` of an inflation has the keys 80, 95, 100 and 130, null for a checkpoint beyond the factor; that of
-a churn has the one key ``mean``. What a protocol does not measure is null or absent: ``failed_at_100`` and
-``first_failure_percent`` under churn, ``queue_percent`` under inflation. ``left_out`` is there only for a part of the
-nodes: how many pods of the list no node of that part can hold. Percents are of the GPUs, 0..100 (a queue may be
-longer); counts are pods.
+``allocated_percent`` has the keys 80, 95, 100 and 130, null for a checkpoint beyond the factor and under churn, which
+has the key ``mean`` beside them. What a protocol does not measure is null or absent: ``failed_at_100`` and
+``first_failure_percent`` under churn, ``queue_percent`` under inflation. ``moves`` is 0: the replay moves nobody.
+``left_out`` is there only for a part of the nodes: how many pods of the list no node of that part can hold. Percents
+are of the GPUs, 0..100 (a queue may be longer); counts are pods.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,8 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
+
+from tessera.simulator.replay.inflate import CHECKPOINTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,13 @@ class Run:
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""
+        allocated: dict[str, float | None] = dict.fromkeys(map(str, CHECKPOINTS))
+        allocated.update(self.allocated_percent)
         out: dict[str, Any] = {
             "policy": self.policy,
             "seed": self.seed,
             "variant": self.variant,
-            "allocated_percent": {key: _rounded(value) for key, value in self.allocated_percent.items()},
+            "allocated_percent": {key: _rounded(value) for key, value in allocated.items()},
             "failed_at_100": self.failed_at_100,
             "first_failure_percent": _rounded(self.first_failure_percent),
             "us_per_decision": round(self.us_per_decision, 2),

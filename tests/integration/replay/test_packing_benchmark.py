@@ -1,12 +1,13 @@
 """``make bench-packing`` on a small trace: what it writes, that it goes on where it stopped, what it refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import packing
+from benchmarks import packing, packing_runs
 from tessera.simulator.replay import drawing
 from tessera.simulator.replay.generate import generate
 
@@ -47,6 +48,30 @@ def test_figures_and_going_on_where_it_stopped(
     text = (tmp_path / "packing.md").read_text()
     assert "Traces: generated" in text and text.count("| multigpu30 |") == 4
     assert capsys.readouterr().err.count("Traces: generated") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--seeds", "9-3"], "argument --seeds: found '9-3'; allowed: numbers, or first and last such as 42-51"),
+        (["--jobs", "0"], "argument --jobs: found '0'; allowed: a whole number above 0"),
+        (["--arrivals", "0"], "argument --arrivals: found '0'; allowed: a whole number above 0"),
+        (["--policies", "best"], "argument --policies: found 'best'; allowed: "),
+    ],
+)
+def test_words_that_are_none_are_refused(words: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        packing.main(words)
+    assert caught.value.code == 2 and text in capsys.readouterr().err
+
+
+def test_quick_and_churn_take_what_a_folder_has(traces: Path, tmp_path: Path) -> None:
+    found = packing_runs.found_in(traces)
+    names = list(found.pods)
+    tasks = packing_runs.tasks_of(found, replace(packing.QUICK, sections=("inflate", "churn")), tmp_path)
+    variants = {section: [packing_runs.variant_of(t.job) for t in tasks if t.section == section] for section in
+                ("inflate", "churn")}  # fmt: skip
+    assert set(variants["inflate"]) == set(names[:3]) and set(variants["churn"]) == set(names[:2])
 
 
 def test_without_traces_one_sentence_says_what_to_give(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,7 +84,8 @@ def test_the_json_of_a_churn(traces: Path, capsys: pytest.CaptureFixture[str]) -
     argv = ("--protocol", "churn", "--arrivals", "600", "--seeds", "42")
     (quiet,) = simulated(capsys, traces, *argv, "--load", "0.5")
     (crowded,) = simulated(capsys, traces, *argv, "--load", "2")
-    assert list(quiet["allocated_percent"]) == ["mean"]
+    assert list(quiet["allocated_percent"]) == ["80", "95", "100", "130", "mean"]
+    assert [quiet["allocated_percent"][key] for key in ("80", "95", "100", "130")] == [None] * 4
     assert quiet["failed_at_100"] is None and quiet["first_failure_percent"] is None
     assert quiet["allocated_percent"]["mean"] < crowded["allocated_percent"]["mean"] <= 100
     assert quiet["queue_percent"] < 20 < crowded["queue_percent"]

@@ -1,11 +1,14 @@
 """The preempt verb: kube-scheduler's own victims, judged and completed."""
 
-from tessera.scheduler.preemption import viable
+from tessera.model.pods import Pod
+from tessera.scheduler.budgets import Budget, Selector
+from tessera.scheduler.preemption import Leaving, case_of, viable
 from tests.unit.scheduler.preemptions import Full, node, pod
 
 
-def ask(full: Full, asking: object, candidates: dict[str, list[str]]) -> dict[str, list[str]]:
-    return viable(full.engine, full.holders, full.nominations, asking, candidates)  # type: ignore[arg-type]
+def ask(full: Full, asking: Pod, candidates: dict[str, list[str]]) -> dict[str, list[str]]:
+    case = case_of(full.engine, full.holders, full.nominations, asking)
+    return {node: list(found.uids) for node, found in viable(case, asking, candidates).items()}
 
 
 def full() -> Full:
@@ -28,6 +31,17 @@ def test_who_else_must_leave_for_the_slice_is_added() -> None:
     assert ask(full(), asked, {"b": ["uid-of-a-pod-without-slices"]}) == {
         "b": ["uid-of-a-pod-without-slices", "uid-other", "uid-small"]
     }
+
+
+def test_who_is_added_counts_where_a_budget_breaks() -> None:
+    cluster = Full(node("b", 24))
+    for name in ("given", "more"):
+        cluster.run(name, "gpu-mem=10Gi", "b", labels={"app": "web"})
+    asked = pod("p", "gpu-mem=20Gi", priority=10)
+    for allowed, broken in ((0, 1), (1, 1), (2, 0)):
+        case = cluster.case(asked, [Budget("default", Selector(match_labels={"app": "web"}), allowed)])
+        assert viable(case, asked, {"b": ["uid-given"]}) == {"b": Leaving(("uid-given", "uid-more"), broken)}
+        assert viable(case, asked, {"b": ["uid-given", "uid-more"]})["b"].broken == 0, "kube-scheduler has counted them"
 
 
 def test_the_question_changes_nothing() -> None:
