@@ -138,7 +138,7 @@ class _Up:
         return LightHost(plan, shape, self._cluster.api.store)
 
     async def _known_to_extender(self) -> None:
-        """Until no node is without GPUs for it; the question of a pod that never was leaves nothing behind."""
+        """Until no node is without GPUs for it; the question of a pod that never was leaves one arrival."""
         left = self._names
         async with aiohttp.ClientSession() as session:
             while left:

@@ -5,7 +5,8 @@ the node is taken where F falls most. Source: Weng, Yang, Yu, Wang, Tang, Yang, 
 Scheduling GPU-Sharing Workloads with Fragmentation Gradient Descent", USENIX ATC 2023.
 
 As there: w_j is the share of pods; a kind that does not fit the node at all can use nothing of it. Unlike there: the
-mix is learnt from the pods that arrive, the gradient is not rounded, and equal nodes go by a fixed, seeded order.
+mix is learnt from the pods that arrive, the GPU within the node is chosen as in ``pack``, the gradient is not rounded,
+and equal nodes go by a fixed, seeded order.
 """
 
 import numpy as np

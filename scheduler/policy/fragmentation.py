@@ -7,21 +7,23 @@ score(node) = a [V(before) - V(after)] - (1 - l) (0.4 p g + 0.15 q c / k) + l [F
 l      how many pods leave for each that arrives: 0 while a cluster fills, 1 in steady state; a = 1 - 0.7 l. A cluster
        that fills has to use every crumb; where pods leave, room comes back by itself, and what counts is that it comes
        back in one piece
-V      what stays idle on the node, in thousandths of a GPU, once 16 random streams of 32 pods drawn from the expected
-       mix have been offered to it, on average: a look-ahead
+V      what stays idle on the node, in thousandths of a GPU, once 16 random streams of 32 pods with GPUs drawn from the
+       expected mix have been offered to it, on average: a look-ahead
 F      the fragmentation measure of Weng et al. (FGD, USENIX ATC 2023; module ``fgd``), about V's first step
 slots  how many pods of a kind the node holds by itself. c_j = a_j s_j [0.1 x^2 / (1 + x^2) + 3 l [j asks for several
        GPUs] x]: x is how many pods that ask for the same GPUs would come, were all that is idle asked for in the
-       expected mix, over the slots that the cluster has for the kind; a_j thousandths of a GPU a pod, s_j the kind's
-       share of those pods: room for large pods is kept where it comes back only when others leave
-later  how many pods of a kind that asks for several GPUs the node will hold once each of its tenants has left with a
-       chance of 1/e: a node with few pods is soon an empty one, if nobody else is put there. d_j = l a_j x / (1 + x),
-       once for all kinds that ask for the same GPUs
+       expected mix, over half a slot more than the cluster has for the kind; a_j thousandths of a GPU a pod, s_j the
+       kind's share of those pods: room for large pods is kept where it comes back only when others leave
+later  how many pods of a kind that asks for several GPUs the node will hold once each share of a GPU that somebody has
+       of it was given back with a chance of 1/e: a node with few pods is soon an empty one, if nobody else is put
+       there. d_j = l a_j x / (1 + x), once for all kinds that ask for the same GPUs. A c_j or d_j up to 2 counts as 0
 p, q   prices of the node's GPU and CPU, the dual variables of spreading the demand that would fill all that is idle
        over the nodes that can take it (``kernels.prices``): they keep scarce models and scarce CPU for their users
        while a cluster fills. In steady state they made pods wait longer
 g, c   the pod's GPU and CPU, thousandths; k the cluster's cores for each GPU
 
+l in c_j and d_j is that of the moment, elsewhere that of when the mix was last learnt. At most 48 nodes are weighed
+exactly for one pod: a remembered fall of V and F, or the most that there can be, decides which (``kernels.scores``).
 Equal nodes go by a fixed, seeded order. Within a node the GPU with the least left over is taken, as in ``pack``.
 """
 
