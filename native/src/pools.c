@@ -1,0 +1,204 @@
+#include "pools.h"
+
+#include "machine.h"
+#include "slice.h"
+
+enum { MOST_POOLS = 512 };
+
+struct pool {
+  CUmemoryPool handle; /* NULL: of graphs */
+  CUdevice device;
+  int gpu;
+  bool used, gone;
+  uint64_t live, charged;
+};
+
+/* `known` first: pools that are not charged stand here too, with NO_GPU. */
+static pool_t pools[MOST_POOLS];
+static pool_t too_many = {.gpu = NO_GPU, .used = true}; /* nothing is given from it */
+static unsigned known;
+static atomic_bool graphs_used;
+static lock_t guard;
+
+static uint64_t reserved(const pool_t *pool) {
+  cuuint64_t bytes = 0;
+  CUresult done = CUDA_SUCCESS;
+  if (pool->gone) return 0;
+  if (pool->handle) done = HELPER(cuMemPoolGetAttribute)(pool->handle, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &bytes);
+  else done = HELPER(cuDeviceGetGraphMemAttribute)(pool->device, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &bytes);
+  return done ? 0 : bytes;
+}
+
+static void trim(const pool_t *pool) {
+  if (pool->gone) return;
+  if (pool->handle) REAL(cuMemPoolTrimTo)(pool->handle, 0);
+  else REAL(cuDeviceGraphMemTrim)(pool->device);
+}
+
+static uint64_t due(const pool_t *pool) {
+  uint64_t held = reserved(pool);
+  return held > pool->live ? held : pool->live;
+}
+
+/* Gives back what the driver has let go of; answers what it holds. */
+static uint64_t lower(pool_t *pool) {
+  uint64_t held = due(pool);
+  if (held < pool->charged) {
+    slice_give_back(pool->gpu, pool->charged - held);
+    pool->charged = held;
+  }
+  return held;
+}
+
+static void trim_all(int gpu) {
+  for (unsigned i = 0; i < known; i++) {
+    if (!pools[i].used || pools[i].gpu != gpu) continue;
+    trim(&pools[i]);
+    lower(&pools[i]);
+  }
+}
+
+/* Charges a pool with `target` bytes in all. Trimming may lower its own charge, so it is looked at again. */
+static CUresult raise_to(pool_t *pool, uint64_t target) {
+  for (bool trimmed = false; target > pool->charged;) {
+    uint64_t more = target - pool->charged;
+    CUresult done = slice_take(pool->gpu, more);
+    if (!done) pool->charged += more;
+    else if (done != CUDA_ERROR_OUT_OF_MEMORY || trimmed || pool->gpu < 0) return done;
+    else {
+      trim_all(pool->gpu);
+      trimmed = true;
+    }
+  }
+  return CUDA_SUCCESS;
+}
+
+static pool_t *find(CUmemoryPool handle) {
+  for (unsigned i = 0; i < known; i++)
+    if (pools[i].used && !pools[i].gone && pools[i].handle == handle && handle) return &pools[i];
+  return NULL;
+}
+
+static pool_t *add(CUmemoryPool handle, CUdevice device, int gpu) {
+  unsigned i = 0;
+  while (i < known && pools[i].used) i++;
+  if (i == MOST_POOLS) return &too_many;
+  if (i == known) known++;
+  pools[i] = (pool_t){.handle = handle, .device = device, .gpu = gpu, .used = true};
+  return &pools[i];
+}
+
+/* A pool that nobody told us of is a default one, or one of a kind that this shim does not know: charged to the device
+ * that asks. */
+static pool_t *find_or_add(CUmemoryPool handle) {
+  pool_t *pool = find(handle);
+  CUdevice device;
+  if (pool || HELPER(cuCtxGetDevice)(&device)) return pool;
+  return add(handle, device, slice_gpu(device));
+}
+
+static pool_t *charged(pool_t *pool) { return pool && pool->gpu == NO_GPU && pool->device < 0 ? NULL : pool; }
+
+pool_t *pool_of(CUmemoryPool handle) {
+  lock(&guard);
+  pool_t *pool = charged(find_or_add(handle));
+  unlock(&guard);
+  return pool;
+}
+
+pool_t *pool_of_context(void) {
+  CUdevice device;
+  CUmemoryPool handle = NULL;
+  if (HELPER(cuCtxGetDevice)(&device) || HELPER(cuDeviceGetMemPool)(&handle, device)) return NULL;
+  return pool_of(handle);
+}
+
+pool_t *pool_of_graphs(int gpu, CUdevice device) {
+  pool_t *pool = NULL;
+  lock(&guard);
+  for (unsigned i = 0; i < known && !pool; i++)
+    if (pools[i].used && !pools[i].handle && pools[i].device == device) pool = &pools[i];
+  if (!pool) pool = add(NULL, device, gpu);
+  atomic_store(&graphs_used, true);
+  unlock(&guard);
+  return pool;
+}
+
+void pool_created(CUmemoryPool handle, const CUmemPoolProps *properties) {
+  bool on_device = properties->location.type == CU_MEM_LOCATION_TYPE_DEVICE;
+  lock(&guard);
+  add(handle, on_device ? properties->location.id : -1, on_device ? slice_gpu(properties->location.id) : NO_GPU);
+  unlock(&guard);
+}
+
+void pool_imported(CUmemoryPool handle) {
+  lock(&guard);
+  add(handle, -1, NO_GPU);
+  unlock(&guard);
+}
+
+/* A pool without allocations is forgotten. */
+static void forget_if_empty(pool_t *pool) {
+  if (!pool->gone || pool->live) return;
+  slice_give_back(pool->gpu, pool->charged);
+  pool->used = false;
+}
+
+void pool_destroyed(CUmemoryPool handle) {
+  lock(&guard);
+  pool_t *pool = find(handle);
+  if (pool) {
+    pool->gone = true;
+    lower(pool);
+    forget_if_empty(pool);
+  }
+  unlock(&guard);
+}
+
+CUresult pool_take(pool_t *pool, uint64_t bytes) {
+  lock(&guard);
+  uint64_t live = pool->live + bytes;
+  CUresult done = live < bytes ? CUDA_ERROR_OUT_OF_MEMORY : raise_to(pool, live);
+  if (!done) pool->live = live;
+  unlock(&guard);
+  return done;
+}
+
+CUresult pool_settle(pool_t *pool) {
+  lock(&guard);
+  CUresult done = raise_to(pool, lower(pool));
+  unlock(&guard);
+  return done;
+}
+
+void pool_give_back(pool_t *pool, uint64_t bytes) {
+  lock(&guard);
+  pool->live -= bytes;
+  lower(pool);
+  forget_if_empty(pool);
+  unlock(&guard);
+}
+
+void pool_settle_anyway(pool_t *pool) {
+  lock(&guard);
+  uint64_t held = lower(pool);
+  if (held > pool->charged) {
+    slice_take_anyway(pool->gpu, held - pool->charged);
+    pool->charged = held;
+  }
+  unlock(&guard);
+}
+
+bool graph_memory_is_used(void) { return atomic_load_explicit(&graphs_used, memory_order_relaxed); }
+
+int pool_gpu(const pool_t *pool) { return pool->gpu; }
+
+CUresult take(int gpu, uint64_t bytes) {
+  CUresult done = slice_take(gpu, bytes);
+  if (done != CUDA_ERROR_OUT_OF_MEMORY || gpu < 0) return done;
+  lock(&guard);
+  trim_all(gpu);
+  done = slice_take(gpu, bytes);
+  unlock(&guard);
+  return done;
+}
