@@ -1,9 +1,6 @@
 #include "ledger.h"
 
 #include <stddef.h>
-#include <sys/types.h>
-#include <unistd.h>
-
 #include "machine.h"
 
 /* Byte ranges far behind the file's end: they are only names. */
@@ -23,7 +20,7 @@ extern int __register_atfork(void (*prepare)(void), void (*parent)(void), void (
 static void forked(void) {
   ledger_t *ledger = atomic_load(&mapped);
   if (ledger) unmap(ledger, sizeof *ledger);
-  if (file >= 0) close(file);
+  if (file >= 0) close_file(file);
   file = -1;
   atomic_store(&own, NULL);
   atomic_store(&mapped, NULL);
@@ -44,35 +41,42 @@ static void sweep(ledger_t *ledger) {
   }
 }
 
-/* The lock on WHOLE keeps two from clearing and taking the same slot. */
 static ledger_slot_t *take_slot(ledger_t *ledger) {
-  ledger_slot_t *found = NULL;
-  if (!range_lock(file, WHOLE, RANGE_WAIT)) return NULL;
-  for (unsigned i = 0; i < LEDGER_SLOTS && !found; i++) {
+  for (unsigned i = 0; i < LEDGER_SLOTS; i++) {
+    ledger_slot_t *slot = &ledger->slot[i];
     if (!range_lock(file, SLOT(i), RANGE_TRY)) continue;
-    found = &ledger->slot[i];
-    clear(found);
-    atomic_store(&found->pid, (uint32_t)getpid());
-    atomic_store(&found->taken, 1);
+    clear(slot);
+    atomic_store(&slot->pid, process_id());
+    atomic_store(&slot->taken, 1);
     if (atomic_load(&ledger->slots) <= i) atomic_store(&ledger->slots, i + 1);
+    return slot;
   }
-  range_lock(file, WHOLE, RANGE_FREE);
-  return found;
+  return NULL;
 }
 
+static ledger_t *map_whole(void) {
+  ledger_t *ledger = lengthen(file, sizeof *ledger) ? map_file(file, sizeof *ledger, true) : NULL;
+  if (ledger && !ledger->magic) ledger->magic = LEDGER_MAGIC;
+  ledger_slot_t *slot = ledger && ledger->magic == LEDGER_MAGIC ? take_slot(ledger) : NULL;
+  atomic_store(&own, slot);
+  if (slot || !ledger) return ledger;
+  unmap(ledger, sizeof *ledger);
+  return NULL;
+}
+
+/* The lock on WHOLE keeps two from making the file, and from clearing and taking the same slot. */
 static ledger_t *open_and_map(const char *path) {
   static atomic_bool registered;
+  ledger_t *ledger = NULL;
   if (!atomic_exchange(&registered, true)) __register_atfork(NULL, NULL, forked, NULL);
-  file = open_file(path, true);
+  file = open_shared_file(path);
   if (file < 0) return NULL;
-  ledger_t *ledger = map_file(file, sizeof *ledger, true);
-  ledger_slot_t *slot = ledger && ledger->magic == LEDGER_MAGIC ? take_slot(ledger) : NULL;
-  if (slot) {
-    atomic_store(&own, slot);
-    return ledger;
+  if (range_lock(file, WHOLE, RANGE_WAIT)) {
+    ledger = map_whole();
+    range_lock(file, WHOLE, RANGE_FREE);
   }
-  if (ledger) unmap(ledger, sizeof *ledger);
-  close(file);
+  if (ledger) return ledger;
+  close_file(file);
   file = -1;
   return NULL;
 }

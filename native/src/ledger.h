@@ -1,4 +1,5 @@
-/* The file that all processes of a container share: what each of them holds.
+/* The file that all processes of a container share: what each of them holds. It lies in a small tmpfs of the container,
+ * empty when the container starts, and the first process makes it.
  *
  * A process owns a slot as long as it holds the lock on the slot's byte range, which the kernel takes away with the
  * process: what a dead one held counts no more once somebody looks. The slots are the only truth; nobody keeps a sum. */

@@ -17,9 +17,16 @@ void unlock(lock_t *l);
 uint64_t now_ns(void);
 void sleep_ns(uint64_t ns);
 void yield(void);
+uint32_t process_id(void);
 
-/* Opens a file by its absolute path, never through a link at its end, closed by exec. -1: none. */
-int open_file(const char *path, bool writable);
+/* Opens a file by its absolute path, never through a link at its end, closed by exec. -1: it cannot be. */
+int open_file(const char *path);
+/* The same to be read and written by every user of the container; made where there is none. */
+int open_shared_file(const char *path);
+bool lengthen(int fd, size_t size);
+void close_file(int fd);
+/* Reads from a file's start. -1: it cannot be. */
+long read_file(int fd, char *out, size_t size);
 /* Maps the first `size` bytes of a file that is at least that long. NULL: it cannot be. */
 void *map_file(int fd, size_t size, bool writable);
 /* Zeroed memory, never given back to the C library. NULL: there is none. */

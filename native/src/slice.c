@@ -1,7 +1,6 @@
 #include "slice.h"
 
 #include <string.h>
-#include <unistd.h>
 
 #include "ledger.h"
 #include "limits.h"
@@ -10,7 +9,7 @@
 #ifndef SLICE_LIMITS
 #define SLICE_LIMITS "/run/tessera/limits"
 #define SLICE_PACE "/run/tessera/pace"
-#define SLICE_LEDGER "/run/tessera-usage"
+#define SLICE_LEDGER "/run/tessera-usage/ledger"
 #endif
 enum { MOST_DEVICES = 64, NOT_ASKED = -2 };
 
@@ -25,10 +24,10 @@ static atomic_int gpu_of[MOST_DEVICES]; /* the slice's number + 2; 0: not asked 
 static lock_t reading;
 
 static pace_t *map_pace(void) {
-  int fd = open_file(SLICE_PACE, false);
+  int fd = open_file(SLICE_PACE);
   if (fd < 0) return NULL;
   pace_t *found = map_file(fd, sizeof *found, false);
-  close(fd);
+  close_file(fd);
   if (!found || found->magic == PACE_MAGIC) return found;
   unmap(found, sizeof *found);
   return NULL;
@@ -36,10 +35,10 @@ static pace_t *map_pace(void) {
 
 static bool read_limits(limits_t *out) {
   char text[LIMITS_SIZE + 1];
-  int fd = open_file(SLICE_LIMITS, false);
+  int fd = open_file(SLICE_LIMITS);
   if (fd < 0) return false;
-  ssize_t length = pread(fd, text, LIMITS_SIZE, 0);
-  close(fd);
+  long length = read_file(fd, text, LIMITS_SIZE);
+  close_file(fd);
   if (length <= 0) return false;
   text[length] = 0;
   return limits_read(text, (size_t)length, out);
