@@ -12,23 +12,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-HOOKED = frozenset(
-    # memory that is charged, and what gives it back
-    "cuMemAlloc cuMemAllocPitch cuMemAllocManaged cuMemFree cuMemAllocAsync cuMemAllocFromPoolAsync cuMemFreeAsync "
-    "cuMemPoolCreate cuMemPoolDestroy cuMemPoolTrimTo cuMemPoolImportFromShareableHandle "
-    "cuArrayCreate cuArray3DCreate cuArrayDestroy cuMipmappedArrayCreate cuMipmappedArrayDestroy "
-    "cuMemCreate cuMemRelease cuMemRetainAllocationHandle cuMemMap cuMemUnmap "
-    "cuGraphAddMemAllocNode cuGraphAddNode cuGraphDestroyNode cuGraphDestroy cuGraphInstantiate "
-    "cuGraphInstantiateWithFlags cuGraphInstantiateWithParams cuGraphExecDestroy cuDeviceGraphMemTrim "
-    "cuCtxDestroy cuCtxDetach cuDevicePrimaryCtxRelease cuDevicePrimaryCtxReset "
-    # compute that is paid for
-    "cuLaunchKernel cuLaunchKernelEx cuLaunchCooperativeKernel cuLaunchCooperativeKernelMultiDevice cuLaunch "
-    "cuLaunchGrid cuLaunchGridAsync cuGraphLaunch "
-    # what is told of the GPU
-    "cuMemGetInfo cuDeviceTotalMem "
-    # how the others are found
-    "cuGetProcAddress".split()
-)
+_NAMES = """
+cuMemAlloc cuMemAllocPitch cuMemAllocManaged cuMemFree cuMemAllocAsync cuMemAllocFromPoolAsync cuMemFreeAsync
+cuMemPoolCreate cuMemPoolDestroy cuMemPoolTrimTo cuMemPoolImportFromShareableHandle
+cuArrayCreate cuArray3DCreate cuArrayDestroy cuMipmappedArrayCreate cuMipmappedArrayDestroy
+cuMemCreate cuMemRelease cuMemRetainAllocationHandle cuMemMap cuMemUnmap
+cuGraphAddMemAllocNode cuGraphAddNode cuGraphDestroyNode cuGraphDestroy cuGraphInstantiate
+cuGraphInstantiateWithFlags cuGraphInstantiateWithParams cuGraphExecDestroy cuDeviceGraphMemTrim
+cuCtxDestroy cuCtxDetach cuDevicePrimaryCtxRelease cuDevicePrimaryCtxReset
+cuLaunchKernel cuLaunchKernelEx cuLaunchCooperativeKernel cuLaunchCooperativeKernelMultiDevice cuLaunch
+cuLaunchGrid cuLaunchGridAsync cuGraphLaunch
+cuMemGetInfo cuDeviceTotalMem
+cuGetProcAddress
+"""
+HOOKED = frozenset(_NAMES.split())
+"""Memory that is charged and what gives it back; compute that is paid for; what is told of the GPU; the look-up."""
 
 ALIASES: Mapping[str, tuple[str, int]] = {"cuGraphInstantiate": ("cuGraphInstantiateWithFlags", 12000)}
 """Names whose newest variant is another function, from this version on."""
@@ -66,6 +64,7 @@ NOT_CHARGED: Mapping[str, str] = {
             "cuMemImportFromShareableHandle",
             "cuMemPoolImportPointer",
             "cuImportExternalMemory",
+            "cuImportExternalSemaphore",
             "cuLogicalEndpointImport",
         ),
         _IMPORT,
@@ -105,8 +104,12 @@ NOT_CHARGED: Mapping[str, str] = {
 }
 """Functions that look like allocations, and why they are none."""
 
-_LOOKS_LIKE_MEMORY = re.compile(r"Alloc|Create|Reserve|OpenMem|ImportFrom|ImportPointer|ImportExternalMemory|EndpointImport")
-_GIVES = re.compile(r"(?<!const )\b(CUdeviceptr|CUarray|CUmipmappedArray|CUmemGenericAllocationHandle|CUmemoryPool) ?\*")
+_LOOKS_LIKE_MEMORY = re.compile(
+    r"Alloc|Create|Reserve|OpenMem|ImportFrom|ImportPointer|ImportExternalMemory|EndpointImport"
+)
+_GIVES = re.compile(
+    r"(?<!const )\b(CUdeviceptr|CUarray|CUmipmappedArray|CUmemGenericAllocationHandle|CUmemoryPool) ?\*"
+)
 _SETS_OF_POINTERS = re.compile(r"^cuMem(cpy|Prefetch|Discard)")
 
 
