@@ -26,7 +26,8 @@ PRICE_UNIT = 1 << 16
 FREE = 0
 CHEAPEST, DEAREST = 1, (1 << 48) - 1
 SATURATED_PERCENT = 95.0
-_FIRST = 2000 * PRICE_UNIT
+FIRST = 2000 * PRICE_UNIT
+"""What a slice pays that was never measured: more than most kernels will have to."""
 _FASTEST = 4.0
 """How much a price changes in one round where nothing can be measured: the GPU is full, or the slice idle."""
 _CLOSE = 1.25
@@ -134,7 +135,7 @@ class Pacer:
             return dict.fromkeys((claim.id for claim in claims), FREE)
         self._margins = {claim.id: self._margin(claim.id, used) for claim in claims}
         wanted, busy = targets(claims, used, self._margins), min(sum(used.values()), 100.0)
-        self._before, first = dict(used), Price(_FIRST, PRICE_UNIT)
+        self._before, first = dict(used), Price(FIRST, PRICE_UNIT)
         before = {claim.id: self._prices.get(claim.id) for claim in claims}
         self._prices = {
             id_: price.after(used.get(id_, 0.0), wanted[id_], busy) if price else first for id_, price in before.items()
