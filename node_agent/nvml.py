@@ -167,8 +167,8 @@ class DriverNvml:
         return int(_call("nvmlDeviceGetUtilizationRates", self._handle(uuid)).gpu)
 
     def work(self, uuid: str) -> tuple[Work, ...]:
-        since, none_since = self._worked.get(uuid, 0), 6
-        samples: Any = _or([], (none_since,), "nvmlDeviceGetProcessUtilization", self._handle(uuid), since)
+        since, none_since = self._worked.get(uuid, 0), (0, 6)
+        samples: Any = _or([], none_since, "nvmlDeviceGetProcessUtilization", self._handle(uuid), since)
         found: dict[int, list[int]] = {}
         for sample in samples:
             if sample.pid and sample.timeStamp > since:

@@ -53,16 +53,19 @@ class Pace:
                 place: prices.get(share.uuid, {}).get(item.id, before.get(place)) if share.uuid in paced else FREE
                 for place, share in enumerate(item.shares)
             }
-            written[item.id] = {place: price for place, price in own.items() if price is not None}
-            if written[item.id] != before:
-                self._write_page(item, written[item.id])
+            known = {place: price for place, price in own.items() if price is not None}
+            written[item.id] = known if known == before or self._write_page(item, known) else before
         self._written = written
 
-    def _write_page(self, item: Slice, prices: Mapping[int, int]) -> None:
+    def _write_page(self, item: Slice, prices: Mapping[int, int]) -> bool:
         try:
             write_prices(self._store.folder(item.id) / PACE, prices)
+        except FileNotFoundError:
+            return False  # being prepared or released
         except OSError as error:
             log.warning("prices not written", slice=item.id, error=str(error))
+            return False
+        return True
 
 
 def _claims(uuid: str, slices: Iterable[Slice]) -> Iterator[Claim]:
