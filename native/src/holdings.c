@@ -11,7 +11,7 @@ static lock_t guard;
 
 static size_t place_of(kind_t kind, uint64_t key) {
   uint64_t hash = (key + kind) * 0x9e3779b97f4a7c15ull;
-  return (size_t)(hash ^ hash >> 29) & (size - 1);
+  return (size_t)(hash >> 32) & (size - 1); /* the upper bits are the mixed ones */
 }
 
 static holding_t *find(kind_t kind, uint64_t key) {

@@ -26,7 +26,7 @@ static void wait_for_turn(int gpu, uint64_t cost_ns) {
 }
 
 void pay(uint64_t warps) {
-  int gpu = slice_gpu_of_context();
+  int gpu = slice_gpu_to_launch_on();
   uint64_t price = slice_price(gpu);
   if (!price) return;
   credit_ns -= (int64_t)(warps * price >> 16);

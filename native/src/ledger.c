@@ -29,6 +29,8 @@ static void forked(void) {
 
 static void clear(ledger_slot_t *slot) {
   for (unsigned gpu = 0; gpu < LEDGER_GPUS; gpu++) atomic_store(&slot->bytes[gpu], 0);
+  atomic_store(&slot->begun, 0);
+  atomic_store(&slot->ended, 0);
 }
 
 static void sweep(ledger_t *ledger) {
@@ -116,18 +118,34 @@ void ledger_sweep(void) {
 
 /* Added first and summed then: of two that add at once, at least the later sees both. */
 static bool try(unsigned gpu, uint64_t bytes, uint64_t limit) {
+  ledger_slot_t *slot = atomic_load(&own);
+  atomic_fetch_add(&slot->begun, 1);
   ledger_add(gpu, bytes);
-  if (ledger_sum(gpu) <= limit) return true;
-  ledger_give_back(gpu, bytes);
+  bool done = ledger_sum(gpu) <= limit;
+  if (!done) ledger_give_back(gpu, bytes);
+  atomic_fetch_add(&slot->ended, 1);
+  return done;
+}
+
+/* Whether there may be room after all: for the dead, whose bytes still count, and for attempts that went on meanwhile. */
+static bool is_doubtful(ledger_t *ledger, unsigned gpu, uint64_t bytes, uint64_t limit) {
+  uint32_t ended[LEDGER_SLOTS];
+  unsigned slots = atomic_load(&ledger->slots);
+  if (slots > LEDGER_SLOTS) slots = LEDGER_SLOTS;
+  for (unsigned i = 0; i < slots; i++) ended[i] = atomic_load(&ledger->slot[i].ended);
+  if (ledger_sum(gpu) <= limit - bytes) return true;
+  for (unsigned i = 0; i < slots; i++) {
+    ledger_slot_t *slot = &ledger->slot[i];
+    if (atomic_load(&slot->begun) != ended[i]) return true;
+    if (slot != atomic_load(&own) && atomic_load(&slot->taken) && !range_held(file, SLOT(i))) return true;
+  }
   return false;
 }
 
-/* Two that add at once may both find the sum too large, though there is room for one: whoever is refused tries again
- * while nobody else does. */
-bool ledger_take(unsigned gpu, uint64_t bytes, uint64_t limit) {
+/* Two that add at once may both find the sum too large, though there is room for one: whoever is refused in doubt tries
+ * again while nobody else does. */
+static bool try_alone(unsigned gpu, uint64_t bytes, uint64_t limit) {
   bool done = false;
-  if (bytes > limit) return false;
-  if (try(gpu, bytes, limit)) return true;
   lock(&retrying);
   if (range_lock(file, WHOLE, RANGE_WAIT)) {
     sweep(atomic_load(&mapped));
@@ -139,4 +157,10 @@ bool ledger_take(unsigned gpu, uint64_t bytes, uint64_t limit) {
   }
   unlock(&retrying);
   return done;
+}
+
+bool ledger_take(unsigned gpu, uint64_t bytes, uint64_t limit) {
+  if (bytes > limit) return false;
+  if (try(gpu, bytes, limit)) return true;
+  return is_doubtful(atomic_load(&mapped), gpu, bytes, limit) && try_alone(gpu, bytes, limit);
 }

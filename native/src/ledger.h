@@ -17,7 +17,8 @@
 typedef struct {
   _Atomic(uint64_t) bytes[LEDGER_GPUS];
   _Atomic(uint32_t) taken, pid;
-  uint8_t rest[56];
+  _Atomic(uint32_t) begun, ended; /* attempts: meanwhile its bytes hold what may have to be taken away again */
+  uint8_t rest[48];
 } ledger_slot_t;
 
 typedef struct {

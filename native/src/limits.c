@@ -64,7 +64,7 @@ bool limits_read(const char *text, size_t length, limits_t *out) {
 }
 
 bool limits_price(uint64_t value, uint64_t *out) {
-  uint64_t price = value & 0xffffffffffffull, check = (price ^ price >> 16 ^ price >> 32 ^ 0x7e55) & 0xffff;
+  uint64_t price = value & LIMITS_PRICE, check = (price ^ price >> 16 ^ price >> 32 ^ 0x7e55) & 0xffff;
   *out = price;
   return value >> 48 == check;
 }

@@ -38,6 +38,7 @@ bool limits_read(const char *text, size_t length, limits_t *out);
 /* The 16 bytes of "GPU-6e1f0d5c-...", whatever its prefix. */
 bool limits_uuid(const char *text, uint8_t out[16]);
 
+#define LIMITS_PRICE 0xffffffffffffull
 /* A price carries its own check in the upper 16 bits. False: it is not one. */
 bool limits_price(uint64_t word, uint64_t *out);
 

@@ -95,6 +95,11 @@ int slice_gpu_of_context(void) {
   return HELPER(cuCtxGetDevice)(&device) == CUDA_SUCCESS ? slice_gpu(device) : NO_GPU;
 }
 
+int slice_gpu_to_launch_on(void) {
+  read_t *known = atomic_load_explicit(&current, memory_order_acquire);
+  return known && known->limits.gpus == 1 ? 0 : slice_gpu_of_context();
+}
+
 int slice_gpu_of_uuid(const char *uuid) {
   uint8_t bytes[16];
   return limits_uuid(uuid, bytes) ? gpu_with(bytes) : NO_GPU;
@@ -140,14 +145,15 @@ _Atomic(uint64_t) *slice_turn(int gpu) {
   return ledger ? &ledger->turn[gpu] : NULL;
 }
 
+/* A word that is no price leaves the last one in force. */
 uint64_t slice_price(int gpu) {
   static _Atomic(uint64_t) last[MOST_GPUS];
   pace_t *page = atomic_load_explicit(&pace, memory_order_acquire);
-  uint64_t price;
   if (!page || gpu < 0) return 0;
-  if (!limits_price(atomic_load_explicit(&page->price[gpu], memory_order_relaxed), &price)) return last[gpu];
-  atomic_store_explicit(&last[gpu], price, memory_order_relaxed);
-  return price;
+  uint64_t word = atomic_load_explicit(&page->price[gpu], memory_order_relaxed), price;
+  uint64_t before = atomic_load_explicit(&last[gpu], memory_order_relaxed);
+  if (word != before && limits_price(word, &price)) atomic_store_explicit(&last[gpu], before = word, memory_order_relaxed);
+  return before & LIMITS_PRICE;
 }
 
 bool slice_is_priced(void) {

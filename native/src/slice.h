@@ -11,6 +11,8 @@
 int slice_gpu(CUdevice device);
 /* The same for the device of the calling thread's context. */
 int slice_gpu_of_context(void);
+/* And for the device that a launch goes to: the driver is not asked where the slice has one GPU. */
+int slice_gpu_to_launch_on(void);
 /* And for a UUID as the driver writes it ("GPU-..."). */
 int slice_gpu_of_uuid(const char *uuid);
 
