@@ -69,7 +69,7 @@ class Service:
             allow_unwatched=settings.allow_unwatched,
             clock=clock,
         )
-        shim = Shim(settings.shim, settings.state_dir / "shim") if settings.shim else None
+        shim = Shim(Path(settings.shim), settings.state_dir / "shim") if settings.shim else None
         self.preparation = Preparation(self.store, self.gpus, self.limiter, shim)
         self._recorder = EventRecorder(gateway, "tessera-node-agent", host=settings.node) if gateway else None
         self._announcer = Announcer(self._recorder, settings.node)

@@ -32,9 +32,7 @@ class NodeAgentSettings(BaseSettings):
     cgroup_root: str = Field("", description="only cgroups below this path count; empty: all")
     enforcement: Enforcement = Field(Enforcement.AUTO, description="auto, watch or mps")
     allow_unwatched: bool = Field(False, description="place slices also where the driver tells no bytes of a process")
-    shim: Path | None = Field(
-        None, description="libtessera.so as make native builds it for this machine; absent: containers get no shim"
-    )
+    shim: str = Field("", description="libtessera.so as make native builds it for this machine; empty: none")
     headroom_bytes: int = Field(256 * MIB, ge=0, description="per GPU, kept back for what the driver itself needs")
     mps_control: str = Field("nvidia-cuda-mps-control", description="the control program; empty: never MPS")
     mps_headroom_bytes: int = Field(512 * MIB, ge=0, description="per GPU, kept back for an MPS server")

@@ -27,7 +27,7 @@ def shim(tmp_path_factory) -> Path:
 
 @pytest.fixture
 async def host(machine, tmp_path, shim):
-    async with Host(machine, tmp_path, shim=shim, pace_every_s=0.02) as host:
+    async with Host(machine, tmp_path, shim=str(shim), pace_every_s=0.02) as host:
         yield host
 
 
@@ -46,7 +46,7 @@ def prices(folder: Path) -> tuple[int, list[int]]:
 
 @pytest.fixture
 async def unhurried(machine, tmp_path, shim):
-    async with Host(machine, tmp_path, shim=shim, pace_every_s=600) as host:
+    async with Host(machine, tmp_path, shim=str(shim), pace_every_s=600) as host:
         yield host
 
 
@@ -84,7 +84,7 @@ async def test_a_shim_that_cannot_be_preloaded_stops_the_container(machine, tmp_
     library = tmp_path / "libtessera.so"
     if content is not None:
         library.write_bytes(content)
-    async with Host(machine, tmp_path, shim=library) as host:
+    async with Host(machine, tmp_path, shim=str(library)) as host:
         code, found = await host.refused(host.slice())
         assert code is grpc.StatusCode.UNAVAILABLE
         assert text in found
@@ -120,10 +120,10 @@ async def test_a_gpu_that_does_not_tell_keeps_its_prices(host) -> None:
 
 
 async def test_a_restart_leaves_the_page_that_programs_have_mapped(machine, tmp_path, shim) -> None:
-    async with Host(machine, tmp_path, shim=shim) as host:
+    async with Host(machine, tmp_path, shim=str(shim)) as host:
         folder = mounts(await host.prepare(host.slice(core=30)))["/run/tessera"]
         before = (folder / "pace").stat().st_ino
-    async with Host(machine, tmp_path, shim=shim):
+    async with Host(machine, tmp_path, shim=str(shim)):
         assert (folder / "pace").stat().st_ino == before
 
 
