@@ -23,7 +23,6 @@ static lock_t guard;
 static uint64_t reserved(const pool_t *pool) {
   cuuint64_t bytes = 0;
   CUresult done = CUDA_SUCCESS;
-  if (pool->gone) return 0;
   if (pool->handle) done = HELPER(cuMemPoolGetAttribute)(pool->handle, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &bytes);
   else done = HELPER(cuDeviceGetGraphMemAttribute)(pool->device, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &bytes);
   return done ? 0 : bytes;
@@ -35,7 +34,9 @@ static void trim(const pool_t *pool) {
   else REAL(cuDeviceGraphMemTrim)(pool->device);
 }
 
+/* The driver lets go of a destroyed pool's memory with the last allocation from it, and says no more what it is. */
 static uint64_t due(const pool_t *pool) {
+  if (pool->gone) return pool->charged;
   uint64_t held = reserved(pool);
   return held > pool->live ? held : pool->live;
 }
@@ -149,7 +150,6 @@ void pool_destroyed(CUmemoryPool handle) {
   pool_t *pool = find(handle);
   if (pool) {
     pool->gone = true;
-    lower(pool);
     forget_if_empty(pool);
   }
   unlock(&guard);
