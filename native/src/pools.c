@@ -89,12 +89,25 @@ static pool_t *add(CUmemoryPool handle, CUdevice device, int gpu) {
   return &pools[i];
 }
 
-/* A pool that nobody told us of is a default one, or one of a kind that this shim does not know: charged to the device
- * that asks. */
+static bool is_default_of(CUmemoryPool handle, CUdevice device) {
+  CUmemoryPool found;
+  return !HELPER(cuDeviceGetDefaultMemPool)(&found, device) && found == handle;
+}
+
+/* A pool that nobody told us of is the default one of some device, or of a kind that this shim does not know: charged to
+ * the device that asks. */
+static bool device_of(CUmemoryPool handle, CUdevice *device) {
+  int count = 0;
+  HELPER(cuDeviceGetCount)(&count);
+  for (int i = 0; i < count; i++)
+    if (!HELPER(cuDeviceGet)(device, i) && is_default_of(handle, *device)) return true;
+  return !HELPER(cuCtxGetDevice)(device);
+}
+
 static pool_t *find_or_add(CUmemoryPool handle) {
   pool_t *pool = find(handle);
   CUdevice device;
-  if (pool || HELPER(cuCtxGetDevice)(&device)) return pool;
+  if (pool || !device_of(handle, &device)) return pool;
   return add(handle, device, slice_gpu(device));
 }
 
