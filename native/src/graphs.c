@@ -20,8 +20,8 @@ static CUresult added(CUresult done, pool_t *pool, const CUgraphNode *node, CUgr
 }
 
 static pool_t *pool_at(const CUmemPoolProps *properties) {
-  if (properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE) return NULL;
-  return pool_of_graphs(slice_gpu(properties->location.id), properties->location.id);
+  CUdevice device = slice_device_at(&properties->location);
+  return device < 0 ? NULL : pool_of_graphs(slice_gpu(device), device);
 }
 
 EXPORT CUresult cuGraphAddMemAllocNode(CUgraphNode *node, CUgraph graph, const CUgraphNode *dependencies, size_t count,

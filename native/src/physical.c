@@ -11,9 +11,9 @@ static void release(const holding_t *chunk) { slice_give_back(chunk->gpu, chunk-
 EXPORT CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *properties,
                             unsigned long long flags) {
   static _Atomic(uint64_t) chunks;
-  if (properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE)
-    return REAL(cuMemCreate)(handle, bytes, properties, flags);
-  int gpu = slice_gpu(properties->location.id);
+  CUdevice device = slice_device_at(&properties->location);
+  if (device < 0) return REAL(cuMemCreate)(handle, bytes, properties, flags);
+  int gpu = slice_gpu(device);
   CUresult refused = take(gpu, bytes);
   if (refused) return refused;
   CUresult done = REAL(cuMemCreate)(handle, bytes, properties, flags);

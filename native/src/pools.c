@@ -139,9 +139,9 @@ pool_t *pool_of_graphs(int gpu, CUdevice device) {
 }
 
 void pool_created(CUmemoryPool handle, const CUmemPoolProps *properties) {
-  bool on_device = properties->location.type == CU_MEM_LOCATION_TYPE_DEVICE;
+  CUdevice device = slice_device_at(&properties->location);
   lock(&guard);
-  add(handle, on_device ? properties->location.id : -1, on_device ? slice_gpu(properties->location.id) : NO_GPU);
+  add(handle, device, slice_gpu(device));
   unlock(&guard);
 }
 
