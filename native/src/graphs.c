@@ -33,11 +33,30 @@ EXPORT CUresult cuGraphAddMemAllocNode(CUgraphNode *node, CUgraph graph, const C
   return pool ? added(done, pool, node, graph, params->bytesize) : done;
 }
 
+/* A graph that is given to another as its part is no more destroyed by itself: its nodes and what was made of it are the
+ * other's from then on. */
+typedef struct {
+  CUgraph part, whole;
+} union_t;
+
+static void pass_on(holding_t *item, void *data) {
+  const union_t *made = data;
+  bool of_graph = item->kind == NODE || item->kind == PROGRAM;
+  if (of_graph && item->owner == (uintptr_t)made->part) item->owner = (uintptr_t)made->whole;
+}
+
+static union_t about_to_unite(const CUgraphNodeParams *params, CUgraph whole) {
+  bool moved = params->type == CU_GRAPH_NODE_TYPE_GRAPH && params->graph.ownership == CU_GRAPH_CHILD_GRAPH_OWNERSHIP_MOVE;
+  return (union_t){moved ? params->graph.graph : NULL, whole};
+}
+
 #define ADD_NODE(symbol, ...)                                                                    \
+  union_t made = about_to_unite(params, graph);                                                  \
   pool_t *pool = params->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC ? pool_at(&params->alloc.poolProps) : NULL; \
   CUresult refused = pool ? pool_take(pool, params->alloc.bytesize) : CUDA_SUCCESS;              \
   if (refused) return refused;                                                                   \
   CUresult done = REAL(symbol)(node, graph, __VA_ARGS__, params);                                \
+  if (!done && made.part) holding_each(pass_on, &made);                                          \
   return pool ? added(done, pool, node, graph, params->alloc.bytesize) : done
 
 EXPORT CUresult cuGraphAddNode(CUgraphNode *node, CUgraph graph, const CUgraphNode *dependencies, size_t count,
