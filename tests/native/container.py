@@ -93,7 +93,7 @@ class Container:
         )
 
     def run(self, module: str, names: Sequence[str], settings: str = "", **job: object) -> Mapping[str, str]:
-        """Runs functions of a module; by name, what went wrong ("": nothing). A fresh program goes on after a failure."""
+        """Runs functions of a module; by name, what went wrong ("": nothing). After a failure a new program goes on."""
         results: dict[str, str] = {}
         while left := [name for name in names if name not in results]:
             self.usage_file.write_bytes(fresh_ledger())
