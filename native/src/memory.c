@@ -143,6 +143,7 @@ static CUresult keep_ordered(CUresult done, pool_t *pool, size_t bytes, CUdevice
   if (!done && holding_put(&item)) return CUDA_SUCCESS;
   REAL(cuMemFreeAsync)(pointer, stream);
   pool_give_back(pool, bytes);
+  if (pool_settle(pool)) pool_settle_anyway(pool); /* what was reserved for it goes, or is charged */
   return CUDA_ERROR_OUT_OF_MEMORY;
 }
 

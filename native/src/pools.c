@@ -180,6 +180,7 @@ CUresult pool_take(pool_t *pool, uint64_t bytes) {
 CUresult pool_settle(pool_t *pool) {
   lock(&guard);
   CUresult done = raise_to(pool, lower(pool));
+  if (lower(pool) <= pool->charged) done = CUDA_SUCCESS; /* trimming left less to charge */
   unlock(&guard);
   return done;
 }
