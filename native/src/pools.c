@@ -74,9 +74,15 @@ static CUresult raise_to(pool_t *pool, uint64_t target) {
   return CUDA_SUCCESS;
 }
 
+/* A pool that was seen before the limits could be read finds its GPU when they can. */
+static pool_t *placed(pool_t *pool) {
+  if (pool->gpu == NO_GPU && pool->device >= 0) pool->gpu = slice_gpu(pool->device);
+  return pool;
+}
+
 static pool_t *find(CUmemoryPool handle) {
   for (unsigned i = 0; i < known; i++)
-    if (pools[i].used && !pools[i].gone && pools[i].handle == handle && handle) return &pools[i];
+    if (pools[i].used && !pools[i].gone && pools[i].handle == handle && handle) return placed(&pools[i]);
   return NULL;
 }
 
@@ -131,7 +137,7 @@ pool_t *pool_of_graphs(int gpu, CUdevice device) {
   pool_t *pool = NULL;
   lock(&guard);
   for (unsigned i = 0; i < known && !pool; i++)
-    if (pools[i].used && !pools[i].handle && pools[i].device == device) pool = &pools[i];
+    if (pools[i].used && !pools[i].handle && pools[i].device == device) pool = placed(&pools[i]);
   if (!pool) pool = add(NULL, device, gpu);
   atomic_store(&graphs_used, true);
   unlock(&guard);
