@@ -97,11 +97,19 @@ class Container:
         results: dict[str, str] = {}
         while left := [name for name in names if name not in results]:
             self.usage_file.write_bytes(fresh_ledger())
-            job |= {"module": module, "names": left}
-            process = self.start([sys.executable, "-m", "tests.native.program", json.dumps(job)], settings)
-            out, errors = process.communicate(timeout=100)
-            results |= dict(json.loads(line) for line in out.splitlines() if line.startswith("["))
-            died = next((name for name in left if name not in results), "") if process.returncode else ""
-            if died:
-                results[died] = f"exit {process.returncode}: {errors[-2000:]}"
+            results |= self._run_once(module, left, settings, job)
         return results
+
+    def run_as_it_is(self, module: str, name: str, settings: str = "") -> str:
+        """Runs a function of a module with the slice's files as they are; what went wrong."""
+        return self._run_once(module, [name], settings, {})[name]
+
+    def _run_once(
+        self, module: str, names: Sequence[str], settings: str, job: Mapping[str, object]
+    ) -> Mapping[str, str]:
+        text = json.dumps({**job, "module": module, "names": names})
+        process = self.start([sys.executable, "-m", "tests.native.program", text], settings)
+        out, errors = process.communicate(timeout=100)
+        results: dict[str, str] = dict(json.loads(line) for line in out.splitlines() if line.startswith("["))
+        died = next((name for name in names if name not in results), "") if process.returncode else ""
+        return {**results, died: f"exit {process.returncode}: {errors[-2000:]}"} if died else results
