@@ -21,11 +21,13 @@ static holding_t *find(kind_t kind, uint64_t key) {
   return NULL;
 }
 
-static void store(const holding_t *item) {
+static holding_t store(const holding_t *item) {
   size_t i = place_of(item->kind, item->key);
   while (table[i].kind && (table[i].kind != item->kind || table[i].key != item->key)) i = (i + 1) & (size - 1);
   if (!table[i].kind) filled++;
+  holding_t before = table[i];
   table[i] = *item;
+  return before;
 }
 
 static bool grow(void) {
@@ -58,12 +60,17 @@ static void erase(holding_t *item) {
   filled--;
 }
 
-bool holding_put(const holding_t *item) {
+bool holding_replace(const holding_t *item, holding_t *before) {
   lock(&guard);
   bool done = grow();
-  if (done) store(item);
+  if (done) *before = store(item);
   unlock(&guard);
   return done;
+}
+
+bool holding_put(const holding_t *item) {
+  holding_t before;
+  return holding_replace(item, &before);
 }
 
 bool holding_take(kind_t kind, uint64_t key, holding_t *out) {

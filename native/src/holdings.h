@@ -27,6 +27,8 @@ typedef struct {
 
 /* False: there is no memory for the record. */
 bool holding_put(const holding_t *item);
+/* The same, and what stood under that handle before; its kind is 0 if nothing did. */
+bool holding_replace(const holding_t *item, holding_t *before);
 /* Takes one away and answers it. */
 bool holding_take(kind_t kind, uint64_t key, holding_t *out);
 bool holding_get(kind_t kind, uint64_t key, holding_t *out);

@@ -213,6 +213,14 @@ bool graph_memory_is_used(void) { return atomic_load_explicit(&graphs_used, memo
 
 int pool_gpu(const pool_t *pool) { return pool->gpu; }
 
+bool keep_record(const holding_t *item) {
+  holding_t before;
+  if (!holding_replace(item, &before)) return false;
+  if (before.kind && before.pool) pool_give_back(before.pool, before.bytes);
+  else if (before.kind) slice_give_back(before.gpu, before.bytes);
+  return true;
+}
+
 CUresult take(int gpu, uint64_t bytes) {
   CUresult done = slice_take(gpu, bytes);
   if (done != CUDA_ERROR_OUT_OF_MEMORY || gpu < 0) return done;

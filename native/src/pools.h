@@ -7,6 +7,7 @@
 #define TESSERA_POOLS_H
 
 #include "driver.h"
+#include "holdings.h"
 
 typedef struct pool pool_t;
 
@@ -33,6 +34,10 @@ int pool_gpu(const pool_t *pool);
 void pool_settle_anyway(pool_t *pool);
 /* Whether anything was ever charged for graphs. */
 bool graph_memory_is_used(void);
+
+/* Records what was charged for a pointer or an array. A context that is ending may still have the same handle on record,
+ * which the driver has given out again: that one's charge ends here. False: there is no memory for the record. */
+bool keep_record(const holding_t *item);
 
 /* Any bytes on a GPU of the slice, with pools trimmed if there is no room. */
 CUresult take(int gpu, uint64_t bytes);
