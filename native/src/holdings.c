@@ -1,7 +1,5 @@
 #include "holdings.h"
 
-#include <stddef.h>
-
 #include "machine.h"
 
 /* Open addressing with linear probing; a place is empty where kind is 0. */
@@ -100,17 +98,37 @@ bool holding_change(kind_t kind, uint64_t key, void (*change)(holding_t *, void 
   return item != NULL;
 }
 
-void holding_take_all(bool (*matches)(const holding_t *, const void *), void (*gone)(const holding_t *, void *),
-                      void *data) {
-  lock(&guard);
+static size_t count_matching(bool (*matches)(const holding_t *, const void *), const void *data) {
+  size_t count = 0;
+  for (size_t i = 0; i < size; i++) count += table[i].kind && matches(&table[i], data);
+  return count;
+}
+
+static void move_matching(bool (*matches)(const holding_t *, const void *), const void *data, holdings_t *out) {
   for (size_t i = 0; i < size;) {
-    holding_t item = table[i];
-    if (item.kind && matches(&item, data)) {
+    if (table[i].kind && matches(&table[i], data)) {
+      out->item[out->count++] = table[i];
       erase(&table[i]); /* another one may stand there now */
-      gone(&item, data);
     } else i++;
   }
+}
+
+holdings_t holding_take_all(bool (*matches)(const holding_t *, const void *), const void *data) {
+  holdings_t out = {NULL, 0};
+  lock(&guard);
+  size_t count = count_matching(matches, data);
+  if (count) out.item = map_memory(count * sizeof *out.item);
+  if (out.item) move_matching(matches, data, &out);
   unlock(&guard);
+  return out;
+}
+
+void holdings_put_back(const holdings_t *all) {
+  for (size_t i = 0; i < all->count; i++) holding_put(&all->item[i]);
+}
+
+void holdings_forget(const holdings_t *all) {
+  if (all->item) unmap(all->item, all->count * sizeof *all->item);
 }
 
 void holding_each(void (*change)(holding_t *, void *), void *data) {
