@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.native.container import LIMIT, Container
+from tests.native.threads import STEP, THREADS
 
 OUT_OF_MEMORY = 2
 
@@ -61,3 +62,16 @@ def test_a_killed_process_holds_nothing(container: Container, truth: Path):
     with holding(container, LIMIT // 2) as (_, first), holding(container, LIMIT // 2) as (_, second):
         assert (first, second) == (0, 0)
     assert peak(truth) == LIMIT
+
+
+def test_threads_at_once(container: Container, truth: Path):
+    failure = container.run_as_it_is("tests.native.threads", "all_at_once")
+    assert not failure, failure
+    assert peak(truth) <= LIMIT
+
+
+def test_threads_with_pools_that_grow_in_steps(container: Container, truth: Path):
+    """The driver takes a step before anybody can refuse it: each thread may be ahead by one for a moment."""
+    failure = container.run_as_it_is("tests.native.threads", "all_at_once_in_steps", f"poolstep={STEP}")
+    assert not failure, failure
+    assert peak(truth) <= LIMIT + THREADS * STEP
