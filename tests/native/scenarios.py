@@ -214,6 +214,39 @@ def several_mappings_go_at_once(d: Driver) -> None:
 
 
 @scenario()
+def a_mapping_in_place_of_another(d: Driver) -> None:
+    """It fails, and the other stays what it was."""
+    first, second = chunk(d), chunk(d)
+    at = mapped(d, first)
+    assert d("cuMemMap", at, UNIT, 0, second, 0) != SUCCESS
+    d.ok("cuMemRelease", second)
+    d.ok("cuMemRelease", first)
+    d.holds(UNIT)
+    unmapped(d, at)
+    d.holds(0)
+
+
+@scenario()
+def an_import_mapped_before_own_memory(d: Driver) -> None:
+    """One call unmaps both, and what is charged of them goes."""
+    handle, own, shared = chunk(d), chunk(d), c_uint64()
+    d.ok("cuMemExportToShareableHandle", byref(shared), handle, 1, 0)
+    imported, at = (
+        d.new("cuMemImportFromShareableHandle", shared.value, 1),
+        d.new("cuMemAddressReserve", 2 * UNIT, 0, 0, 0),
+    )
+    d.ok("cuMemMap", at, UNIT, 0, imported, 0)
+    d.ok("cuMemMap", at + UNIT, UNIT, 0, own, 0)
+    d.ok("cuMemRelease", own)
+    d.ok("cuMemRelease", imported)
+    d.holds(2 * UNIT)
+    d.ok("cuMemUnmap", at, 2 * UNIT)
+    d.holds(UNIT)
+    d.ok("cuMemRelease", handle)
+    d.holds(0)
+
+
+@scenario()
 def a_mapping_alone_gives_a_handle_again(d: Driver) -> None:
     """After the last handle has gone and its number is another's."""
     first = chunk(d)
