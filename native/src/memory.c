@@ -184,8 +184,9 @@ EXPORT CUresult cuMemPoolImportFromShareableHandle(CUmemoryPool *pool, void *han
 }
 
 EXPORT CUresult cuMemPoolDestroy(CUmemoryPool pool) {
+  pool_t *leaving = pool_leaving(pool);
   CUresult done = REAL(cuMemPoolDestroy)(pool);
-  if (!done) pool_destroyed(pool);
+  if (leaving) pool_left(leaving, !done);
   return done;
 }
 

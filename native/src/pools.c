@@ -9,7 +9,7 @@ struct pool {
   CUmemoryPool handle; /* NULL: of graphs */
   CUdevice device;
   int gpu;
-  bool used, gone;
+  bool used, gone, leaving;
   uint64_t live, charged;
 };
 
@@ -159,18 +159,24 @@ void pool_imported(CUmemoryPool handle) {
 
 /* A pool without allocations is forgotten. */
 static void forget_if_empty(pool_t *pool) {
-  if (!pool->gone || pool->live) return;
+  if (!pool->gone || pool->leaving || pool->live) return;
   slice_give_back(pool->gpu, pool->charged);
   pool->used = false;
 }
 
-void pool_destroyed(CUmemoryPool handle) {
+pool_t *pool_leaving(CUmemoryPool handle) {
   lock(&guard);
   pool_t *pool = find(handle);
-  if (pool) {
-    pool->gone = true;
-    forget_if_empty(pool);
-  }
+  if (pool) pool->gone = pool->leaving = true;
+  unlock(&guard);
+  return pool;
+}
+
+void pool_left(pool_t *pool, bool destroyed) {
+  lock(&guard);
+  pool->leaving = false;
+  pool->gone = destroyed;
+  forget_if_empty(pool);
   unlock(&guard);
 }
 

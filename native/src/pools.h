@@ -21,8 +21,10 @@ pool_t *pool_of_graphs(int gpu, CUdevice device);
 /* A new pool by its properties, or one that is another process's. */
 void pool_created(CUmemoryPool handle, const CUmemPoolProps *properties);
 void pool_imported(CUmemoryPool handle);
-/* Its memory goes once all that was allocated from it has gone. */
-void pool_destroyed(CUmemoryPool handle);
+/* Before the driver destroys a pool, and after it did or did not: in between its handle may be another pool's already.
+ * Its memory goes once all that was allocated from it has gone. */
+pool_t *pool_leaving(CUmemoryPool handle);
+void pool_left(pool_t *pool, bool destroyed);
 
 /* Before the driver allocates, and after it did or did not. `pool_settle` answers CUDA_ERROR_OUT_OF_MEMORY where the
  * driver has reserved more than the slice has room for. */
