@@ -8,7 +8,7 @@ from ctypes import byref, c_uint64
 
 from tests.native.container import LIMIT, MIB
 from tests.native.driver import OUT_OF_MEMORY, SUCCESS, Driver, Flat
-from tests.native.rows import UINT8, UNIT, alloc_node, device_prop
+from tests.native.rows import UINT8, UNIT, alloc_node, device_prop, pool_props
 
 THREADS, SECONDS, STEP = 8, 1.5, 8 * MIB
 Undo = Callable[[], None]
@@ -57,7 +57,22 @@ def some_context(d: Driver, out: c_uint64) -> tuple[int, Undo]:
     return code, lambda: None
 
 
-KINDS = (some_pointer, some_ordered, some_array, some_chunk, some_graph, some_context)
+def some_pool(d: Driver, out: c_uint64) -> tuple[int, Undo]:
+    """A pool that is destroyed before what came from it is freed, or after."""
+    pool = d.new("cuMemPoolCreate", byref(pool_props()))
+    code = d("cuMemAllocFromPoolAsync", byref(out), UNIT, pool, 0)
+    if code or out.value & 1 << 38:
+        d.ok("cuMemPoolDestroy", pool)
+        return code, lambda: d.ok("cuMemFreeAsync", out.value, 0)
+
+    def undo() -> None:
+        d.ok("cuMemFreeAsync", out.value, 0)
+        d.ok("cuMemPoolDestroy", pool)
+
+    return code, undo
+
+
+KINDS = (some_pointer, some_ordered, some_array, some_chunk, some_graph, some_context, some_pool)
 
 
 def work(d: Driver, seed: int, until: float, most: int, failures: list[str]) -> None:
