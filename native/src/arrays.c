@@ -84,7 +84,7 @@ static CUresult keep(CUresult done, kind_t kind, int gpu, uint64_t bytes, void *
   if (!done) {
     HELPER(cuCtxGetCurrent)(&current);
     holding_t item = {.kind = kind, .key = (uintptr_t)handle, .bytes = bytes, .gpu = gpu, .owner = (uintptr_t)current};
-    if (holding_put(&item)) return CUDA_SUCCESS;
+    if (keep_record(&item)) return CUDA_SUCCESS;
     if (kind == ARRAY) REAL(cuArrayDestroy)(handle);
     else REAL(cuMipmappedArrayDestroy)(handle);
     done = CUDA_ERROR_OUT_OF_MEMORY;

@@ -19,9 +19,10 @@ static bool is_of(const holding_t *item, const void *data) {
   return (item->kind == POINTER || item->kind == ARRAY || item->kind == MIPMAP) && item->owner == *(const uint64_t *)data;
 }
 
-static void give_back(const holding_t *item, void *data) {
-  (void)data;
-  slice_give_back(item->gpu, item->bytes);
+static void give_back_all_of(uint64_t name) {
+  holdings_t all = holding_take_all(is_of, &name);
+  for (size_t i = 0; i < all.count; i++) slice_give_back(all.item[i].gpu, all.item[i].bytes);
+  holdings_forget(&all);
 }
 
 static uint64_t leaving(CUcontext context) {
@@ -33,7 +34,7 @@ static uint64_t leaving(CUcontext context) {
 static void left(uint64_t name, bool gone) {
   rename_t back = {name, name & ~1ull};
   if (name == 1) return;
-  if (gone) holding_take_all(is_of, give_back, &name);
+  if (gone) give_back_all_of(name);
   else holding_each(rename_owner, &back);
 }
 

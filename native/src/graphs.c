@@ -20,8 +20,8 @@ static CUresult added(CUresult done, pool_t *pool, const CUgraphNode *node, CUgr
 }
 
 static pool_t *pool_at(const CUmemPoolProps *properties) {
-  if (properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE) return NULL;
-  return pool_of_graphs(slice_gpu(properties->location.id), properties->location.id);
+  CUdevice device = slice_device_at(&properties->location);
+  return device < 0 ? NULL : pool_of_graphs(slice_gpu(device), device);
 }
 
 EXPORT CUresult cuGraphAddMemAllocNode(CUgraphNode *node, CUgraph graph, const CUgraphNode *dependencies, size_t count,
@@ -33,11 +33,30 @@ EXPORT CUresult cuGraphAddMemAllocNode(CUgraphNode *node, CUgraph graph, const C
   return pool ? added(done, pool, node, graph, params->bytesize) : done;
 }
 
+/* A graph that is given to another as its part is no more destroyed by itself: its nodes and what was made of it are the
+ * other's from then on. */
+typedef struct {
+  CUgraph part, whole;
+} union_t;
+
+static void pass_on(holding_t *item, void *data) {
+  const union_t *made = data;
+  bool of_graph = item->kind == NODE || item->kind == PROGRAM;
+  if (of_graph && item->owner == (uintptr_t)made->part) item->owner = (uintptr_t)made->whole;
+}
+
+static union_t about_to_unite(const CUgraphNodeParams *params, CUgraph whole) {
+  bool moved = params->type == CU_GRAPH_NODE_TYPE_GRAPH && params->graph.ownership == CU_GRAPH_CHILD_GRAPH_OWNERSHIP_MOVE;
+  return (union_t){moved ? params->graph.graph : NULL, whole};
+}
+
 #define ADD_NODE(symbol, ...)                                                                    \
+  union_t made = about_to_unite(params, graph);                                                  \
   pool_t *pool = params->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC ? pool_at(&params->alloc.poolProps) : NULL; \
   CUresult refused = pool ? pool_take(pool, params->alloc.bytesize) : CUDA_SUCCESS;              \
   if (refused) return refused;                                                                   \
   CUresult done = REAL(symbol)(node, graph, __VA_ARGS__, params);                                \
+  if (!done && made.part) holding_each(pass_on, &made);                                          \
   return pool ? added(done, pool, node, graph, params->alloc.bytesize) : done
 
 EXPORT CUresult cuGraphAddNode(CUgraphNode *node, CUgraph graph, const CUgraphNode *dependencies, size_t count,
@@ -145,12 +164,7 @@ EXPORT CUresult cuGraphInstantiateWithParams_ptsz(CUgraphExec *program, CUgraph 
 }
 
 static bool is_node_of(const holding_t *item, const void *data) {
-  return item->kind == NODE && item->owner == ((const total_t *)data)->graph;
-}
-
-static void count_node(const holding_t *item, void *data) {
-  holding_t node = *item;
-  sum_nodes(&node, data);
+  return item->kind == NODE && item->owner == *(const uint64_t *)data;
 }
 
 /* The charge of a graph's nodes passes to what was instantiated from it. */
@@ -161,14 +175,35 @@ static void orphan(holding_t *item, void *data) {
   total->bytes[item->gpu] -= item->bytes;
 }
 
-EXPORT CUresult cuGraphDestroy(CUgraph graph) {
-  total_t total = {.graph = (uintptr_t)graph};
-  CUresult done = REAL(cuGraphDestroy)(graph);
-  if (done) return done;
-  holding_take_all(is_node_of, count_node, &total);
+static void rename_graph(holding_t *item, void *data) {
+  const union_t *made = data;
+  if (item->kind == PROGRAM && item->owner == (uintptr_t)made->part) item->owner = (uintptr_t)made->whole;
+}
+
+static void give_back_nodes(const holdings_t *nodes, CUgraph name) {
+  total_t total = {.graph = (uintptr_t)name};
+  for (size_t i = 0; i < nodes->count; i++) {
+    holding_t node = nodes->item[i];
+    node.owner = total.graph;
+    sum_nodes(&node, &total);
+  }
   holding_each(orphan, &total);
   for (unsigned gpu = 0; gpu < MOST_GPUS; gpu++)
     if (total.pool[gpu]) pool_give_back(total.pool[gpu], total.bytes[gpu]);
+}
+
+/* While the driver destroys a graph, neither its nodes nor its own handle may be on record: another thread may get them. */
+EXPORT CUresult cuGraphDestroy(CUgraph graph) {
+  uint64_t owner = (uintptr_t)graph;
+  union_t leaving = {graph, (CUgraph)(owner | 1)}, back = {leaving.whole, graph};
+  holdings_t nodes = holding_take_all(is_node_of, &owner);
+  holding_each(rename_graph, &leaving);
+  CUresult done = REAL(cuGraphDestroy)(graph);
+  if (done) {
+    holding_each(rename_graph, &back);
+    holdings_put_back(&nodes);
+  } else give_back_nodes(&nodes, leaving.whole);
+  holdings_forget(&nodes);
   return done;
 }
 
@@ -197,11 +232,15 @@ EXPORT CUresult cuGraphLaunch_ptsz(CUgraphExec program, CUstream stream) {
 }
 
 EXPORT CUresult cuGraphExecDestroy(CUgraphExec program) {
-  holding_t item;
+  holding_t taken[MOST_GPUS + 1];
+  unsigned count = holding_take(WORK, (uintptr_t)program, taken);
+  for (unsigned gpu = 0; gpu < MOST_GPUS; gpu++)
+    count += holding_take(PROGRAM, key_of((uintptr_t)program, gpu), &taken[count]);
   CUresult done = REAL(cuGraphExecDestroy)(program);
-  if (!done) holding_take(WORK, (uintptr_t)program, &item);
-  for (unsigned gpu = 0; !done && gpu < MOST_GPUS; gpu++)
-    if (holding_take(PROGRAM, key_of((uintptr_t)program, gpu), &item)) pool_give_back(item.pool, item.owner ? 0 : item.bytes);
+  for (const holding_t *item = taken; item < taken + count; item++) {
+    if (done) holding_put(item);
+    else if (item->kind == PROGRAM) pool_give_back(item->pool, item->owner ? 0 : item->bytes);
+  }
   return done;
 }
 

@@ -1,7 +1,5 @@
 #include "holdings.h"
 
-#include <stddef.h>
-
 #include "machine.h"
 
 /* Open addressing with linear probing; a place is empty where kind is 0. */
@@ -21,11 +19,13 @@ static holding_t *find(kind_t kind, uint64_t key) {
   return NULL;
 }
 
-static void store(const holding_t *item) {
+static holding_t store(const holding_t *item) {
   size_t i = place_of(item->kind, item->key);
   while (table[i].kind && (table[i].kind != item->kind || table[i].key != item->key)) i = (i + 1) & (size - 1);
   if (!table[i].kind) filled++;
+  holding_t before = table[i];
   table[i] = *item;
+  return before;
 }
 
 static bool grow(void) {
@@ -58,12 +58,17 @@ static void erase(holding_t *item) {
   filled--;
 }
 
-bool holding_put(const holding_t *item) {
+bool holding_replace(const holding_t *item, holding_t *before) {
   lock(&guard);
   bool done = grow();
-  if (done) store(item);
+  if (done) *before = store(item);
   unlock(&guard);
   return done;
+}
+
+bool holding_put(const holding_t *item) {
+  holding_t before;
+  return holding_replace(item, &before);
 }
 
 bool holding_take(kind_t kind, uint64_t key, holding_t *out) {
@@ -93,17 +98,37 @@ bool holding_change(kind_t kind, uint64_t key, void (*change)(holding_t *, void 
   return item != NULL;
 }
 
-void holding_take_all(bool (*matches)(const holding_t *, const void *), void (*gone)(const holding_t *, void *),
-                      void *data) {
-  lock(&guard);
+static size_t count_matching(bool (*matches)(const holding_t *, const void *), const void *data) {
+  size_t count = 0;
+  for (size_t i = 0; i < size; i++) count += table[i].kind && matches(&table[i], data);
+  return count;
+}
+
+static void move_matching(bool (*matches)(const holding_t *, const void *), const void *data, holdings_t *out) {
   for (size_t i = 0; i < size;) {
-    holding_t item = table[i];
-    if (item.kind && matches(&item, data)) {
+    if (table[i].kind && matches(&table[i], data)) {
+      out->item[out->count++] = table[i];
       erase(&table[i]); /* another one may stand there now */
-      gone(&item, data);
     } else i++;
   }
+}
+
+holdings_t holding_take_all(bool (*matches)(const holding_t *, const void *), const void *data) {
+  holdings_t out = {NULL, 0};
+  lock(&guard);
+  size_t count = count_matching(matches, data);
+  if (count) out.item = map_memory(count * sizeof *out.item);
+  if (out.item) move_matching(matches, data, &out);
   unlock(&guard);
+  return out;
+}
+
+void holdings_put_back(const holdings_t *all) {
+  for (size_t i = 0; i < all->count; i++) holding_put(&all->item[i]);
+}
+
+void holdings_forget(const holdings_t *all) {
+  if (all->item) unmap(all->item, all->count * sizeof *all->item);
 }
 
 void holding_each(void (*change)(holding_t *, void *), void *data) {

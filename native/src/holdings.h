@@ -3,6 +3,7 @@
 #define TESSERA_HOLDINGS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 typedef enum {
@@ -27,15 +28,21 @@ typedef struct {
 
 /* False: there is no memory for the record. */
 bool holding_put(const holding_t *item);
+/* The same, and what stood under that handle before; its kind is 0 if nothing did. */
+bool holding_replace(const holding_t *item, holding_t *before);
 /* Takes one away and answers it. */
 bool holding_take(kind_t kind, uint64_t key, holding_t *out);
 bool holding_get(kind_t kind, uint64_t key, holding_t *out);
 /* Calls `change` on one, under the lock. False: there is none. */
 bool holding_change(kind_t kind, uint64_t key, void (*change)(holding_t *item, void *data), void *data);
-/* Takes all away for which `matches` answers true, one after the other, and hands each to `gone`, which may not call
- * back into this table. */
-void holding_take_all(bool (*matches)(const holding_t *item, const void *data), void (*gone)(const holding_t *, void *),
-                      void *data);
+/* Takes all away for which `matches` answers true. Where there is no memory for the list, nothing is taken. */
+typedef struct {
+  holding_t *item;
+  size_t count;
+} holdings_t;
+holdings_t holding_take_all(bool (*matches)(const holding_t *item, const void *data), const void *data);
+void holdings_put_back(const holdings_t *all);
+void holdings_forget(const holdings_t *all);
 /* Calls `change` on each, under the lock; it may not alter kind or key. */
 void holding_each(void (*change)(holding_t *item, void *data), void *data);
 

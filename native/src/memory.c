@@ -21,7 +21,7 @@ static CUresult keep(CUresult done, int gpu, size_t bytes, CUdeviceptr pointer) 
     return done;
   }
   holding_t item = {.kind = POINTER, .key = pointer, .bytes = bytes, .gpu = gpu, .owner = context()};
-  if (holding_put(&item)) return CUDA_SUCCESS;
+  if (keep_record(&item)) return CUDA_SUCCESS;
   REAL(cuMemFree_v2)(pointer);
   slice_give_back(gpu, bytes);
   return CUDA_ERROR_OUT_OF_MEMORY;
@@ -140,9 +140,10 @@ static CUresult keep_ordered(CUresult done, pool_t *pool, size_t bytes, CUdevice
     return done;
   }
   done = pool_settle(pool);
-  if (!done && holding_put(&item)) return CUDA_SUCCESS;
+  if (!done && keep_record(&item)) return CUDA_SUCCESS;
   REAL(cuMemFreeAsync)(pointer, stream);
   pool_give_back(pool, bytes);
+  if (pool_settle(pool)) pool_settle_anyway(pool); /* what was reserved for it goes, or is charged */
   return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
@@ -183,8 +184,9 @@ EXPORT CUresult cuMemPoolImportFromShareableHandle(CUmemoryPool *pool, void *han
 }
 
 EXPORT CUresult cuMemPoolDestroy(CUmemoryPool pool) {
+  pool_t *leaving = pool_leaving(pool);
   CUresult done = REAL(cuMemPoolDestroy)(pool);
-  if (!done) pool_destroyed(pool);
+  if (leaving) pool_left(leaving, !done);
   return done;
 }
 

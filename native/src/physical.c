@@ -6,14 +6,17 @@
 #include "pools.h"
 #include "slice.h"
 
+/* The owner of a mapping that has no CHUNK. */
+enum { NOT_CHARGED = 0 };
+
 static void release(const holding_t *chunk) { slice_give_back(chunk->gpu, chunk->bytes); }
 
 EXPORT CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *properties,
                             unsigned long long flags) {
-  static _Atomic(uint64_t) chunks;
-  if (properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE)
-    return REAL(cuMemCreate)(handle, bytes, properties, flags);
-  int gpu = slice_gpu(properties->location.id);
+  static _Atomic(uint64_t) chunks = NOT_CHARGED + 1;
+  CUdevice device = slice_device_at(&properties->location);
+  if (device < 0) return REAL(cuMemCreate)(handle, bytes, properties, flags);
+  int gpu = slice_gpu(device);
   CUresult refused = take(gpu, bytes);
   if (refused) return refused;
   CUresult done = REAL(cuMemCreate)(handle, bytes, properties, flags);
@@ -79,22 +82,26 @@ EXPORT CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle
   return done;
 }
 
+static CUresult not_mapped(CUresult why, uint64_t owner) {
+  holding_t chunk;
+  change_t less = {.mappings = -1};
+  holding_change(CHUNK, owner, apply, &less);
+  if (less.empty && holding_take(CHUNK, owner, &chunk)) release(&chunk);
+  return why;
+}
+
+/* A mapping of memory that is not charged is on record too, so that a range can be walked from one to the next. */
 EXPORT CUresult cuMemMap(CUdeviceptr pointer, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
                          unsigned long long flags) {
-  holding_t name, chunk;
-  change_t more = {.mappings = 1}, less = {.mappings = -1};
+  holding_t name;
+  change_t more = {.mappings = 1};
   bool known = holding_get(HANDLE, handle, &name) && holding_change(CHUNK, name.owner, apply, &more);
-  holding_t mapping = {.kind = MAPPING, .key = pointer, .bytes = bytes, .owner = known ? name.owner : 0};
-  if (known && !holding_put(&mapping)) {
-    holding_change(CHUNK, name.owner, apply, &less);
-    return CUDA_ERROR_OUT_OF_MEMORY;
-  }
+  holding_t mapping = {.kind = MAPPING, .key = pointer, .bytes = bytes, .owner = known ? name.owner : NOT_CHARGED};
   CUresult done = REAL(cuMemMap)(pointer, bytes, offset, handle, flags);
-  if (!done || !known) return done;
-  holding_take(MAPPING, pointer, &mapping);
-  holding_change(CHUNK, name.owner, apply, &less);
-  if (less.empty && holding_take(CHUNK, name.owner, &chunk)) release(&chunk);
-  return done;
+  if (done) return not_mapped(done, mapping.owner);
+  if (holding_put(&mapping)) return CUDA_SUCCESS;
+  REAL(cuMemUnmap)(pointer, bytes);
+  return not_mapped(CUDA_ERROR_OUT_OF_MEMORY, mapping.owner);
 }
 
 EXPORT CUresult cuMemUnmap(CUdeviceptr pointer, size_t bytes) {

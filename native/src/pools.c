@@ -9,7 +9,7 @@ struct pool {
   CUmemoryPool handle; /* NULL: of graphs */
   CUdevice device;
   int gpu;
-  bool used, gone;
+  bool used, gone, leaving;
   uint64_t live, charged;
 };
 
@@ -23,7 +23,6 @@ static lock_t guard;
 static uint64_t reserved(const pool_t *pool) {
   cuuint64_t bytes = 0;
   CUresult done = CUDA_SUCCESS;
-  if (pool->gone) return 0;
   if (pool->handle) done = HELPER(cuMemPoolGetAttribute)(pool->handle, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &bytes);
   else done = HELPER(cuDeviceGetGraphMemAttribute)(pool->device, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &bytes);
   return done ? 0 : bytes;
@@ -35,7 +34,9 @@ static void trim(const pool_t *pool) {
   else REAL(cuDeviceGraphMemTrim)(pool->device);
 }
 
+/* The driver lets go of a destroyed pool's memory with the last allocation from it, and says no more what it is. */
 static uint64_t due(const pool_t *pool) {
+  if (pool->gone) return pool->charged;
   uint64_t held = reserved(pool);
   return held > pool->live ? held : pool->live;
 }
@@ -73,9 +74,15 @@ static CUresult raise_to(pool_t *pool, uint64_t target) {
   return CUDA_SUCCESS;
 }
 
+/* A pool that was seen before the limits could be read finds its GPU when they can. */
+static pool_t *placed(pool_t *pool) {
+  if (pool->gpu == NO_GPU && pool->device >= 0) pool->gpu = slice_gpu(pool->device);
+  return pool;
+}
+
 static pool_t *find(CUmemoryPool handle) {
   for (unsigned i = 0; i < known; i++)
-    if (pools[i].used && !pools[i].gone && pools[i].handle == handle && handle) return &pools[i];
+    if (pools[i].used && !pools[i].gone && pools[i].handle == handle && handle) return placed(&pools[i]);
   return NULL;
 }
 
@@ -88,12 +95,25 @@ static pool_t *add(CUmemoryPool handle, CUdevice device, int gpu) {
   return &pools[i];
 }
 
-/* A pool that nobody told us of is a default one, or one of a kind that this shim does not know: charged to the device
- * that asks. */
+static bool is_default_of(CUmemoryPool handle, CUdevice device) {
+  CUmemoryPool found;
+  return !HELPER(cuDeviceGetDefaultMemPool)(&found, device) && found == handle;
+}
+
+/* A pool that nobody told us of is the default one of some device, or of a kind that this shim does not know: charged to
+ * the device that asks. */
+static bool device_of(CUmemoryPool handle, CUdevice *device) {
+  int count = 0;
+  HELPER(cuDeviceGetCount)(&count);
+  for (int i = 0; i < count; i++)
+    if (!HELPER(cuDeviceGet)(device, i) && is_default_of(handle, *device)) return true;
+  return !HELPER(cuCtxGetDevice)(device);
+}
+
 static pool_t *find_or_add(CUmemoryPool handle) {
   pool_t *pool = find(handle);
   CUdevice device;
-  if (pool || HELPER(cuCtxGetDevice)(&device)) return pool;
+  if (pool || !device_of(handle, &device)) return pool;
   return add(handle, device, slice_gpu(device));
 }
 
@@ -117,7 +137,7 @@ pool_t *pool_of_graphs(int gpu, CUdevice device) {
   pool_t *pool = NULL;
   lock(&guard);
   for (unsigned i = 0; i < known && !pool; i++)
-    if (pools[i].used && !pools[i].handle && pools[i].device == device) pool = &pools[i];
+    if (pools[i].used && !pools[i].handle && pools[i].device == device) pool = placed(&pools[i]);
   if (!pool) pool = add(NULL, device, gpu);
   atomic_store(&graphs_used, true);
   unlock(&guard);
@@ -125,9 +145,9 @@ pool_t *pool_of_graphs(int gpu, CUdevice device) {
 }
 
 void pool_created(CUmemoryPool handle, const CUmemPoolProps *properties) {
-  bool on_device = properties->location.type == CU_MEM_LOCATION_TYPE_DEVICE;
+  CUdevice device = slice_device_at(&properties->location);
   lock(&guard);
-  add(handle, on_device ? properties->location.id : -1, on_device ? slice_gpu(properties->location.id) : NO_GPU);
+  add(handle, device, slice_gpu(device));
   unlock(&guard);
 }
 
@@ -139,19 +159,24 @@ void pool_imported(CUmemoryPool handle) {
 
 /* A pool without allocations is forgotten. */
 static void forget_if_empty(pool_t *pool) {
-  if (!pool->gone || pool->live) return;
+  if (!pool->gone || pool->leaving || pool->live) return;
   slice_give_back(pool->gpu, pool->charged);
   pool->used = false;
 }
 
-void pool_destroyed(CUmemoryPool handle) {
+pool_t *pool_leaving(CUmemoryPool handle) {
   lock(&guard);
   pool_t *pool = find(handle);
-  if (pool) {
-    pool->gone = true;
-    lower(pool);
-    forget_if_empty(pool);
-  }
+  if (pool) pool->gone = pool->leaving = true;
+  unlock(&guard);
+  return pool;
+}
+
+void pool_left(pool_t *pool, bool destroyed) {
+  lock(&guard);
+  pool->leaving = false;
+  pool->gone = destroyed;
+  forget_if_empty(pool);
   unlock(&guard);
 }
 
@@ -167,6 +192,7 @@ CUresult pool_take(pool_t *pool, uint64_t bytes) {
 CUresult pool_settle(pool_t *pool) {
   lock(&guard);
   CUresult done = raise_to(pool, lower(pool));
+  if (lower(pool) <= pool->charged) done = CUDA_SUCCESS; /* trimming left less to charge */
   unlock(&guard);
   return done;
 }
@@ -192,6 +218,14 @@ void pool_settle_anyway(pool_t *pool) {
 bool graph_memory_is_used(void) { return atomic_load_explicit(&graphs_used, memory_order_relaxed); }
 
 int pool_gpu(const pool_t *pool) { return pool->gpu; }
+
+bool keep_record(const holding_t *item) {
+  holding_t before;
+  if (!holding_replace(item, &before)) return false;
+  if (before.kind && before.pool) pool_give_back(before.pool, before.bytes);
+  else if (before.kind) slice_give_back(before.gpu, before.bytes);
+  return true;
+}
 
 CUresult take(int gpu, uint64_t bytes) {
   CUresult done = slice_take(gpu, bytes);

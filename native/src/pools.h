@@ -7,6 +7,7 @@
 #define TESSERA_POOLS_H
 
 #include "driver.h"
+#include "holdings.h"
 
 typedef struct pool pool_t;
 
@@ -20,8 +21,10 @@ pool_t *pool_of_graphs(int gpu, CUdevice device);
 /* A new pool by its properties, or one that is another process's. */
 void pool_created(CUmemoryPool handle, const CUmemPoolProps *properties);
 void pool_imported(CUmemoryPool handle);
-/* Its memory goes once all that was allocated from it has gone. */
-void pool_destroyed(CUmemoryPool handle);
+/* Before the driver destroys a pool, and after it did or did not: in between its handle may be another pool's already.
+ * Its memory goes once all that was allocated from it has gone. */
+pool_t *pool_leaving(CUmemoryPool handle);
+void pool_left(pool_t *pool, bool destroyed);
 
 /* Before the driver allocates, and after it did or did not. `pool_settle` answers CUDA_ERROR_OUT_OF_MEMORY where the
  * driver has reserved more than the slice has room for. */
@@ -33,6 +36,10 @@ int pool_gpu(const pool_t *pool);
 void pool_settle_anyway(pool_t *pool);
 /* Whether anything was ever charged for graphs. */
 bool graph_memory_is_used(void);
+
+/* Records what was charged for a pointer or an array. A context that is ending may still have the same handle on record,
+ * which the driver has given out again: that one's charge ends here. False: there is no memory for the record. */
+bool keep_record(const holding_t *item);
 
 /* Any bytes on a GPU of the slice, with pools trimmed if there is no room. */
 CUresult take(int gpu, uint64_t bytes);

@@ -90,6 +90,11 @@ int slice_gpu(CUdevice device) {
   return gpu;
 }
 
+CUdevice slice_device_at(const CUmemLocation *place) {
+  if (place->type == CU_MEM_LOCATION_TYPE_DEVICE) return place->id;
+  return place->type == CU_MEM_LOCATION_TYPE_DEVICE_LOCALITY_DOMAIN ? place->localized.deviceId : -1;
+}
+
 int slice_gpu_of_context(void) {
   CUdevice device;
   return HELPER(cuCtxGetDevice)(&device) == CUDA_SUCCESS ? slice_gpu(device) : NO_GPU;

@@ -40,7 +40,7 @@ void guard_release(int *taken) {
   pthread_mutex_unlock(&guard);
 }
 
-/* As with the real driver: a child of a process that uses it cannot use it, and does not keep its parent's bytes alive. */
+/* As with the real driver: a child of a process that uses it cannot use it. Nor does it keep its parent's bytes alive. */
 static void forked(void) {
   pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
   guard = listing = fresh;

@@ -106,7 +106,9 @@ CUresult cuCtxDetach(CUcontext handle) {
   return --context->uses ? CUDA_SUCCESS : destroy(handle);
 }
 
-static CUresult pushed(CUcontext context) { return object_of(CONTEXT, context) ? push(context) : CUDA_ERROR_INVALID_CONTEXT; }
+static CUresult pushed(CUcontext context) {
+  return object_of(CONTEXT, context) ? push(context) : CUDA_ERROR_INVALID_CONTEXT;
+}
 
 CUresult cuCtxPushCurrent(CUcontext context) {
   BEGIN;

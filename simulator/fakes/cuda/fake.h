@@ -1,5 +1,5 @@
-/* What the parts of the fake driver share. A libcuda.so.1 without a GPU: it gives out handles and pointers that nobody may
- * follow, and counts bytes, which is all that a limiter of memory can see of the real one. */
+/* What the parts of the fake driver share. A libcuda.so.1 without a GPU: it gives out handles and pointers that nobody
+ * may follow, and counts bytes, which is all that a limiter of memory can see of the real one. */
 #ifndef TESSERA_FAKE_CUDA_H
 #define TESSERA_FAKE_CUDA_H
 
@@ -8,7 +8,7 @@
 #pragma GCC visibility push(default)
 #include <cuda.h>
 
-/* For tests: how often a symbol was called in this process, and bytes on a device, of this process and of all live ones. */
+/* For tests: how often a symbol was called in this process; bytes on a device, of this process and of all live ones. */
 unsigned long tessera_fake_cuda_calls(const char *symbol);
 unsigned long long tessera_fake_cuda_used(int device);
 unsigned long long tessera_fake_cuda_total_used(int device);

@@ -225,16 +225,16 @@ CUresult cuGraphAddNode(CUgraphNode *out, CUgraph graph, DEPENDENCIES, CUgraphNo
   return add_any(out, graph, parameters);
 }
 
-CUresult cuGraphAddNode_v2(CUgraphNode *out, CUgraph graph, const CUgraphNode *dependencies, const CUgraphEdgeData *edges,
-                           size_t count, CUgraphNodeParams *parameters) {
+CUresult cuGraphAddNode_v2(CUgraphNode *out, CUgraph graph, const CUgraphNode *dependencies,
+                           const CUgraphEdgeData *edges, size_t count, CUgraphNodeParams *parameters) {
   BEGIN;
   IGNORED;
   (void)edges;
   return add_any(out, graph, parameters);
 }
 
-CUresult cuGraphAddNode_v3(CUgraphNode *out, CUgraph graph, const CUgraphNode *dependencies, const CUgraphEdgeData *edges,
-                           size_t count, CUgraphNodeParams *parameters) {
+CUresult cuGraphAddNode_v3(CUgraphNode *out, CUgraph graph, const CUgraphNode *dependencies,
+                           const CUgraphEdgeData *edges, size_t count, CUgraphNodeParams *parameters) {
   BEGIN;
   IGNORED;
   (void)edges;

@@ -5,7 +5,9 @@
 
 #include "fake.h"
 
-typedef enum { CONTEXT, STREAM, POOL, CHUNK, ARRAY, MIPMAP, GRAPH, GRAPH_NODE, PROGRAM, MODULE, FUNCTION, KINDS } kind_t;
+typedef enum {
+  CONTEXT, STREAM, POOL, CHUNK, ARRAY, MIPMAP, GRAPH, GRAPH_NODE, PROGRAM, MODULE, FUNCTION, KINDS
+} kind_t;
 
 /* The first member of everything that a handle points to. */
 typedef struct object {

@@ -222,7 +222,7 @@ CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp *out, CUmemG
   return CUDA_SUCCESS;
 }
 
-/* What is shared is the number of the handle, in place of a file descriptor: it leads to memory of this process only. */
+/* What is shared is the handle's number in place of a file descriptor: it leads to memory of this process only. */
 CUresult cuMemExportToShareableHandle(void *out, CUmemGenericAllocationHandle number, CUmemAllocationHandleType type,
                                       unsigned long long flags) {
   BEGIN;
@@ -232,7 +232,8 @@ CUresult cuMemExportToShareableHandle(void *out, CUmemGenericAllocationHandle nu
   return CUDA_SUCCESS;
 }
 
-CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *out, void *shared, CUmemAllocationHandleType type) {
+CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *out, void *shared,
+                                        CUmemAllocationHandleType type) {
   BEGIN;
   (void)type;
   const handle_t *handle = handle_of((uintptr_t)shared);

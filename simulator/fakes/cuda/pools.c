@@ -15,8 +15,10 @@ struct pool {
 
 static pool_t *defaults[MOST_GPUS], *chosen[MOST_GPUS];
 
-CUresult reserve_take(reserve_t *r, uint64_t bytes, uint64_t step) {
-  uint64_t used = r->used + bytes, more = used > r->reserved ? (used - r->reserved + step - 1) / step * step : 0;
+static uint64_t in_steps(const reserve_t *r, uint64_t bytes) { return (bytes + r->step - 1) / r->step * r->step; }
+
+CUresult reserve_take(reserve_t *r, uint64_t bytes) {
+  uint64_t used = r->used + bytes, more = used > r->reserved ? in_steps(r, used - r->reserved) : 0;
   if (used < bytes || used > r->reserved + more) return CUDA_ERROR_OUT_OF_MEMORY;
   if (r->device >= 0 && more && !budget_take(r->device, more)) return CUDA_ERROR_OUT_OF_MEMORY;
   r->used = used;
@@ -27,7 +29,7 @@ CUresult reserve_take(reserve_t *r, uint64_t bytes, uint64_t step) {
 }
 
 void reserve_let_go(reserve_t *r, uint64_t keep) {
-  uint64_t left = r->used > keep ? r->used : keep;
+  uint64_t left = in_steps(r, r->used > keep ? r->used : keep);
   if (left >= r->reserved) return;
   if (r->device >= 0) budget_give_back(r->device, r->reserved - left);
   r->reserved = left;
@@ -35,7 +37,7 @@ void reserve_let_go(reserve_t *r, uint64_t keep) {
 
 static pool_t *new_pool(CUdevice device) {
   pool_t *pool = object_new(POOL, sizeof *pool);
-  if (pool) pool->memory.device = device;
+  if (pool) pool->memory = (reserve_t){.device = device, .step = settings()->poolstep};
   return pool;
 }
 
@@ -71,7 +73,7 @@ static pool_t *pool_of(CUmemoryPool handle) {
 static CUresult allocate(CUdeviceptr *out, uint64_t bytes, pool_t *pool) {
   if (!pool || pool->imported || !bytes) return CUDA_ERROR_INVALID_VALUE;
   if (pool->most && bytes > pool->most - pool->memory.used) return CUDA_ERROR_OUT_OF_MEMORY;
-  CHECK(reserve_take(&pool->memory, bytes, settings()->poolstep));
+  CHECK(reserve_take(&pool->memory, bytes));
   block_t block = {.kind = ORDERED, .device = pool->memory.device, .bytes = bytes, .pool = pool};
   *out = block_new(&block, false);
   if (*out) return CUDA_SUCCESS;

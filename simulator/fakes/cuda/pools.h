@@ -7,10 +7,10 @@
 /* A device's memory that comes and goes in steps: of a pool, or of all graphs. */
 typedef struct {
   CUdevice device; /* -1: the host's, which has no end */
-  uint64_t reserved, used, reserved_high, used_high;
+  uint64_t step, reserved, used, reserved_high, used_high;
 } reserve_t;
 
-CUresult reserve_take(reserve_t *reserve, uint64_t bytes, uint64_t step);
+CUresult reserve_take(reserve_t *reserve, uint64_t bytes);
 /* Lets go of what is neither used nor to be kept. */
 void reserve_let_go(reserve_t *reserve, uint64_t keep);
 

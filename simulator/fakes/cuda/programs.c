@@ -15,6 +15,12 @@ typedef struct {
 
 static reserve_t memory[MOST_GPUS];
 
+static reserve_t *memory_of(unsigned device) {
+  memory[device].device = (CUdevice)device;
+  memory[device].step = 1;
+  return &memory[device];
+}
+
 void programs_forget(const graph_t *graph) {
   for (program_t *one = object_after(PROGRAM, NULL); one; one = object_after(PROGRAM, one))
     if (one->graph == graph) one->graph = NULL;
@@ -64,8 +70,7 @@ static void give_back(program_t *program, unsigned devices) {
 
 static CUresult reserve(program_t *program) {
   for (unsigned i = 0; !program->reserved && i < MOST_GPUS; i++) {
-    memory[i].device = (CUdevice)i;
-    CUresult done = reserve_take(&memory[i], program->bytes[i], 1);
+    CUresult done = reserve_take(memory_of(i), program->bytes[i]);
     if (!done) continue;
     give_back(program, i);
     return done;
@@ -143,8 +148,7 @@ CUresult cuGraphExecDestroy(CUgraphExec handle) {
 CUresult cuDeviceGraphMemTrim(CUdevice device) {
   BEGIN;
   if (!device_known(device)) return CUDA_ERROR_INVALID_DEVICE;
-  memory[device].device = device;
-  reserve_let_go(&memory[device], 0);
+  reserve_let_go(memory_of((unsigned)device), 0);
   return CUDA_SUCCESS;
 }
 

@@ -6,7 +6,7 @@
  *   newer=cuMemAlloc:14000               a variant that no header knows; several with ";"
  *   fail=cuMemAlloc_v2:3:2               the third call fails with code 2; several with ";"
  *   pitch=512                            what pitches are rounded up to
- *   poolstep=1                           what a pool grows by is a multiple of it */
+ *   poolstep=1                           what a pool grows and shrinks by is a multiple of it */
 #ifndef TESSERA_FAKE_CUDA_SETTINGS_H
 #define TESSERA_FAKE_CUDA_SETTINGS_H
 
