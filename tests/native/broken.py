@@ -3,9 +3,9 @@
 from ctypes import byref, c_size_t, c_uint64
 from pathlib import Path
 
-from tests.native.container import LIMIT
 from tests.native.driver import OPERATING_SYSTEM, SUCCESS, Driver
 from tests.native.rows import ALLOCATORS, LAUNCHES, UNIT, granted
+from tests.native.slices import LIMIT
 
 
 def refuses_everything(d: Driver) -> None:

@@ -1,7 +1,7 @@
 """The shim as it ships, the fake driver, the stub NVML library, and containers to run programs in."""
 
 import importlib.util
-import shutil
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -18,20 +18,17 @@ from tests.native.container import ROOT, Container, unshare
 
 TableRow = tuple[str, str, int, bool]
 NATIVE = ROOT / "native"
-# Nothing of pthread or libdl may be linked, and nothing may run when the library is loaded.
-FLAGS = [
-    *("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-fvisibility=hidden", "-fno-plt"),
-    *("-nostartfiles", "-Wl,-z,now,-z,relro,-Bsymbolic,-z,noexecstack,-soname,libtessera.so"),
-]
+ZIG = (sys.executable, "-m", "ziglang", "cc")
 
 
-def _generator() -> Any:
-    spec = importlib.util.spec_from_file_location("native_generate", NATIVE / "generate.py")
+def module(name: str) -> Any:
+    """A program of ``native``, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"native_{name}", NATIVE / f"{name}.py")
     assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    found = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = found
+    spec.loader.exec_module(found)
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -44,19 +41,13 @@ def include() -> Path:
 def table(include: Path) -> list[TableRow]:
     """Every variant that the shim stands in for: symbol, base name, version, whether it is a thread's own."""
     header, typedefs = ((include / name).read_text() for name in ("cuda.h", "cudaTypedefs.h"))
-    return [(e.symbol, e.base, e.version, e.per_thread) for e in _generator().entries(header, typedefs)]
+    return [(e.symbol, e.base, e.version, e.per_thread) for e in module("generate").entries(header, typedefs)]
 
 
 @pytest.fixture(scope="session")
-def shim(include: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The preloaded library."""
-    folder = tmp_path_factory.mktemp("shim")
-    source, out = folder / "src", folder / "libtessera.so"
-    shutil.copytree(NATIVE / "src", source)
-    _generator().main(include, source / "entries.h")
-    sources = [str(path) for path in sorted(source.glob("*.c"))]
-    subprocess.run(["gcc", *FLAGS, "-I", str(include), "-o", str(out), *sources], check=True)
-    return out
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The preloaded library, as ``make native`` builds it."""
+    return module("build").build(tmp_path_factory.mktemp("shim"), platform.machine())
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +60,7 @@ def linked(table: Sequence[TableRow], tmp_path_factory: pytest.TempPathFactory) 
     source, out = folder / "linked.c", folder / "liblinked.so"
     source.write_text(f"{declared}struct {{ const char *name; void (*at)(void); }} linked[] = {{\n{rows}}};\n")
     driver = cuda.library_dir() / cuda.SONAME
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(out), str(source), str(driver)], check=True)
+    subprocess.run([*ZIG, "-shared", "-fPIC", "-o", str(out), str(source), str(driver)], check=True)
     return out
 
 
@@ -82,7 +73,7 @@ def versioned(include: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     fakes = Path(cuda.__file__).parent
     sources = [str(path) for path in (*sorted(fakes.glob("*.c")), fakes.parent / "nvml" / "state.c")]
     flags = ["-std=gnu11", "-shared", "-fPIC", f"-Wl,-Bsymbolic,-soname,{cuda.SONAME},--version-script,{script}"]
-    command = ["gcc", *flags, "-I", str(include), "-o", str(folder / cuda.SONAME), *sources, "-lpthread"]
+    command = [*ZIG, *flags, "-I", str(include), "-o", str(folder / cuda.SONAME), *sources, "-lpthread"]
     subprocess.run(command, check=True)
     return folder
 

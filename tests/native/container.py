@@ -9,21 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.native.slices import Ledger, fresh_ledger, limits_text, pace_page
+from tessera.model.assignment import Share
+from tessera.node_agent.enforcement.limits_files import limits_text, pace_page
+from tests.native.slices import LIMIT, PRICE, Ledger, fresh_ledger
 
 ROOT = Path(__file__).resolve().parents[2]
-MIB = 1 << 20
-LIMIT = 64 * MIB
-PRICE = 1_000_000 << 16
-"""A millisecond for a warp: far more than what a thread pays in advance."""
 
 _ENTER = """
 set -e
 mount -t tmpfs tmpfs /run
 mkdir /run/tessera
-touch /run/tessera-usage
 mount --bind "$1/tessera" /run/tessera
-[ -e "$1/usage" ] && mount --bind "$1/usage" /run/tessera-usage || rm /run/tessera-usage
+[ -e "$1/usage" ] && mkdir /run/tessera-usage && mount --bind "$1/usage" /run/tessera-usage
 preload=$2
 shift 2
 exec env LD_PRELOAD="$preload" "$@"
@@ -48,9 +45,10 @@ class Container:
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        (self.folder / "tessera").mkdir(parents=True)
-        self.limit([(uuid, LIMIT, 0) for uuid in self.uuids])
-        self.pace_file.write_bytes(pace_page(prices=[PRICE]))
+        for name in ("tessera", "usage"):
+            (self.folder / name).mkdir(parents=True)
+        self.limits_file.write_bytes(limits_text([Share(uuid, LIMIT, 0) for uuid in self.uuids]))
+        self.pace_file.write_bytes(pace_page({0: PRICE}))
         self.usage_file.write_bytes(fresh_ledger())
 
     @property
@@ -66,16 +64,12 @@ class Container:
     @property
     def usage_file(self) -> Path:
         """What the container holds."""
-        return self.folder / "usage"
+        return self.folder / "usage" / "ledger"
 
     @property
     def ledger(self) -> Ledger:
         """What the container holds."""
         return Ledger(self.usage_file)
-
-    def limit(self, gpus: Sequence[tuple[str, int, int]]) -> None:
-        """Writes the limits anew."""
-        self.limits_file.write_text(limits_text(gpus))
 
     def start(self, command: Sequence[str], settings: str = "", **popen: Any) -> "subprocess.Popen[str]":
         """Starts a program in the container; ``settings`` are the fake driver's."""

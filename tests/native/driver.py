@@ -204,7 +204,7 @@ class Driver:
         self.way, self.table, self.linked, self.devices = way, table, linked, devices
         self.lib = ctypes.CDLL("libcuda.so.1")
         self.program = ctypes.CDLL(None)
-        self.ledger = Ledger(Path("/run/tessera-usage"))
+        self.ledger = Ledger(Path("/run/tessera-usage/ledger"))
         self._functions: dict[str, Function] = {}
         if start:
             self.ok("cuInit", 0)

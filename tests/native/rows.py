@@ -7,7 +7,6 @@ from collections.abc import Callable
 from ctypes import byref, c_size_t, c_uint, c_uint64
 from functools import partial
 
-from tests.native.container import LIMIT, MIB
 from tests.native.driver import (
     DEVICE,
     HOST,
@@ -30,6 +29,7 @@ from tests.native.driver import (
     NodeParams,
     PoolProps,
 )
+from tests.native.slices import LIMIT, MIB
 
 UNIT = 2 * MIB
 UINT8 = 1

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from ctypes import byref, c_uint64
 from itertools import permutations
 
-from tests.native.container import LIMIT, MIB
 from tests.native.driver import (
     INVALID_VALUE,
     LOCALITY_DOMAIN,
@@ -32,6 +31,7 @@ from tests.native.rows import (
     trimmed,
     unmapped,
 )
+from tests.native.slices import LIMIT, MIB
 
 THRESHOLD = 4
 CHILD = 4

@@ -5,9 +5,9 @@ import os
 
 import pynvml
 
-from tests.native.container import LIMIT
 from tests.native.driver import Driver
 from tests.native.rows import UNIT
+from tests.native.slices import LIMIT
 
 
 def device(index: int = 0) -> pynvml.c_nvmlDevice_t:

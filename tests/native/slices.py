@@ -1,37 +1,15 @@
-"""The files by which a container's slice is known to the shim, and what the shim leaves in them."""
+"""What the shim leaves in its ledger."""
 
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 
+MIB = 1 << 20
+LIMIT = 64 * MIB
+PRICE = 1_000_000 << 16
+"""A millisecond for a warp: far more than what a thread pays in advance."""
 LEDGER_MAGIC = 0x3153524553534554
-PACE_MAGIC = 0x3145434150534554
 GPUS, SLOTS, HEAD, SLOT = 16, 256, 1024, 192
 LEDGER_SIZE = HEAD + SLOT * SLOTS
-
-
-def limits_text(gpus: Sequence[tuple[str, int, int]]) -> str:
-    """UUID, bytes and percent of each GPU, as the agent writes them."""
-    text = "tessera 1\n" + "".join(f"gpu {uuid} {size} {percent}\n" for uuid, size, percent in gpus)
-    return f"{text}end {len(gpus)} {_fnv1a(text.encode()):x}\n"
-
-
-def _fnv1a(content: bytes) -> int:
-    value = 0xCBF29CE484222325
-    for byte in content:
-        value = (value ^ byte) * 0x100000001B3 % (1 << 64)
-    return value
-
-
-def pace_page(generation: int = 1, prices: Sequence[int] = ()) -> bytes:
-    """A page that sets prices, in 1/65536 ns for a warp."""
-    words = [_checked(price) for price in prices] + [0] * (GPUS - len(prices))
-    head = struct.pack("<QQQ", PACE_MAGIC, generation, int(any(prices)))
-    return (head + struct.pack(f"<{GPUS}Q", *words)).ljust(4096, b"\0")
-
-
-def _checked(price: int) -> int:
-    return price | ((price ^ price >> 16 ^ price >> 32 ^ 0x7E55) & 0xFFFF) << 48
 
 
 def fresh_ledger() -> bytes:

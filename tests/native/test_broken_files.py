@@ -42,6 +42,16 @@ def a_link_in_place_of_the_limits(c: Container) -> None:
     c.limits_file.symlink_to("elsewhere")
 
 
+def no_folder_for_the_ledger(c: Container) -> None:
+    c.usage_file.unlink()
+    c.usage_file.parent.rmdir()
+
+
+def a_link_in_place_of_the_ledger(c: Container) -> None:
+    c.usage_file.rename(c.usage_file.with_name("elsewhere"))
+    c.usage_file.symlink_to("elsewhere")
+
+
 def no_ledger(c: Container) -> None:
     c.usage_file.unlink()
 
@@ -60,7 +70,7 @@ def a_ledger_of_noise(c: Container) -> None:
 
 BREAKS = [
     *(no_limits, empty_limits, half_of_the_limits, limits_of_another_size, limits_of_noise, limits_that_are_too_long),
-    *(a_link_in_place_of_the_limits, no_ledger, an_empty_ledger, half_a_ledger, a_ledger_of_noise),
+    *(a_link_in_place_of_the_limits, no_folder_for_the_ledger, a_link_in_place_of_the_ledger, a_ledger_of_noise),
 ]
 
 
@@ -69,6 +79,19 @@ def test_nothing_is_given(container: Container, damage: Callable[[Container], No
     damage(container)
     failure = container.run_as_it_is(MODULE, "refuses_everything")
     assert not failure, failure
+
+
+@pytest.mark.parametrize("begun", [no_ledger, an_empty_ledger, half_a_ledger], ids=lambda begun: begun.__name__)
+def test_the_first_process_makes_the_ledger(container: Container, begun: Callable[[Container], None]):
+    begun(container)
+    code = "import ctypes; cuda = ctypes.CDLL('libcuda.so.1'); assert not cuda.cuInit(0); c = ctypes.c_void_p()"
+    code += "; assert not cuda.cuDevicePrimaryCtxRetain(ctypes.byref(c), 0); assert not cuda.cuCtxSetCurrent(c)"
+    code += "; p = ctypes.c_uint64(); assert not cuda.cuMemAlloc_v2(ctypes.byref(p), ctypes.c_size_t(4096))"
+    process = container.start([sys.executable, "-c", code])
+    assert process.communicate(timeout=60) == ("", "") and process.returncode == 0
+    assert container.usage_file.stat().st_size == LEDGER_SIZE
+    assert container.usage_file.stat().st_mode & 0o777 >= 0o644
+    assert container.usage_file.read_bytes()[:8] == fresh_ledger()[:8]
 
 
 def test_limits_that_come_later(container: Container):

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.container import LIMIT, Container
+from tests.native.container import Container
+from tests.native.slices import LIMIT
 from tests.native.threads import STEP, THREADS
 
 OUT_OF_MEMORY = 2

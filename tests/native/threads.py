@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from ctypes import byref, c_uint64
 
-from tests.native.container import LIMIT, MIB
 from tests.native.driver import OUT_OF_MEMORY, SUCCESS, Driver, Flat
 from tests.native.rows import UINT8, UNIT, alloc_node, device_prop, pool_props
+from tests.native.slices import LIMIT, MIB
 
 THREADS, SECONDS, STEP = 8, 1.5, 8 * MIB
 Undo = Callable[[], None]

@@ -1,5 +1,6 @@
 """Containers get the shim, or do not start; and what their launches cost follows what they do."""
 
+import platform
 import struct
 import subprocess
 import sys
@@ -22,7 +23,7 @@ def shim(tmp_path_factory) -> Path:
     """The library as ``make native`` builds it."""
     out = tmp_path_factory.mktemp("native")
     subprocess.run([sys.executable, ROOT / "native/build.py", out], check=True, capture_output=True)
-    return out / "x86_64" / "libtessera.so"
+    return out / platform.machine() / "libtessera.so"
 
 
 @pytest.fixture
