@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt gen e2e bench-extender bench-packing bench-parity bench-policy lock
+.PHONY: help setup demo test check fmt gen native e2e bench-shim bench-extender bench-packing bench-parity bench-policy lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -42,6 +42,12 @@ e2e: $(STAMP)  ## run the end-to-end suite on real Kubernetes programs (built on
 	@unshare --net -- sh -c 'ip link set lo up && exec "$$@"' e2e \
 	  $(BIN)/python -m pytest -m e2e tests/e2e $(ARGS)
 	@$(BIN)/python -m pytest -m e2e tests/contract
+
+native: $(STAMP)  ## build the shim that containers preload, for x86_64 and aarch64, into build/native
+	@$(BIN)/python native/build.py build/native
+
+bench-shim: $(STAMP)  ## what the shim costs a call, against the fake driver alone
+	@$(RUN) $(BIN)/python -m benchmarks.shim $(ARGS)
 
 bench-extender: $(STAMP)  ## measure the extender (real Kubernetes programs where there are some; ARGS=--quick)
 	@unshare --net -- sh -c 'ip link set lo up && exec "$$@"' bench \

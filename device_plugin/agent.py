@@ -25,11 +25,12 @@ RECONNECT_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A bind mount that the agent wants in the container."""
+    """A mount that the agent wants in the container; ``type``: a file system's, empty for a bind mount."""
 
     host_path: str
     container_path: str
     options: tuple[str, ...] = ()
+    type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Agent:
             if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
                 raise end(Code.ENFORCEMENT_TOO_WEAK, text) from None
             raise wait(text) from None
-        mounts = tuple(Mount(m.host_path, m.container_path, tuple(m.options)) for m in reply.mounts)
+        mounts = tuple(Mount(m.host_path, m.container_path, tuple(m.options), m.type) for m in reply.mounts)
         return Prepared(reply.level, dict(reply.env), mounts)
 
     async def release(self, device: str) -> None:

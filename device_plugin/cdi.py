@@ -90,7 +90,8 @@ def _agents(prepared: Prepared, info_dir: str) -> Edits:
 
 
 def _mount(mount: Mount) -> dict[str, Any]:
-    return {"hostPath": mount.host_path, "containerPath": mount.container_path, "options": list(mount.options)}
+    mounted = {"hostPath": mount.host_path, "containerPath": mount.container_path, "options": list(mount.options)}
+    return {**mounted, "type": mount.type} if mount.type else mounted
 
 
 def _text(env: Mapping[str, str]) -> dict[str, str]:

@@ -59,6 +59,14 @@ class GpuProcess:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What a process had of a GPU's time, in percent on average since one was asked last."""
+
+    pid: int
+    percent: float
+
+
+@dataclass(frozen=True, slots=True)
 class Xid:
     """An error that the driver reported on a GPU."""
 
@@ -91,6 +99,10 @@ class Nvml(Protocol):
         """Percent of the last sampling period in which the GPU was busy."""
         ...
 
+    def work(self, uuid: str) -> tuple[Work, ...]:
+        """What each process did on one GPU since this was asked last."""
+        ...
+
     def next_xid(self) -> Xid | None:
         """The next error event since ``open``, without waiting."""
         ...
@@ -103,6 +115,7 @@ class DriverNvml:
         self._handles: dict[str, Any] = {}
         self._facts: dict[str, Device] = {}
         self._events: Any = None
+        self._worked: dict[str, int] = {}
         self._open = False
 
     def open(self) -> None:
@@ -152,6 +165,16 @@ class DriverNvml:
 
     def utilization(self, uuid: str) -> int:
         return int(_call("nvmlDeviceGetUtilizationRates", self._handle(uuid)).gpu)
+
+    def work(self, uuid: str) -> tuple[Work, ...]:
+        since, none_since = self._worked.get(uuid, 0), (0, 6)
+        samples: Any = _or([], none_since, "nvmlDeviceGetProcessUtilization", self._handle(uuid), since)
+        found: dict[int, list[int]] = {}
+        for sample in samples:
+            if sample.pid and sample.timeStamp > since:
+                found.setdefault(int(sample.pid), []).append(int(sample.smUtil))
+                self._worked[uuid] = max(self._worked.get(uuid, 0), int(sample.timeStamp))
+        return tuple(Work(pid, sum(percents) / len(percents)) for pid, percents in found.items())
 
     def next_xid(self) -> Xid | None:
         if self._events is None:

@@ -10,6 +10,7 @@ import structlog
 
 from tessera.model.gpus import LEVEL_WATCH
 from tessera.node_agent.enforcement.port import Edits, EnforcementError, Limiter, Mount
+from tessera.node_agent.enforcement.shim import Shim
 from tessera.node_agent.enforcement.watch import Watch
 from tessera.node_agent.gpus import Gpus
 from tessera.node_agent.slices import Refusal, Slice, SliceStore, check
@@ -21,10 +22,10 @@ INFO_PATH = "/run/tessera"
 
 
 class Preparation:
-    """The only one that changes the store."""
+    """The only one that changes the store. ``shim``: none where programs are held without it."""
 
-    def __init__(self, store: SliceStore, gpus: Gpus, limiter: Limiter) -> None:
-        self._store, self._gpus, self._limiter = store, gpus, limiter
+    def __init__(self, store: SliceStore, gpus: Gpus, limiter: Limiter, shim: Shim | None = None) -> None:
+        self._store, self._gpus, self._limiter, self._shim = store, gpus, limiter, shim
         self._watch = Watch()
         self._turn = asyncio.Lock()
 
@@ -63,6 +64,7 @@ class Preparation:
             if new:
                 await asyncio.to_thread(self._store.put, item)
             edits = await self._limiter_of(item).prepare(item)
+            shim = await self._shim_of(item)
         except (EnforcementError, OSError) as error:
             await self._undo(item, new=new)
             permanent = isinstance(error, EnforcementError) and error.permanent
@@ -75,7 +77,7 @@ class Preparation:
             return Refusal(Reason(Code.ENFORCEMENT_TOO_WEAK, text))
         log.info("slice prepared", slice=item.id, holder=item.holder, enforcement=edits.level)
         info = Mount(str(self._store.folder(item.id)), INFO_PATH)
-        return replace(edits, mounts=(*edits.mounts, info))
+        return replace(edits, mounts=(*edits.mounts, info, *shim))
 
     async def _undo(self, item: Slice, *, new: bool) -> None:
         if new:
@@ -87,6 +89,11 @@ class Preparation:
     async def _drop(self, item: Slice) -> None:
         await asyncio.to_thread(self._store.drop, item.id)
         await self._limiter.release(item)
+
+    async def _shim_of(self, item: Slice) -> tuple[Mount, ...]:
+        if self._shim is None or all(share.whole for share in item.shares):
+            return ()
+        return await asyncio.to_thread(self._shim.mounts)
 
     def _limiter_of(self, item: Slice) -> Limiter:
         """Whole GPUs, and GPUs that reach no more, are only watched."""

@@ -7,8 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tessera.node_agent.nvml import GpuProcess, Nvml, NvmlError, Reading, Xid
+import structlog
+
+from tessera.node_agent.nvml import GpuProcess, Nvml, NvmlError, Reading, Work, Xid
 from tessera.node_agent.processes import Process, Processes
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 
@@ -57,6 +61,11 @@ class Probe:
         asked = tuple(uuids)
         return await self._in_thread(lambda: self._utilizations(asked))
 
+    async def work(self, uuids: Iterable[str]) -> dict[str, tuple[Work, ...]]:
+        """What each process did since the last call, on the GPUs that tell."""
+        asked = tuple(uuids)
+        return await self._in_thread(lambda: self._work(asked))
+
     async def close(self) -> None:
         await self._in_thread(self._nvml.close)
         self._thread.shutdown(wait=False)
@@ -101,6 +110,15 @@ class Probe:
                 failures[uuid] = error
         looked = {pid: self._processes.look(pid) for pid in {one.pid for one in found}}
         return Snapshot(tuple(found), {pid: p for pid, p in looked.items() if p}, failures)
+
+    def _work(self, uuids: tuple[str, ...]) -> dict[str, tuple[Work, ...]]:
+        known = {}
+        for uuid in uuids:
+            try:
+                known[uuid] = self._nvml.work(uuid)
+            except NvmlError as error:
+                log.warning("the work of a GPU's processes is not told; its prices stay", gpu=uuid, error=str(error))
+        return known
 
     def _utilizations(self, uuids: tuple[str, ...]) -> dict[str, int]:
         known = {}

@@ -139,6 +139,7 @@ def _slice(message: agent_pb2.Slice) -> Slice:
 
 def _reply(edits: Edits) -> agent_pb2.PrepareReply:
     mounts = [
-        agent_pb2.Mount(host_path=m.host_path, container_path=m.container_path, options=m.options) for m in edits.mounts
+        agent_pb2.Mount(host_path=m.host_path, container_path=m.container_path, options=m.options, type=m.type)
+        for m in edits.mounts
     ]
     return agent_pb2.PrepareReply(level=edits.level, env=dict(edits.env), mounts=mounts)

@@ -17,7 +17,9 @@ from tessera.kube.reflector import Reflector
 from tessera.kube.resources import PODS
 from tessera.node_agent.announce import Announcer
 from tessera.node_agent.enforcement.mps import Mps
+from tessera.node_agent.enforcement.pace import Pace
 from tessera.node_agent.enforcement.port import Limiter
+from tessera.node_agent.enforcement.shim import Shim
 from tessera.node_agent.enforcement.watch import Watch
 from tessera.node_agent.gpus import Gpus
 from tessera.node_agent.health import Rules
@@ -67,7 +69,8 @@ class Service:
             allow_unwatched=settings.allow_unwatched,
             clock=clock,
         )
-        self.preparation = Preparation(self.store, self.gpus, self.limiter)
+        shim = Shim(Path(settings.shim), settings.state_dir / "shim") if settings.shim else None
+        self.preparation = Preparation(self.store, self.gpus, self.limiter, shim)
         self._recorder = EventRecorder(gateway, "tessera-node-agent", host=settings.node) if gateway else None
         self._announcer = Announcer(self._recorder, settings.node)
         self._names = ContainerNames()
@@ -76,6 +79,7 @@ class Service:
             self.probe, self.gpus, self.store, processes, self.limiter, OverLimit(graces), self._announcer,
             self._names.name_of, clock,
         )  # fmt: skip
+        self._pace = Pace(self.store)
         self._socket = AgentSocket(settings.agent_socket, AgentService(self.gpus, self.preparation, self.probe))
         self._metrics = MetricsServer(
             AgentCollector(self.gpus, self.store, self.watcher), settings.metrics_host, settings.metrics_port
@@ -94,6 +98,8 @@ class Service:
             asyncio.create_task(_every(self._settings.accounting_every_s, self.watcher.tick), name="accounting"),
             asyncio.create_task(_every(self._settings.inventory_every_s, self._look_after_limiter), name="limiter"),
         ]
+        if self._settings.shim:
+            self._tasks.append(asyncio.create_task(_every(self._settings.pace_every_s, self._set_pace), name="pace"))
         if self._gateway and self._recorder:
             here = f"spec.nodeName={self._settings.node}"
             reflector = Reflector(self._gateway, PODS, self._names, field_selector=here)
@@ -142,6 +148,10 @@ class Service:
         for incident in await self.limiter.observe():
             log.warning(incident.reason, gpu=incident.gpu_uuid, text=incident.text)
             self._announcer.incident(incident, self.store)
+
+    async def _set_pace(self) -> None:
+        paced = self._pace.paced(self.gpus.now.values())
+        await self._pace.set(paced, await self.probe.work(paced) if paced else {}, self.watcher.accounts.usages)
 
     def _limiter(self, clock: Callable[[], float]) -> Limiter:
         """``auto`` takes the highest level that is proven; of MPS no proof is made yet, so only ``mps`` chooses it."""

@@ -32,6 +32,7 @@ class NodeAgentSettings(BaseSettings):
     cgroup_root: str = Field("", description="only cgroups below this path count; empty: all")
     enforcement: Enforcement = Field(Enforcement.AUTO, description="auto, watch or mps")
     allow_unwatched: bool = Field(False, description="place slices also where the driver tells no bytes of a process")
+    shim: str = Field("", description="libtessera.so as make native builds it for this machine; empty: none")
     headroom_bytes: int = Field(256 * MIB, ge=0, description="per GPU, kept back for what the driver itself needs")
     mps_control: str = Field("nvidia-cuda-mps-control", description="the control program; empty: never MPS")
     mps_headroom_bytes: int = Field(512 * MIB, ge=0, description="per GPU, kept back for an MPS server")
@@ -40,6 +41,7 @@ class NodeAgentSettings(BaseSettings):
         48, ge=1, le=60, description="clients of one GPU that are let in: 48 on R580, 60 from R590"
     )
     accounting_every_s: float = Field(0.25, gt=0, description="between two looks at the GPUs' processes")
+    pace_every_s: float = Field(0.2, gt=0, description="between two settings of what launches cost, with a shim")
     inventory_every_s: float = Field(1.0, gt=0, description="between two looks at the GPUs")
     recovery_probes: int = Field(3, ge=1, description="good looks in a row until a lost GPU counts as healthy")
     xid_quiet_s: float = Field(300.0, ge=0, description="without a further error until a non-fatal Xid is forgiven")

@@ -14,10 +14,12 @@ from typing import Any
 
 import structlog
 
-from tessera.durable import Disk, LocalDisk, read_json, remove_durably, write_json
+from tessera.durable import Disk, LocalDisk, read_json, remove_durably, replace_durably, write_json
 from tessera.model.assignment import Share
 from tessera.model.gpus import Gpu
 from tessera.model.quantities import format_bytes
+from tessera.node_agent.enforcement.limits_files import LIMITS, PACE, limits_text, pace_page
+from tessera.node_agent.enforcement.pacing import FIRST
 from tessera.reasons import Code, Reason
 
 log = structlog.get_logger()
@@ -156,6 +158,10 @@ class SliceStore:
         folder.chmod(0o755)
         gpus = [{"uuid": s.uuid, "mem_bytes": s.mem_bytes, "core_percent": s.core_percent} for s in item.shares]
         write_json(self._disk, folder / "slice.json", {"version": VERSION, "gpus": gpus}, mode=0o444)
+        replace_durably(self._disk, folder / LIMITS, limits_text(item.shares), mode=0o444)
+        if not (folder / PACE).is_file():
+            # Written in place later: the programs of a container that runs have it mapped.
+            replace_durably(self._disk, folder / PACE, pace_page(_first_prices(item)), mode=0o444)
         self._disk.sync_folder(self._limits)
 
     def _load(self) -> Iterator[Slice]:
@@ -178,6 +184,10 @@ class SliceStore:
             for path in (self._limits / item.id).glob(".*.tmp"):
                 self._disk.unlink(path)
             self._write_limits(item)
+
+
+def _first_prices(item: Slice) -> dict[int, int]:
+    return {place: FIRST for place, share in enumerate(item.shares) if share.core_percent and not share.whole}
 
 
 def _decode(data: Any) -> Slice | None:

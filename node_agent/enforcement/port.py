@@ -25,11 +25,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A bind mount in the container."""
+    """A mount in the container; ``type``: a file system's, empty for a bind mount."""
 
     host_path: str
     container_path: str
     options: tuple[str, ...] = ("ro", "nosuid", "nodev", "noexec", "bind")
+    type: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ static void read_process(const char *line) {
   process->mps = !strcmp(type, "mps");
   process->pid = (unsigned)number_of(line, "pid", 0);
   process->used = number_of(line, "used", 0);
+  process->sm = (unsigned)number_of(line, "sm", 0);
 }
 
 static void read_xid(const char *line) {

@@ -19,7 +19,7 @@ typedef struct {
 } gpu_t;
 
 typedef struct {
-  unsigned pid, mps;
+  unsigned pid, mps, sm;
   unsigned long long used;
   char gpu[96];
 } process_t;

@@ -38,12 +38,13 @@ class FakeGpu:
 
 @dataclass(frozen=True, slots=True)
 class FakeProcess:
-    """A process on a GPU; ``used_bytes`` may be ``NOT_AVAILABLE``."""
+    """A process on a GPU; ``used_bytes`` may be ``NOT_AVAILABLE``; ``work_percent``: of the GPU's time."""
 
     pid: int
     gpu: str
     used_bytes: int
     mps: bool = False
+    work_percent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,10 @@ class NvmlState:
     cuda: int = 13000
     epoch: int = 0
 
-    def add_process(self, pid: int, gpu: str, used_bytes: int, *, mps: bool = False) -> None:
+    def add_process(self, pid: int, gpu: str, used_bytes: int, *, mps: bool = False, work_percent: int = 0) -> None:
         """A process appears on a GPU, or uses another amount from now on."""
         self.remove_process(pid, gpu)
-        self.processes.append(FakeProcess(pid, gpu, used_bytes, mps))
+        self.processes.append(FakeProcess(pid, gpu, used_bytes, mps, work_percent))
 
     def remove_process(self, pid: int, gpu: str = "") -> None:
         """A process leaves one GPU, or all."""
@@ -130,7 +131,8 @@ def _gpu_line(gpu: FakeGpu) -> str:
 
 def _process_line(process: FakeProcess) -> str:
     used = "NA" if process.used_bytes == NOT_AVAILABLE else str(process.used_bytes)
-    return f"process pid={process.pid} gpu={process.gpu} used={used} type={'mps' if process.mps else 'compute'}"
+    kind, work = "mps" if process.mps else "compute", process.work_percent
+    return f"process pid={process.pid} gpu={process.gpu} used={used} type={kind} sm={work}"
 
 
 def _failure_line(failure: Failure) -> str:

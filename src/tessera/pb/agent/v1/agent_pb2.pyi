@@ -102,14 +102,16 @@ class PrepareReply(_message.Message):
     def __init__(self, level: _Optional[int] = ..., env: _Optional[_Mapping[str, str]] = ..., mounts: _Optional[_Iterable[_Union[Mount, _Mapping]]] = ...) -> None: ...
 
 class Mount(_message.Message):
-    __slots__ = ("host_path", "container_path", "options")
+    __slots__ = ("host_path", "container_path", "options", "type")
     HOST_PATH_FIELD_NUMBER: _ClassVar[int]
     CONTAINER_PATH_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
     host_path: str
     container_path: str
     options: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, host_path: _Optional[str] = ..., container_path: _Optional[str] = ..., options: _Optional[_Iterable[str]] = ...) -> None: ...
+    type: str
+    def __init__(self, host_path: _Optional[str] = ..., container_path: _Optional[str] = ..., options: _Optional[_Iterable[str]] = ..., type: _Optional[str] = ...) -> None: ...
 
 class ReleaseRequest(_message.Message):
     __slots__ = ("id",)

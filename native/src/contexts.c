@@ -1,0 +1,85 @@
+/* The end of a context ends what was allocated in it. */
+#include "driver.h"
+#include "holdings.h"
+#include "slice.h"
+
+/* While the driver destroys a context, what was allocated in it is no longer known as its own: the driver may give its
+ * handle to a new one before it has returned. */
+typedef struct {
+  uint64_t from, to;
+} rename_t;
+
+static void rename_owner(holding_t *item, void *data) {
+  const rename_t *rename = data;
+  bool in_context = (item->kind == POINTER && !item->pool) || item->kind == ARRAY || item->kind == MIPMAP;
+  if (in_context && item->owner == rename->from) item->owner = rename->to;
+}
+
+static bool is_of(const holding_t *item, const void *data) {
+  return (item->kind == POINTER || item->kind == ARRAY || item->kind == MIPMAP) && item->owner == *(const uint64_t *)data;
+}
+
+static void give_back_all_of(uint64_t name) {
+  holdings_t all = holding_take_all(is_of, &name);
+  for (size_t i = 0; i < all.count; i++) slice_give_back(all.item[i].gpu, all.item[i].bytes);
+  holdings_forget(&all);
+}
+
+static uint64_t leaving(CUcontext context) {
+  rename_t rename = {(uintptr_t)context, (uintptr_t)context | 1};
+  if (context) holding_each(rename_owner, &rename);
+  return rename.to;
+}
+
+static void left(uint64_t name, bool gone) {
+  rename_t back = {name, name & ~1ull};
+  if (name == 1) return;
+  if (gone) give_back_all_of(name);
+  else holding_each(rename_owner, &back);
+}
+
+EXPORT CUresult cuCtxDestroy_v2(CUcontext context) {
+  uint64_t name = leaving(context);
+  CUresult done = REAL(cuCtxDestroy_v2)(context);
+  left(name, !done);
+  return done;
+}
+
+EXPORT CUresult cuCtxDestroy(CUcontext context) {
+  uint64_t name = leaving(context);
+  CUresult done = REAL(cuCtxDestroy)(context);
+  left(name, !done);
+  return done;
+}
+
+EXPORT CUresult cuCtxDetach(CUcontext context) {
+  unsigned version;
+  uint64_t name = leaving(context);
+  CUresult done = REAL(cuCtxDetach)(context);
+  left(name, !done && HELPER(cuCtxGetApiVersion)(context, &version));
+  return done;
+}
+
+static bool is_active(CUdevice device) {
+  unsigned flags;
+  int active = 0;
+  return HELPER(cuDevicePrimaryCtxGetState)(device, &flags, &active) == CUDA_SUCCESS && active;
+}
+
+static CUcontext primary(CUdevice device) {
+  CUcontext context = NULL;
+  if (!is_active(device) || HELPER(cuDevicePrimaryCtxRetain)(&context, device)) return NULL;
+  REAL(cuDevicePrimaryCtxRelease_v2)(device);
+  return context;
+}
+
+#define END_PRIMARY(symbol, device)          \
+  uint64_t name = leaving(primary(device));  \
+  CUresult done = REAL(symbol)(device);      \
+  left(name, !done && !is_active(device));   \
+  return done
+
+EXPORT CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) { END_PRIMARY(cuDevicePrimaryCtxRelease_v2, device); }
+EXPORT CUresult cuDevicePrimaryCtxRelease(CUdevice device) { END_PRIMARY(cuDevicePrimaryCtxRelease, device); }
+EXPORT CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) { END_PRIMARY(cuDevicePrimaryCtxReset_v2, device); }
+EXPORT CUresult cuDevicePrimaryCtxReset(CUdevice device) { END_PRIMARY(cuDevicePrimaryCtxReset, device); }

@@ -1,0 +1,37 @@
+/* The driver's own functions and ours that stand in for them. */
+#ifndef TESSERA_DRIVER_H
+#define TESSERA_DRIVER_H
+
+/* The newest and the oldest variants under their symbols' own names, without the header's renaming. */
+#define __CUDA_API_VERSION_INTERNAL 1
+#include <cuda.h>
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "entries.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+#define X(symbol, base, version, per_thread) E_##symbol,
+enum { ENTRIES(X) ENTRY_COUNT };
+#undef X
+
+/* Functions of the driver that are only called. */
+#define HELPERS(X)                                                                                             \
+  X(cuCtxGetCurrent) X(cuCtxGetDevice) X(cuCtxGetApiVersion) X(cuDeviceGet) X(cuDeviceGetCount) X(cuDeviceGetUuid) \
+  X(cuDeviceGetDefaultMemPool) X(cuDeviceGetMemPool) X(cuDeviceGetGraphMemAttribute)                           \
+  X(cuDriverGetVersion) X(cuDevicePrimaryCtxGetState) X(cuDevicePrimaryCtxRetain) X(cuMemPoolGetAttribute)    \
+  X(cuGraphGetNodes) X(cuGraphNodeGetType) X(cuGraphKernelNodeGetParams_v2) X(cuGraphChildGraphNodeGetGraph)
+#define X(symbol) H_##symbol,
+enum { HELPERS(X) HELPER_COUNT };
+#undef X
+
+/* The driver's function behind an entry or a helper; one that answers CUDA_ERROR_NOT_FOUND where it has none. */
+void *real_entry(unsigned entry);
+void *real_helper(unsigned helper);
+#define REAL(symbol) ((__typeof__(&symbol))real_entry(E_##symbol))
+#define HELPER(symbol) ((__typeof__(&symbol))real_helper(H_##symbol))
+
+#endif

@@ -1,0 +1,198 @@
+/* cuMemAlloc and its kin: room is taken first, then the driver is called, then either is undone if the other failed. */
+#include "driver.h"
+#include "holdings.h"
+#include "pools.h"
+#include "slice.h"
+
+static uint64_t context(void) {
+  CUcontext current = NULL;
+  return HELPER(cuCtxGetCurrent)(&current) ? 0 : (uint64_t)(uintptr_t)current;
+}
+
+/* The 32-bit variants of CUDA 3.1 and before write less to their callers' variables. */
+typedef struct {
+  CUdeviceptr pointer;
+  size_t pitch;
+} got_t;
+
+static CUresult keep(CUresult done, int gpu, size_t bytes, CUdeviceptr pointer) {
+  if (done) {
+    slice_give_back(gpu, bytes);
+    return done;
+  }
+  holding_t item = {.kind = POINTER, .key = pointer, .bytes = bytes, .gpu = gpu, .owner = context()};
+  if (keep_record(&item)) return CUDA_SUCCESS;
+  REAL(cuMemFree_v2)(pointer);
+  slice_give_back(gpu, bytes);
+  return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t bytes) {
+  int gpu = slice_gpu_of_context();
+  CUresult refused = take(gpu, bytes);
+  if (refused) return refused;
+  CUresult done = REAL(cuMemAlloc_v2)(pointer, bytes);
+  return keep(done, gpu, bytes, done ? 0 : *pointer);
+}
+
+EXPORT CUresult cuMemAlloc(CUdeviceptr_v1 *pointer, unsigned int bytes) {
+  int gpu = slice_gpu_of_context();
+  CUresult refused = take(gpu, bytes);
+  if (refused) return refused;
+  CUresult done = REAL(cuMemAlloc)(pointer, bytes);
+  return keep(done, gpu, bytes, done ? 0 : *pointer);
+}
+
+EXPORT CUresult cuMemAllocManaged(CUdeviceptr *pointer, size_t bytes, unsigned int flags) {
+  int gpu = slice_gpu_of_context();
+  CUresult refused = take(gpu, bytes);
+  if (refused) return refused;
+  CUresult done = REAL(cuMemAllocManaged)(pointer, bytes, flags);
+  return keep(done, gpu, bytes, done ? 0 : *pointer);
+}
+
+/* The driver chooses the pitch: what it will be is taken for 512 bytes a step, and put right when it is known. */
+static CUresult keep_pitch(CUresult done, int gpu, size_t guess, size_t pitch, size_t height, CUdeviceptr pointer) {
+  size_t bytes = pitch * height;
+  if (!done && bytes > guess) {
+    CUresult refused = take(gpu, bytes - guess);
+    if (refused) {
+      REAL(cuMemFree_v2)(pointer);
+      slice_give_back(gpu, guess);
+      return refused;
+    }
+  } else if (!done) slice_give_back(gpu, guess - bytes);
+  return keep(done, gpu, done ? guess : bytes, pointer);
+}
+
+static CUresult guess_pitch(size_t width, size_t height, size_t *bytes) {
+  size_t pitch = (width + 511) & ~(size_t)511;
+  return pitch < width || __builtin_mul_overflow(pitch, height, bytes) ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width, size_t height,
+                                   unsigned int element) {
+  int gpu = slice_gpu_of_context();
+  size_t bytes = 0;
+  CUresult refused = guess_pitch(width, height, &bytes);
+  if (!refused) refused = take(gpu, bytes);
+  if (refused) return refused;
+  CUresult done = REAL(cuMemAllocPitch_v2)(pointer, pitch, width, height, element);
+  return keep_pitch(done, gpu, bytes, done ? 0 : *pitch, height, done ? 0 : *pointer);
+}
+
+EXPORT CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pitch, unsigned int width, unsigned int height,
+                                unsigned int element) {
+  int gpu = slice_gpu_of_context();
+  size_t bytes = 0;
+  CUresult refused = guess_pitch(width, height, &bytes);
+  if (!refused) refused = take(gpu, bytes);
+  if (refused) return refused;
+  CUresult done = REAL(cuMemAllocPitch)(pointer, pitch, width, height, element);
+  return keep_pitch(done, gpu, bytes, done ? 0 : *pitch, height, done ? 0 : *pointer);
+}
+
+/* The record goes before the memory does: the driver may hand the same pointer to another thread at once. */
+typedef struct {
+  holding_t item;
+  bool known;
+} leaving_t;
+
+static leaving_t leave(CUdeviceptr pointer) {
+  leaving_t out;
+  out.known = holding_take(POINTER, pointer, &out.item);
+  return out;
+}
+
+static CUresult left(CUresult done, const leaving_t *leaving) {
+  if (!leaving->known) return done;
+  if (done) holding_put(&leaving->item);
+  else if (leaving->item.pool) pool_give_back(leaving->item.pool, leaving->item.bytes);
+  else slice_give_back(leaving->item.gpu, leaving->item.bytes);
+  return done;
+}
+
+EXPORT CUresult cuMemFree_v2(CUdeviceptr pointer) {
+  leaving_t leaving = leave(pointer);
+  return left(REAL(cuMemFree_v2)(pointer), &leaving);
+}
+
+EXPORT CUresult cuMemFree(CUdeviceptr_v1 pointer) {
+  leaving_t leaving = leave(pointer);
+  return left(REAL(cuMemFree)(pointer), &leaving);
+}
+
+EXPORT CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream stream) {
+  leaving_t leaving = leave(pointer);
+  return left(REAL(cuMemFreeAsync)(pointer, stream), &leaving);
+}
+
+EXPORT CUresult cuMemFreeAsync_ptsz(CUdeviceptr pointer, CUstream stream) {
+  leaving_t leaving = leave(pointer);
+  return left(REAL(cuMemFreeAsync_ptsz)(pointer, stream), &leaving);
+}
+
+/* After the driver gave from a pool: what it reserved for it has to find room as well. */
+static CUresult keep_ordered(CUresult done, pool_t *pool, size_t bytes, CUdeviceptr pointer, CUstream stream) {
+  holding_t item = {.kind = POINTER, .key = pointer, .bytes = bytes, .gpu = pool_gpu(pool), .pool = pool};
+  if (done) {
+    pool_give_back(pool, bytes);
+    return done;
+  }
+  done = pool_settle(pool);
+  if (!done && keep_record(&item)) return CUDA_SUCCESS;
+  REAL(cuMemFreeAsync)(pointer, stream);
+  pool_give_back(pool, bytes);
+  if (pool_settle(pool)) pool_settle_anyway(pool); /* what was reserved for it goes, or is charged */
+  return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+#define FROM_POOL(symbol, pool, bytes, stream, ...)                      \
+  pool_t *charged = pool;                                                \
+  CUresult refused = charged ? pool_take(charged, bytes) : CUDA_SUCCESS; \
+  if (refused) return refused;                                           \
+  CUresult done = REAL(symbol)(__VA_ARGS__);                             \
+  return charged ? keep_ordered(done, charged, bytes, done ? 0 : *pointer, stream) : done
+
+EXPORT CUresult cuMemAllocAsync(CUdeviceptr *pointer, size_t bytes, CUstream stream) {
+  FROM_POOL(cuMemAllocAsync, pool_of_context(), bytes, stream, pointer, bytes, stream);
+}
+
+EXPORT CUresult cuMemAllocAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUstream stream) {
+  FROM_POOL(cuMemAllocAsync_ptsz, pool_of_context(), bytes, stream, pointer, bytes, stream);
+}
+
+EXPORT CUresult cuMemAllocFromPoolAsync(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream) {
+  FROM_POOL(cuMemAllocFromPoolAsync, pool_of(pool), bytes, stream, pointer, bytes, pool, stream);
+}
+
+EXPORT CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream) {
+  FROM_POOL(cuMemAllocFromPoolAsync_ptsz, pool_of(pool), bytes, stream, pointer, bytes, pool, stream);
+}
+
+EXPORT CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *properties) {
+  CUresult done = REAL(cuMemPoolCreate)(pool, properties);
+  if (!done) pool_created(*pool, properties);
+  return done;
+}
+
+EXPORT CUresult cuMemPoolImportFromShareableHandle(CUmemoryPool *pool, void *handle, CUmemAllocationHandleType type,
+                                                   unsigned long long flags) {
+  CUresult done = REAL(cuMemPoolImportFromShareableHandle)(pool, handle, type, flags);
+  if (!done) pool_imported(*pool);
+  return done;
+}
+
+EXPORT CUresult cuMemPoolDestroy(CUmemoryPool pool) {
+  pool_t *leaving = pool_leaving(pool);
+  CUresult done = REAL(cuMemPoolDestroy)(pool);
+  if (leaving) pool_left(leaving, !done);
+  return done;
+}
+
+EXPORT CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t keep_bytes) {
+  CUresult done = REAL(cuMemPoolTrimTo)(pool, keep_bytes);
+  pool_t *charged = done ? NULL : pool_of(pool);
+  if (charged) pool_settle(charged);
+  return done;
+}

@@ -1,0 +1,238 @@
+#include "pools.h"
+
+#include "machine.h"
+#include "slice.h"
+
+enum { MOST_POOLS = 512 };
+
+struct pool {
+  CUmemoryPool handle; /* NULL: of graphs */
+  CUdevice device;
+  int gpu;
+  bool used, gone, leaving;
+  uint64_t live, charged;
+};
+
+/* `known` first: pools that are not charged stand here too, with NO_GPU. */
+static pool_t pools[MOST_POOLS];
+static pool_t too_many = {.gpu = NO_GPU, .used = true}; /* nothing is given from it */
+static unsigned known;
+static atomic_bool graphs_used;
+static lock_t guard;
+
+static uint64_t reserved(const pool_t *pool) {
+  cuuint64_t bytes = 0;
+  CUresult done = CUDA_SUCCESS;
+  if (pool->handle) done = HELPER(cuMemPoolGetAttribute)(pool->handle, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &bytes);
+  else done = HELPER(cuDeviceGetGraphMemAttribute)(pool->device, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &bytes);
+  return done ? 0 : bytes;
+}
+
+static void trim(const pool_t *pool) {
+  if (pool->gone) return;
+  if (pool->handle) REAL(cuMemPoolTrimTo)(pool->handle, 0);
+  else REAL(cuDeviceGraphMemTrim)(pool->device);
+}
+
+/* The driver lets go of a destroyed pool's memory with the last allocation from it, and says no more what it is. */
+static uint64_t due(const pool_t *pool) {
+  if (pool->gone) return pool->charged;
+  uint64_t held = reserved(pool);
+  return held > pool->live ? held : pool->live;
+}
+
+/* Gives back what the driver has let go of; answers what it holds. */
+static uint64_t lower(pool_t *pool) {
+  uint64_t held = due(pool);
+  if (held < pool->charged) {
+    slice_give_back(pool->gpu, pool->charged - held);
+    pool->charged = held;
+  }
+  return held;
+}
+
+static void trim_all(int gpu) {
+  for (unsigned i = 0; i < known; i++) {
+    if (!pools[i].used || pools[i].gpu != gpu) continue;
+    trim(&pools[i]);
+    lower(&pools[i]);
+  }
+}
+
+/* Charges a pool with `target` bytes in all. Trimming may lower its own charge, so it is looked at again. */
+static CUresult raise_to(pool_t *pool, uint64_t target) {
+  for (bool trimmed = false; target > pool->charged;) {
+    uint64_t more = target - pool->charged;
+    CUresult done = slice_take(pool->gpu, more);
+    if (!done) pool->charged += more;
+    else if (done != CUDA_ERROR_OUT_OF_MEMORY || trimmed || pool->gpu < 0) return done;
+    else {
+      trim_all(pool->gpu);
+      trimmed = true;
+    }
+  }
+  return CUDA_SUCCESS;
+}
+
+/* A pool that was seen before the limits could be read finds its GPU when they can. */
+static pool_t *placed(pool_t *pool) {
+  if (pool->gpu == NO_GPU && pool->device >= 0) pool->gpu = slice_gpu(pool->device);
+  return pool;
+}
+
+static pool_t *find(CUmemoryPool handle) {
+  for (unsigned i = 0; i < known; i++)
+    if (pools[i].used && !pools[i].gone && pools[i].handle == handle && handle) return placed(&pools[i]);
+  return NULL;
+}
+
+static pool_t *add(CUmemoryPool handle, CUdevice device, int gpu) {
+  unsigned i = 0;
+  while (i < known && pools[i].used) i++;
+  if (i == MOST_POOLS) return &too_many;
+  if (i == known) known++;
+  pools[i] = (pool_t){.handle = handle, .device = device, .gpu = gpu, .used = true};
+  return &pools[i];
+}
+
+static bool is_default_of(CUmemoryPool handle, CUdevice device) {
+  CUmemoryPool found;
+  return !HELPER(cuDeviceGetDefaultMemPool)(&found, device) && found == handle;
+}
+
+/* A pool that nobody told us of is the default one of some device, or of a kind that this shim does not know: charged to
+ * the device that asks. */
+static bool device_of(CUmemoryPool handle, CUdevice *device) {
+  int count = 0;
+  HELPER(cuDeviceGetCount)(&count);
+  for (int i = 0; i < count; i++)
+    if (!HELPER(cuDeviceGet)(device, i) && is_default_of(handle, *device)) return true;
+  return !HELPER(cuCtxGetDevice)(device);
+}
+
+static pool_t *find_or_add(CUmemoryPool handle) {
+  pool_t *pool = find(handle);
+  CUdevice device;
+  if (pool || !device_of(handle, &device)) return pool;
+  return add(handle, device, slice_gpu(device));
+}
+
+static pool_t *charged(pool_t *pool) { return pool && pool->gpu == NO_GPU && pool->device < 0 ? NULL : pool; }
+
+pool_t *pool_of(CUmemoryPool handle) {
+  lock(&guard);
+  pool_t *pool = charged(find_or_add(handle));
+  unlock(&guard);
+  return pool;
+}
+
+pool_t *pool_of_context(void) {
+  CUdevice device;
+  CUmemoryPool handle = NULL;
+  if (HELPER(cuCtxGetDevice)(&device) || HELPER(cuDeviceGetMemPool)(&handle, device)) return NULL;
+  return pool_of(handle);
+}
+
+pool_t *pool_of_graphs(int gpu, CUdevice device) {
+  pool_t *pool = NULL;
+  lock(&guard);
+  for (unsigned i = 0; i < known && !pool; i++)
+    if (pools[i].used && !pools[i].handle && pools[i].device == device) pool = placed(&pools[i]);
+  if (!pool) pool = add(NULL, device, gpu);
+  atomic_store(&graphs_used, true);
+  unlock(&guard);
+  return pool;
+}
+
+void pool_created(CUmemoryPool handle, const CUmemPoolProps *properties) {
+  CUdevice device = slice_device_at(&properties->location);
+  lock(&guard);
+  add(handle, device, slice_gpu(device));
+  unlock(&guard);
+}
+
+void pool_imported(CUmemoryPool handle) {
+  lock(&guard);
+  add(handle, -1, NO_GPU);
+  unlock(&guard);
+}
+
+/* A pool without allocations is forgotten. */
+static void forget_if_empty(pool_t *pool) {
+  if (!pool->gone || pool->leaving || pool->live) return;
+  slice_give_back(pool->gpu, pool->charged);
+  pool->used = false;
+}
+
+pool_t *pool_leaving(CUmemoryPool handle) {
+  lock(&guard);
+  pool_t *pool = find(handle);
+  if (pool) pool->gone = pool->leaving = true;
+  unlock(&guard);
+  return pool;
+}
+
+void pool_left(pool_t *pool, bool destroyed) {
+  lock(&guard);
+  pool->leaving = false;
+  pool->gone = destroyed;
+  forget_if_empty(pool);
+  unlock(&guard);
+}
+
+CUresult pool_take(pool_t *pool, uint64_t bytes) {
+  lock(&guard);
+  uint64_t live = pool->live + bytes;
+  CUresult done = live < bytes ? CUDA_ERROR_OUT_OF_MEMORY : raise_to(pool, live);
+  if (!done) pool->live = live;
+  unlock(&guard);
+  return done;
+}
+
+CUresult pool_settle(pool_t *pool) {
+  lock(&guard);
+  CUresult done = raise_to(pool, lower(pool));
+  if (lower(pool) <= pool->charged) done = CUDA_SUCCESS; /* trimming left less to charge */
+  unlock(&guard);
+  return done;
+}
+
+void pool_give_back(pool_t *pool, uint64_t bytes) {
+  lock(&guard);
+  pool->live -= bytes;
+  lower(pool);
+  forget_if_empty(pool);
+  unlock(&guard);
+}
+
+void pool_settle_anyway(pool_t *pool) {
+  lock(&guard);
+  uint64_t held = lower(pool);
+  if (held > pool->charged) {
+    slice_take_anyway(pool->gpu, held - pool->charged);
+    pool->charged = held;
+  }
+  unlock(&guard);
+}
+
+bool graph_memory_is_used(void) { return atomic_load_explicit(&graphs_used, memory_order_relaxed); }
+
+int pool_gpu(const pool_t *pool) { return pool->gpu; }
+
+bool keep_record(const holding_t *item) {
+  holding_t before;
+  if (!holding_replace(item, &before)) return false;
+  if (before.kind && before.pool) pool_give_back(before.pool, before.bytes);
+  else if (before.kind) slice_give_back(before.gpu, before.bytes);
+  return true;
+}
+
+CUresult take(int gpu, uint64_t bytes) {
+  CUresult done = slice_take(gpu, bytes);
+  if (done != CUDA_ERROR_OUT_OF_MEMORY || gpu < 0) return done;
+  lock(&guard);
+  trim_all(gpu);
+  done = slice_take(gpu, bytes);
+  unlock(&guard);
+  return done;
+}

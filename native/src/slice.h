@@ -1,0 +1,45 @@
+/* The container's slice: what it may have, and what all its processes hold of it together. */
+#ifndef TESSERA_SLICE_H
+#define TESSERA_SLICE_H
+
+#include "driver.h"
+
+#define MOST_GPUS 16
+#define NO_GPU (-1)
+
+/* The slice's number for a device of this process; NO_GPU: the device is not part of the slice, or nothing is known. */
+int slice_gpu(CUdevice device);
+/* The device whose memory lies at a place, all of it or a locality domain; -1: none. */
+CUdevice slice_device_at(const CUmemLocation *place);
+/* The same for the device of the calling thread's context. */
+int slice_gpu_of_context(void);
+/* And for the device that a launch goes to: the driver is not asked where the slice has one GPU. */
+int slice_gpu_to_launch_on(void);
+/* And for a UUID as the driver writes it ("GPU-..."). */
+int slice_gpu_of_uuid(const char *uuid);
+
+/* Bytes the slice may have on a GPU, and bytes that its processes hold there. */
+uint64_t slice_limit(int gpu);
+uint64_t slice_used(int gpu);
+
+/* Takes bytes for this process. CUDA_ERROR_OUT_OF_MEMORY: the slice has no room. CUDA_ERROR_OPERATING_SYSTEM: the limits
+ * or the ledger of the slice cannot be read, so nothing is given. */
+CUresult slice_take(int gpu, uint64_t bytes);
+/* Takes them whatever the limit says: the driver holds them already. */
+void slice_take_anyway(int gpu, uint64_t bytes);
+void slice_give_back(int gpu, uint64_t bytes);
+
+/* Called for each process of the slice that holds something on the GPU. */
+void slice_holders(int gpu, void (*each)(uint32_t pid, uint64_t bytes, void *data), void *data);
+
+/* When the GPU's next launch may begin, for all processes together; NULL: unknown. */
+_Atomic(uint64_t) *slice_turn(int gpu);
+/* What a launch pays for each warp of it, in 1/65536 ns; 0: compute is not limited. */
+uint64_t slice_price(int gpu);
+/* Whether any GPU of the slice has a price. */
+bool slice_is_priced(void);
+
+/* Leaves the name of an entry point that this shim does not know where the agent finds it. */
+void slice_report(const char *symbol);
+
+#endif

@@ -1,0 +1,68 @@
+/* Streams: everything on them is done at once, but pools let go of memory only when somebody waits. */
+#include "contexts.h"
+#include "pools.h"
+
+typedef struct {
+  object_t object;
+  CUdevice device;
+} stream_t;
+
+static CUresult create(CUstream *out) {
+  context_t *context;
+  CHECK(context_current(&context));
+  stream_t *stream = object_new(STREAM, sizeof *stream);
+  if (!stream) return CUDA_ERROR_OUT_OF_MEMORY;
+  stream->device = context->device;
+  *out = (CUstream)stream;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuStreamCreate(CUstream *out, unsigned int flags) {
+  BEGIN;
+  (void)flags;
+  return create(out);
+}
+
+CUresult cuStreamCreateWithPriority(CUstream *out, unsigned int flags, int priority) {
+  BEGIN;
+  (void)flags, (void)priority;
+  return create(out);
+}
+
+static CUresult destroy(CUstream handle) {
+  stream_t *stream = object_of(STREAM, handle);
+  if (!stream) return CUDA_ERROR_INVALID_HANDLE;
+  object_gone(stream);
+  return CUDA_SUCCESS;
+}
+
+CUresult cuStreamDestroy_v2(CUstream stream) {
+  BEGIN;
+  return destroy(stream);
+}
+
+CUresult cuStreamDestroy(CUstream stream) {
+  BEGIN;
+  return destroy(stream);
+}
+
+static bool is_default(CUstream stream) { return (uintptr_t)stream <= (uintptr_t)CU_STREAM_PER_THREAD; }
+
+static CUresult synchronize(CUstream handle) {
+  context_t *context;
+  CHECK(context_current(&context));
+  stream_t *stream = is_default(handle) ? NULL : object_of(STREAM, handle);
+  if (!stream && !is_default(handle)) return CUDA_ERROR_INVALID_HANDLE;
+  pools_let_go(stream ? stream->device : context->device);
+  return CUDA_SUCCESS;
+}
+
+CUresult cuStreamSynchronize(CUstream stream) {
+  BEGIN;
+  return synchronize(stream);
+}
+
+CUresult cuStreamSynchronize_ptsz(CUstream stream) {
+  BEGIN;
+  return synchronize(stream);
+}

@@ -1,0 +1,109 @@
+"""Limits and ledgers that are missing, half written, noise or empty."""
+
+import random
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.native.container import Container
+from tests.native.slices import LEDGER_SIZE, fresh_ledger
+
+MODULE = "tests.native.broken"
+
+
+def no_limits(c: Container) -> None:
+    c.limits_file.unlink()
+
+
+def empty_limits(c: Container) -> None:
+    c.limits_file.write_bytes(b"")
+
+
+def half_of_the_limits(c: Container) -> None:
+    text = c.limits_file.read_bytes()
+    c.limits_file.write_bytes(text[: len(text) // 2])
+
+
+def limits_of_another_size(c: Container) -> None:
+    c.limits_file.write_text(c.limits_file.read_text().replace("67108864", "97108864"))
+
+
+def limits_of_noise(c: Container) -> None:
+    c.limits_file.write_bytes(random.Random(1).randbytes(4096))
+
+
+def limits_that_are_too_long(c: Container) -> None:
+    c.limits_file.write_bytes(c.limits_file.read_bytes() + b"\n" * 8192)
+
+
+def a_link_in_place_of_the_limits(c: Container) -> None:
+    c.limits_file.rename(c.limits_file.with_name("elsewhere"))
+    c.limits_file.symlink_to("elsewhere")
+
+
+def no_folder_for_the_ledger(c: Container) -> None:
+    c.usage_file.unlink()
+    c.usage_file.parent.rmdir()
+
+
+def a_link_in_place_of_the_ledger(c: Container) -> None:
+    c.usage_file.rename(c.usage_file.with_name("elsewhere"))
+    c.usage_file.symlink_to("elsewhere")
+
+
+def no_ledger(c: Container) -> None:
+    c.usage_file.unlink()
+
+
+def an_empty_ledger(c: Container) -> None:
+    c.usage_file.write_bytes(b"")
+
+
+def half_a_ledger(c: Container) -> None:
+    c.usage_file.write_bytes(fresh_ledger()[: LEDGER_SIZE // 2])
+
+
+def a_ledger_of_noise(c: Container) -> None:
+    c.usage_file.write_bytes(random.Random(2).randbytes(LEDGER_SIZE))
+
+
+BREAKS = [
+    *(no_limits, empty_limits, half_of_the_limits, limits_of_another_size, limits_of_noise, limits_that_are_too_long),
+    *(a_link_in_place_of_the_limits, no_folder_for_the_ledger, a_link_in_place_of_the_ledger, a_ledger_of_noise),
+]
+
+
+@pytest.mark.parametrize("damage", BREAKS, ids=lambda damage: damage.__name__)
+def test_nothing_is_given(container: Container, damage: Callable[[Container], None]):
+    damage(container)
+    failure = container.run_as_it_is(MODULE, "refuses_everything")
+    assert not failure, failure
+
+
+@pytest.mark.parametrize("begun", [no_ledger, an_empty_ledger, half_a_ledger], ids=lambda begun: begun.__name__)
+def test_the_first_process_makes_the_ledger(container: Container, begun: Callable[[Container], None]):
+    begun(container)
+    code = "import ctypes; cuda = ctypes.CDLL('libcuda.so.1'); assert not cuda.cuInit(0); c = ctypes.c_void_p()"
+    code += "; assert not cuda.cuDevicePrimaryCtxRetain(ctypes.byref(c), 0); assert not cuda.cuCtxSetCurrent(c)"
+    code += "; p = ctypes.c_uint64(); assert not cuda.cuMemAlloc_v2(ctypes.byref(p), ctypes.c_size_t(4096))"
+    process = container.start([sys.executable, "-c", code])
+    assert process.communicate(timeout=60) == ("", "") and process.returncode == 0
+    assert container.usage_file.stat().st_size == LEDGER_SIZE
+    assert container.usage_file.stat().st_mode & 0o777 >= 0o644
+    assert container.usage_file.read_bytes()[:8] == fresh_ledger()[:8]
+
+
+def test_limits_that_come_later(container: Container):
+    container.limits_file.rename(container.limits_file.with_name("waiting"))
+    failure = container.run_as_it_is(MODULE, "waits_for_limits")
+    assert not failure, failure
+
+
+def test_no_pace_is_no_price(container: Container):
+    container.pace_file.unlink()
+    command = [sys.executable, "-c", "import ctypes; cuda = ctypes.CDLL('libcuda.so.1'); assert not cuda.cuInit(0)"]
+    process = container.start([*command[:2], f"{command[2]}; assert not cuda.cuLaunch(0)"])
+    assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == 0
+    assert container.ledger.turn() == 0
