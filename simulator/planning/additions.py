@@ -56,8 +56,8 @@ def addition(text: str, snapshot: Snapshot) -> Addition:
         host_memory = parse_whole(rest[2]) if rest[2] else known.memory_bytes
     except QuantityError as error:
         raise _refusal(text, f"{_ALLOWED}; {error}") from error
-    if memory < MIB or cpu < 0 or host_memory < 0:
-        raise _refusal(text, f"{_ALLOWED}, with at least 1 MiB for each GPU")
+    if memory < MIB or cpu <= 0 or host_memory <= 0:
+        raise _refusal(text, f"{_ALLOWED}, with at least 1 MiB for each GPU, and CPU and memory above 0")
     return Addition(count, model, gpus, memory, cpu, host_memory, _level(snapshot))
 
 

@@ -160,6 +160,7 @@ async def test_the_table_groups_like_pods_and_says_what_is_not_evaluated(
         (["--add", "H200"], "--add: found 'H200'; allowed: COUNTxMODEL:GPUS"),
         (["--add", "0xH200:8"], "--add: found '0xH200:8'"),
         (["--add", "1xH200:8:much"], "--add: found '1xH200:8:much'"),
+        (["--add", "1xH200:8:141Gi:0"], "--add: found '1xH200:8:141Gi:0'"),
         (["--add", "1xOwn:8"], "allowed: the memory of each GPU after a further colon"),
         (["--policy", "pack,spread"], "--policy: found 'pack,spread'; allowed: one policy with --from-cluster"),
         (["--nodes", "x.csv"], "--nodes: found beside --from-cluster"),
