@@ -16,6 +16,11 @@ _NOT_OFFERED = (3, 13, 25)
 """NOT_SUPPORTED, FUNCTION_NOT_FOUND, ARGUMENT_VERSION_MISMATCH: this GPU or driver cannot tell."""
 
 
+_AHEAD_US = 1_000_000
+"""How far the driver's clock may be ahead of ours."""
+NOT_SUPPORTED = 3
+
+
 class NvmlError(Exception):
     """A call failed with NVML's ``code`` (0: the library is not there)."""
 
@@ -99,8 +104,8 @@ class Nvml(Protocol):
         """Percent of the last sampling period in which the GPU was busy."""
         ...
 
-    def work(self, uuid: str) -> tuple[Work, ...]:
-        """What each process did on one GPU since this was asked last."""
+    def work(self, uuid: str, now_us: int) -> tuple[Work, ...] | None:
+        """What each process did on one GPU since this was asked last; ``None``: the driver has not looked since."""
         ...
 
     def next_xid(self) -> Xid | None:
@@ -166,14 +171,17 @@ class DriverNvml:
     def utilization(self, uuid: str) -> int:
         return int(_call("nvmlDeviceGetUtilizationRates", self._handle(uuid)).gpu)
 
-    def work(self, uuid: str) -> tuple[Work, ...]:
-        since, none_since = self._worked.get(uuid, 0), (0, 6)
+    def work(self, uuid: str, now_us: int) -> tuple[Work, ...] | None:
+        since, none_since = min(self._worked.get(uuid, 0), now_us), (0, 6)
         samples: Any = _or([], none_since, "nvmlDeviceGetProcessUtilization", self._handle(uuid), since)
+        # Drivers have been seen to answer entries of noise, with percentages and processes that cannot be.
+        sound = [s for s in samples if s.pid and since < s.timeStamp <= now_us + _AHEAD_US and s.smUtil <= 100]
+        if not sound:
+            return None
+        self._worked[uuid] = max(int(s.timeStamp) for s in sound)
         found: dict[int, list[int]] = {}
-        for sample in samples:
-            if sample.pid and sample.timeStamp > since:
-                found.setdefault(int(sample.pid), []).append(int(sample.smUtil))
-                self._worked[uuid] = max(self._worked.get(uuid, 0), int(sample.timeStamp))
+        for sample in sound:
+            found.setdefault(int(sample.pid), []).append(int(sample.smUtil))
         return tuple(Work(pid, sum(percents) / len(percents)) for pid, percents in found.items())
 
     def next_xid(self) -> Xid | None:

@@ -7,12 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-import structlog
-
 from tessera.node_agent.nvml import GpuProcess, Nvml, NvmlError, Reading, Work, Xid
 from tessera.node_agent.processes import Process, Processes
-
-log = structlog.get_logger()
 
 T = TypeVar("T")
 
@@ -61,8 +57,8 @@ class Probe:
         asked = tuple(uuids)
         return await self._in_thread(lambda: self._utilizations(asked))
 
-    async def work(self, uuids: Iterable[str]) -> dict[str, tuple[Work, ...]]:
-        """What each process did since the last call, on the GPUs that tell."""
+    async def work(self, uuids: Iterable[str]) -> dict[str, tuple[Work, ...] | NvmlError]:
+        """What each process did, by GPU: those on which the driver has looked again, and those that cannot tell."""
         asked = tuple(uuids)
         return await self._in_thread(lambda: self._work(asked))
 
@@ -111,13 +107,14 @@ class Probe:
         looked = {pid: self._processes.look(pid) for pid in {one.pid for one in found}}
         return Snapshot(tuple(found), {pid: p for pid, p in looked.items() if p}, failures)
 
-    def _work(self, uuids: tuple[str, ...]) -> dict[str, tuple[Work, ...]]:
-        known = {}
+    def _work(self, uuids: tuple[str, ...]) -> dict[str, tuple[Work, ...] | NvmlError]:
+        known: dict[str, tuple[Work, ...] | NvmlError] = {}
         for uuid in uuids:
             try:
-                known[uuid] = self._nvml.work(uuid)
+                if (found := self._nvml.work(uuid, time.time_ns() // 1000)) is not None:
+                    known[uuid] = found
             except NvmlError as error:
-                log.warning("the work of a GPU's processes is not told; its prices stay", gpu=uuid, error=str(error))
+                known[uuid] = error
         return known
 
     def _utilizations(self, uuids: tuple[str, ...]) -> dict[str, int]:

@@ -98,7 +98,9 @@ class Service:
             asyncio.create_task(_every(self._settings.accounting_every_s, self.watcher.tick), name="accounting"),
             asyncio.create_task(_every(self._settings.inventory_every_s, self._look_after_limiter), name="limiter"),
         ]
-        if self._settings.shim:
+        if not self._settings.shim:
+            await self._pace.free_all()
+        else:
             self._tasks.append(asyncio.create_task(_every(self._settings.pace_every_s, self._set_pace), name="pace"))
         if self._gateway and self._recorder:
             here = f"spec.nodeName={self._settings.node}"

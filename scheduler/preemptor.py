@@ -106,7 +106,7 @@ class Preemptor:
         if (decided := self._decided.get(pod.uid)) is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(decided.wait(), _DECISION_S)
-        if pod.uid in self._decided or self._nominations.claim_of(pod.uid) is not None:
+        if not candidates or pod.uid in self._decided or self._nominations.claim_of(pod.uid) is not None:
             return {}
         try:
             case = await self._case(pod) if wants_slice(pod) else None

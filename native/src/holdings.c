@@ -5,7 +5,6 @@
 /* Open addressing with linear probing; a place is empty where kind is 0. */
 static holding_t *table;
 static size_t size, filled;
-static lock_t guard;
 
 static size_t place_of(kind_t kind, uint64_t key) {
   uint64_t hash = (key + kind) * 0x9e3779b97f4a7c15ull;
@@ -59,10 +58,10 @@ static void erase(holding_t *item) {
 }
 
 bool holding_replace(const holding_t *item, holding_t *before) {
-  lock(&guard);
+  lock(HOLDINGS);
   bool done = grow();
   if (done) *before = store(item);
-  unlock(&guard);
+  unlock(HOLDINGS);
   return done;
 }
 
@@ -72,29 +71,29 @@ bool holding_put(const holding_t *item) {
 }
 
 bool holding_take(kind_t kind, uint64_t key, holding_t *out) {
-  lock(&guard);
+  lock(HOLDINGS);
   holding_t *item = find(kind, key);
   if (item) {
     *out = *item;
     erase(item);
   }
-  unlock(&guard);
+  unlock(HOLDINGS);
   return item != NULL;
 }
 
 bool holding_get(kind_t kind, uint64_t key, holding_t *out) {
-  lock(&guard);
+  lock(HOLDINGS);
   holding_t *item = find(kind, key);
   if (item) *out = *item;
-  unlock(&guard);
+  unlock(HOLDINGS);
   return item != NULL;
 }
 
 bool holding_change(kind_t kind, uint64_t key, void (*change)(holding_t *, void *), void *data) {
-  lock(&guard);
+  lock(HOLDINGS);
   holding_t *item = find(kind, key);
   if (item) change(item, data);
-  unlock(&guard);
+  unlock(HOLDINGS);
   return item != NULL;
 }
 
@@ -115,11 +114,11 @@ static void move_matching(bool (*matches)(const holding_t *, const void *), cons
 
 holdings_t holding_take_all(bool (*matches)(const holding_t *, const void *), const void *data) {
   holdings_t out = {NULL, 0};
-  lock(&guard);
+  lock(HOLDINGS);
   size_t count = count_matching(matches, data);
   if (count) out.item = map_memory(count * sizeof *out.item);
   if (out.item) move_matching(matches, data, &out);
-  unlock(&guard);
+  unlock(HOLDINGS);
   return out;
 }
 
@@ -132,8 +131,8 @@ void holdings_forget(const holdings_t *all) {
 }
 
 void holding_each(void (*change)(holding_t *, void *), void *data) {
-  lock(&guard);
+  lock(HOLDINGS);
   for (size_t i = 0; i < size; i++)
     if (table[i].kind) change(&table[i], data);
-  unlock(&guard);
+  unlock(HOLDINGS);
 }

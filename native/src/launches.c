@@ -3,23 +3,26 @@
 
 #include "machine.h"
 
-/* How far the slice may run ahead of its pace, how much a thread takes at once, and the longest that it waits at once:
- * a turn that lies further ahead was not written by us. */
+/* How far the slice may run ahead of its pace, how much a thread takes at once, the most that one launch costs, and the
+ * furthest ahead that a turn counts: nobody waits longer, whatever stands in the file. */
 #define BURST_NS 20000000ull
 #define BATCH_NS 200000ull
-#define LONGEST_NS 2000000000ull
+#define DEAREST_NS 1000000000ull
+#define FURTHEST_NS 2000000000ull
 
 static __thread int64_t credit_ns __attribute__((tls_model("initial-exec")));
 
 /* All processes of the slice share one turn for a GPU: a generic cell rate algorithm (ITU-T I.371). */
 static void wait_for_turn(int gpu, uint64_t cost_ns) {
   _Atomic(uint64_t) *turn = slice_turn(gpu);
-  uint64_t more = cost_ns > BATCH_NS ? cost_ns : BATCH_NS, before, start, now;
+  uint64_t more = cost_ns > BATCH_NS ? cost_ns : BATCH_NS, before, start, earliest, latest, now;
   if (!turn) return;
   do {
     now = now_ns();
     before = atomic_load(turn);
-    start = before > now + LONGEST_NS || before + BURST_NS < now ? now - BURST_NS : before;
+    earliest = now > BURST_NS ? now - BURST_NS : 0;
+    latest = now + FURTHEST_NS;
+    start = before < earliest ? earliest : before > latest ? latest : before;
   } while (!atomic_compare_exchange_weak(turn, &before, start + more));
   if (start > now) sleep_ns(start - now);
   credit_ns += (int64_t)more;
@@ -29,7 +32,9 @@ void pay(uint64_t warps) {
   int gpu = slice_gpu_to_launch_on();
   uint64_t price = slice_price(gpu);
   if (!price) return;
-  credit_ns -= (int64_t)(warps * price >> 16);
+  uint64_t cost;
+  if (__builtin_mul_overflow(warps, price, &cost) || cost >> 16 > DEAREST_NS) cost = DEAREST_NS << 16;
+  credit_ns -= (int64_t)(cost >> 16);
   if (credit_ns < 0) wait_for_turn(gpu, (uint64_t)-credit_ns);
 }
 

@@ -10,11 +10,7 @@ enum { RETRIES = 4 };
 
 static _Atomic(ledger_t *) mapped;
 static _Atomic(ledger_slot_t *) own;
-static lock_t opening, retrying;
 static int file = -1;
-
-/* libc's, and what pthread_atfork is made of: no newer symbol, no other library. */
-extern int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object);
 
 /* The parent's slot is not the child's, and the child's copy of the open file would keep it alive. */
 static void forked(void) {
@@ -24,7 +20,6 @@ static void forked(void) {
   file = -1;
   atomic_store(&own, NULL);
   atomic_store(&mapped, NULL);
-  opening.state = retrying.state = 0;
 }
 
 static void clear(ledger_slot_t *slot) {
@@ -70,7 +65,7 @@ static ledger_t *map_whole(void) {
 static ledger_t *open_and_map(const char *path) {
   static atomic_bool registered;
   ledger_t *ledger = NULL;
-  if (!atomic_exchange(&registered, true)) __register_atfork(NULL, NULL, forked, NULL);
+  if (!atomic_exchange(&registered, true)) in_a_child(forked);
   file = open_shared_file(path);
   if (file < 0) return NULL;
   if (range_lock(file, WHOLE, RANGE_WAIT)) {
@@ -86,10 +81,10 @@ static ledger_t *open_and_map(const char *path) {
 ledger_t *ledger_open(const char *path) {
   ledger_t *ledger = atomic_load_explicit(&mapped, memory_order_acquire);
   if (__builtin_expect(ledger != NULL, 1)) return ledger;
-  lock(&opening);
+  lock(LEDGER_OPENING);
   ledger = atomic_load(&mapped);
   if (!ledger) atomic_store_explicit(&mapped, ledger = open_and_map(path), memory_order_release);
-  unlock(&opening);
+  unlock(LEDGER_OPENING);
   return ledger;
 }
 
@@ -108,12 +103,12 @@ void ledger_add(unsigned gpu, uint64_t bytes) { atomic_fetch_add(&atomic_load(&o
 void ledger_give_back(unsigned gpu, uint64_t bytes) { atomic_fetch_sub(&atomic_load(&own)->bytes[gpu], bytes); }
 
 void ledger_sweep(void) {
-  lock(&retrying);
+  lock(LEDGER_RETRY);
   if (range_lock(file, WHOLE, RANGE_WAIT)) {
     sweep(atomic_load(&mapped));
     range_lock(file, WHOLE, RANGE_FREE);
   }
-  unlock(&retrying);
+  unlock(LEDGER_RETRY);
 }
 
 /* Added first and summed then: of two that add at once, at least the later sees both. */
@@ -146,7 +141,7 @@ static bool is_doubtful(ledger_t *ledger, unsigned gpu, uint64_t bytes, uint64_t
  * again while nobody else does. */
 static bool try_alone(unsigned gpu, uint64_t bytes, uint64_t limit) {
   bool done = false;
-  lock(&retrying);
+  lock(LEDGER_RETRY);
   if (range_lock(file, WHOLE, RANGE_WAIT)) {
     sweep(atomic_load(&mapped));
     for (unsigned turn = 0; turn < RETRIES && !done; turn++) {
@@ -155,7 +150,7 @@ static bool try_alone(unsigned gpu, uint64_t bytes, uint64_t limit) {
     }
     range_lock(file, WHOLE, RANGE_FREE);
   }
-  unlock(&retrying);
+  unlock(LEDGER_RETRY);
   return done;
 }
 

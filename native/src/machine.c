@@ -36,16 +36,33 @@ static long call(long number, long a, long b, long c, long d, long e, long f) {
 
 static bool failed(long answer) { return answer < 0 && answer > -4096; }
 
-static void futex(lock_t *l, int operation, int value) { call(SYS_futex, (long)&l->state, operation, value, 0, 0, 0); }
+static atomic_int states[LOCKS]; /* 0 free, 1 held, 2 held and waited for */
 
-void lock(lock_t *l) {
-  int free = 0;
-  if (atomic_compare_exchange_strong(&l->state, &free, 1)) return;
-  while (atomic_exchange(&l->state, 2)) futex(l, FUTEX_WAIT_PRIVATE, 2);
+static void futex(atomic_int *state, int operation, int value) {
+  call(SYS_futex, (long)state, operation, value, 0, 0, 0);
 }
 
-void unlock(lock_t *l) {
-  if (atomic_exchange(&l->state, 0) == 2) futex(l, FUTEX_WAKE_PRIVATE, 1);
+/* libc's, and what pthread_atfork is made of: no newer symbol, no other library. */
+extern int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object);
+
+void in_a_child(void (*work)(void)) { __register_atfork(NULL, NULL, work, NULL); }
+
+static void free_all(void) {
+  for (unsigned i = 0; i < LOCKS; i++) atomic_store(&states[i], 0);
+}
+
+void lock(lock_t which) {
+  static atomic_bool registered;
+  if (__builtin_expect(!atomic_load_explicit(&registered, memory_order_relaxed), 0) && !atomic_exchange(&registered, true))
+    in_a_child(free_all);
+  atomic_int *state = &states[which];
+  int free = 0;
+  if (atomic_compare_exchange_strong(state, &free, 1)) return;
+  while (atomic_exchange(state, 2)) futex(state, FUTEX_WAIT_PRIVATE, 2);
+}
+
+void unlock(lock_t which) {
+  if (atomic_exchange(&states[which], 0) == 2) futex(&states[which], FUTEX_WAKE_PRIVATE, 1);
 }
 
 uint64_t now_ns(void) {
@@ -63,18 +80,30 @@ void yield(void) { call(SYS_sched_yield, 0, 0, 0, 0, 0, 0); }
 
 uint32_t process_id(void) { return (uint32_t)call(SYS_getpid, 0, 0, 0, 0, 0, 0); }
 
-static int opened(const char *path, long flags) {
-  long fd = call(SYS_openat, AT_FDCWD, (long)path, flags | O_CLOEXEC | O_NOFOLLOW, 0666, 0, 0);
+static long opened(const char *path, long flags) {
+  return call(SYS_openat, AT_FDCWD, (long)path, flags | O_CLOEXEC | O_NOFOLLOW, 0666, 0, 0);
+}
+
+int open_file(const char *path) {
+  long fd = opened(path, O_RDONLY);
   return failed(fd) ? -1 : (int)fd;
 }
 
-int open_file(const char *path) { return opened(path, O_RDONLY); }
-
+/* In a folder that everybody may write to, a kernel may refuse O_CREAT on a file that is there and another's
+ * (fs.protected_regular). Between the making and the change of its mode another user has to try again. */
 int open_shared_file(const char *path) {
-  int fd = opened(path, O_RDWR | O_CREAT);
-  /* Whatever the creator's umask is: the container's other users share it. Only its owner may, and has to, do this. */
-  if (fd >= 0) call(SYS_fchmod, fd, 0666, 0, 0, 0, 0);
-  return fd;
+  for (unsigned turn = 0; turn < 100; turn++) {
+    long fd = opened(path, O_RDWR);
+    if (!failed(fd)) return (int)fd;
+    if (fd == -ENOENT) fd = opened(path, O_RDWR | O_CREAT | O_EXCL);
+    if (!failed(fd)) {
+      call(SYS_fchmod, fd, 0666, 0, 0, 0, 0); /* whatever the maker's umask is */
+      return (int)fd;
+    }
+    if (fd != -EEXIST && fd != -EACCES) return -1;
+    sleep_ns(1000000);
+  }
+  return -1;
 }
 
 static long size_of(int fd) { return call(SYS_lseek, fd, 0, SEEK_END, 0, 0, 0); }

@@ -7,12 +7,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef struct {
-  atomic_int state; /* 0 free, 1 held, 2 held and waited for */
-} lock_t;
+/* The process's locks. A child of fork finds them all free, whoever held one in the parent. */
+typedef enum { HOLDINGS, POOLS, LIMITS, ENTRIES_ASKED, LEDGER_OPENING, LEDGER_RETRY, LOCKS } lock_t;
 
-void lock(lock_t *l);
-void unlock(lock_t *l);
+void lock(lock_t which);
+void unlock(lock_t which);
+
+/* Has `work` done in every child of fork from now on. */
+void in_a_child(void (*work)(void));
 
 uint64_t now_ns(void);
 void sleep_ns(uint64_t ns);

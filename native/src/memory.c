@@ -147,27 +147,33 @@ static CUresult keep_ordered(CUresult done, pool_t *pool, size_t bytes, CUdevice
   return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-#define FROM_POOL(symbol, pool, bytes, stream, ...)                      \
-  pool_t *charged = pool;                                                \
-  CUresult refused = charged ? pool_take(charged, bytes) : CUDA_SUCCESS; \
-  if (refused) return refused;                                           \
-  CUresult done = REAL(symbol)(__VA_ARGS__);                             \
+static CUresult chosen_pool(CUmemoryPool handle, pool_t **out) {
+  *out = pool_of(handle);
+  return CUDA_SUCCESS;
+}
+
+#define FROM_POOL(symbol, find, bytes, stream, ...)                    \
+  pool_t *charged = NULL;                                              \
+  CUresult refused = find;                                             \
+  if (!refused && charged) refused = pool_take(charged, bytes);        \
+  if (refused) return refused;                                         \
+  CUresult done = REAL(symbol)(__VA_ARGS__);                           \
   return charged ? keep_ordered(done, charged, bytes, done ? 0 : *pointer, stream) : done
 
 EXPORT CUresult cuMemAllocAsync(CUdeviceptr *pointer, size_t bytes, CUstream stream) {
-  FROM_POOL(cuMemAllocAsync, pool_of_context(), bytes, stream, pointer, bytes, stream);
+  FROM_POOL(cuMemAllocAsync, pool_of_stream(stream, &charged), bytes, stream, pointer, bytes, stream);
 }
 
 EXPORT CUresult cuMemAllocAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUstream stream) {
-  FROM_POOL(cuMemAllocAsync_ptsz, pool_of_context(), bytes, stream, pointer, bytes, stream);
+  FROM_POOL(cuMemAllocAsync_ptsz, pool_of_stream(stream, &charged), bytes, stream, pointer, bytes, stream);
 }
 
 EXPORT CUresult cuMemAllocFromPoolAsync(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream) {
-  FROM_POOL(cuMemAllocFromPoolAsync, pool_of(pool), bytes, stream, pointer, bytes, pool, stream);
+  FROM_POOL(cuMemAllocFromPoolAsync, chosen_pool(pool, &charged), bytes, stream, pointer, bytes, pool, stream);
 }
 
 EXPORT CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream) {
-  FROM_POOL(cuMemAllocFromPoolAsync_ptsz, pool_of(pool), bytes, stream, pointer, bytes, pool, stream);
+  FROM_POOL(cuMemAllocFromPoolAsync_ptsz, chosen_pool(pool, &charged), bytes, stream, pointer, bytes, pool, stream);
 }
 
 EXPORT CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *properties) {

@@ -30,10 +30,18 @@ static void *real(_Atomic(void *) *kept, const char *name) {
   return found;
 }
 
-static int gpu_of(device_t device) {
+static int find_gpu(device_t device, int *gpu) {
   static _Atomic(void *) get;
   char uuid[96];
-  return ((get_uuid_t *)real(&get, "nvmlDeviceGetUUID"))(device, uuid, sizeof uuid) ? NO_GPU : slice_gpu_of_uuid(uuid);
+  int done = ((get_uuid_t *)real(&get, "nvmlDeviceGetUUID"))(device, uuid, sizeof uuid);
+  *gpu = done ? NO_GPU : slice_gpu_of_uuid(uuid);
+  return done;
+}
+
+static int gpu_of(device_t device) {
+  int gpu;
+  find_gpu(device, &gpu);
+  return gpu;
 }
 
 static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
@@ -75,7 +83,9 @@ static void list(uint32_t pid, uint64_t bytes, void *data) {
 /* The processes of the slice by their numbers inside the container; the driver would answer the host's. */
 static int processes(device_t device, unsigned *count, process_v1_t *v1, process_v2_t *v2) {
   list_t found = {.room = v1 || v2 ? *count : 0, .v1 = v1, .v2 = v2};
-  slice_holders(gpu_of(device), list, &found);
+  int gpu, done = find_gpu(device, &gpu);
+  if (done) return done;
+  slice_holders(gpu, list, &found);
   bool fits = found.count <= found.room;
   *count = found.count;
   return fits ? SUCCESS : INSUFFICIENT_SIZE;

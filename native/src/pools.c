@@ -18,7 +18,6 @@ static pool_t pools[MOST_POOLS];
 static pool_t too_many = {.gpu = NO_GPU, .used = true}; /* nothing is given from it */
 static unsigned known;
 static atomic_bool graphs_used;
-static lock_t guard;
 
 static uint64_t reserved(const pool_t *pool) {
   cuuint64_t bytes = 0;
@@ -120,41 +119,54 @@ static pool_t *find_or_add(CUmemoryPool handle) {
 static pool_t *charged(pool_t *pool) { return pool && pool->gpu == NO_GPU && pool->device < 0 ? NULL : pool; }
 
 pool_t *pool_of(CUmemoryPool handle) {
-  lock(&guard);
+  lock(POOLS);
   pool_t *pool = charged(find_or_add(handle));
-  unlock(&guard);
+  unlock(POOLS);
   return pool;
 }
 
-pool_t *pool_of_context(void) {
+/* The default streams are those of the calling thread's context. */
+static CUresult device_of_stream(CUstream stream, CUdevice *device) {
+  CUcontext context = NULL;
+  bool named = stream != NULL && stream != CU_STREAM_LEGACY && stream != CU_STREAM_PER_THREAD;
+  if (!named || HELPER(cuStreamGetCtx)(stream, &context) || HELPER(cuCtxPushCurrent_v2)(context))
+    return HELPER(cuCtxGetDevice)(device);
+  CUresult done = HELPER(cuCtxGetDevice)(device);
+  HELPER(cuCtxPopCurrent_v2)(&context);
+  return done;
+}
+
+CUresult pool_of_stream(CUstream stream, pool_t **out) {
   CUdevice device;
   CUmemoryPool handle = NULL;
-  if (HELPER(cuCtxGetDevice)(&device) || HELPER(cuDeviceGetMemPool)(&handle, device)) return NULL;
-  return pool_of(handle);
+  CUresult done = device_of_stream(stream, &device);
+  if (!done) done = HELPER(cuDeviceGetMemPool)(&handle, device);
+  if (!done) *out = pool_of(handle);
+  return done;
 }
 
 pool_t *pool_of_graphs(int gpu, CUdevice device) {
   pool_t *pool = NULL;
-  lock(&guard);
+  lock(POOLS);
   for (unsigned i = 0; i < known && !pool; i++)
     if (pools[i].used && !pools[i].handle && pools[i].device == device) pool = placed(&pools[i]);
   if (!pool) pool = add(NULL, device, gpu);
   atomic_store(&graphs_used, true);
-  unlock(&guard);
+  unlock(POOLS);
   return pool;
 }
 
 void pool_created(CUmemoryPool handle, const CUmemPoolProps *properties) {
   CUdevice device = slice_device_at(&properties->location);
-  lock(&guard);
+  lock(POOLS);
   add(handle, device, slice_gpu(device));
-  unlock(&guard);
+  unlock(POOLS);
 }
 
 void pool_imported(CUmemoryPool handle) {
-  lock(&guard);
+  lock(POOLS);
   add(handle, -1, NO_GPU);
-  unlock(&guard);
+  unlock(POOLS);
 }
 
 /* A pool without allocations is forgotten. */
@@ -165,54 +177,54 @@ static void forget_if_empty(pool_t *pool) {
 }
 
 pool_t *pool_leaving(CUmemoryPool handle) {
-  lock(&guard);
+  lock(POOLS);
   pool_t *pool = find(handle);
   if (pool) pool->gone = pool->leaving = true;
-  unlock(&guard);
+  unlock(POOLS);
   return pool;
 }
 
 void pool_left(pool_t *pool, bool destroyed) {
-  lock(&guard);
+  lock(POOLS);
   pool->leaving = false;
   pool->gone = destroyed;
   forget_if_empty(pool);
-  unlock(&guard);
+  unlock(POOLS);
 }
 
 CUresult pool_take(pool_t *pool, uint64_t bytes) {
-  lock(&guard);
+  lock(POOLS);
   uint64_t live = pool->live + bytes;
   CUresult done = live < bytes ? CUDA_ERROR_OUT_OF_MEMORY : raise_to(pool, live);
   if (!done) pool->live = live;
-  unlock(&guard);
+  unlock(POOLS);
   return done;
 }
 
 CUresult pool_settle(pool_t *pool) {
-  lock(&guard);
+  lock(POOLS);
   CUresult done = raise_to(pool, lower(pool));
   if (lower(pool) <= pool->charged) done = CUDA_SUCCESS; /* trimming left less to charge */
-  unlock(&guard);
+  unlock(POOLS);
   return done;
 }
 
 void pool_give_back(pool_t *pool, uint64_t bytes) {
-  lock(&guard);
+  lock(POOLS);
   pool->live -= bytes;
   lower(pool);
   forget_if_empty(pool);
-  unlock(&guard);
+  unlock(POOLS);
 }
 
 void pool_settle_anyway(pool_t *pool) {
-  lock(&guard);
+  lock(POOLS);
   uint64_t held = lower(pool);
   if (held > pool->charged) {
     slice_take_anyway(pool->gpu, held - pool->charged);
     pool->charged = held;
   }
-  unlock(&guard);
+  unlock(POOLS);
 }
 
 bool graph_memory_is_used(void) { return atomic_load_explicit(&graphs_used, memory_order_relaxed); }
@@ -230,9 +242,9 @@ bool keep_record(const holding_t *item) {
 CUresult take(int gpu, uint64_t bytes) {
   CUresult done = slice_take(gpu, bytes);
   if (done != CUDA_ERROR_OUT_OF_MEMORY || gpu < 0) return done;
-  lock(&guard);
+  lock(POOLS);
   trim_all(gpu);
   done = slice_take(gpu, bytes);
-  unlock(&guard);
+  unlock(POOLS);
   return done;
 }

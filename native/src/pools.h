@@ -13,8 +13,8 @@ typedef struct pool pool_t;
 
 /* The pool behind a handle; NULL: it is not charged (host memory, or another process's). */
 pool_t *pool_of(CUmemoryPool handle);
-/* The pool that the device of the calling thread's context allocates from. */
-pool_t *pool_of_context(void);
+/* The pool that a stream's device allocates from. The driver's error: there is no such device. */
+CUresult pool_of_stream(CUstream stream, pool_t **out);
 /* What graphs allocate on a GPU of the slice. */
 pool_t *pool_of_graphs(int gpu, CUdevice device);
 

@@ -21,7 +21,6 @@ typedef struct {
 static _Atomic(read_t *) current;
 static _Atomic(pace_t *) pace;
 static atomic_int gpu_of[MOST_DEVICES]; /* the slice's number + 2; 0: not asked yet */
-static lock_t reading;
 
 static pace_t *map_pace(void) {
   int fd = open_file(SLICE_PACE);
@@ -51,7 +50,7 @@ static uint64_t generation(void) {
 
 /* A new text replaces what is known only if it is whole. */
 static void read_again(void) {
-  lock(&reading);
+  lock(LIMITS);
   if (!atomic_load(&pace)) atomic_store(&pace, map_pace());
   read_t *known = atomic_load(&current), *fresh = map_memory(sizeof *fresh);
   if (fresh) fresh->generation = generation();
@@ -59,7 +58,7 @@ static void read_again(void) {
     atomic_store_explicit(&current, fresh, memory_order_release);
     for (unsigned i = 0; i < MOST_DEVICES; i++) atomic_store(&gpu_of[i], 0);
   } else if (fresh) unmap(fresh, sizeof *fresh);
-  unlock(&reading);
+  unlock(LIMITS);
 }
 
 static const limits_t *limits(void) {
@@ -97,7 +96,7 @@ CUdevice slice_device_at(const CUmemLocation *place) {
 
 int slice_gpu_of_context(void) {
   CUdevice device;
-  return HELPER(cuCtxGetDevice)(&device) == CUDA_SUCCESS ? slice_gpu(device) : NO_GPU;
+  return HELPER(cuCtxGetDevice)(&device) == CUDA_SUCCESS ? slice_gpu(device) : NO_CONTEXT;
 }
 
 int slice_gpu_to_launch_on(void) {
@@ -123,6 +122,7 @@ uint64_t slice_used(int gpu) {
 
 CUresult slice_take(int gpu, uint64_t bytes) {
   if (!limits() || !ledger_open(SLICE_LEDGER)) return CUDA_ERROR_OPERATING_SYSTEM;
+  if (gpu == NO_CONTEXT) return CUDA_ERROR_INVALID_CONTEXT;
   if (gpu < 0) return CUDA_ERROR_OUT_OF_MEMORY;
   return ledger_take((unsigned)gpu, bytes, slice_limit(gpu)) ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }

@@ -6,12 +6,13 @@
 
 #define MOST_GPUS 16
 #define NO_GPU (-1)
+#define NO_CONTEXT (-2)
 
 /* The slice's number for a device of this process; NO_GPU: the device is not part of the slice, or nothing is known. */
 int slice_gpu(CUdevice device);
 /* The device whose memory lies at a place, all of it or a locality domain; -1: none. */
 CUdevice slice_device_at(const CUmemLocation *place);
-/* The same for the device of the calling thread's context. */
+/* The same for the device of the calling thread's context; NO_CONTEXT: it has none. */
 int slice_gpu_of_context(void);
 /* And for the device that a launch goes to: the driver is not asked where the slice has one GPU. */
 int slice_gpu_to_launch_on(void);

@@ -28,7 +28,6 @@ static const char *const helpers[] = {HELPERS(X)};
 /* Where the driver has each of them: under its exported symbol, and as it answers cuGetProcAddress. */
 static _Atomic(void *) exported[ENTRY_COUNT], answered[ENTRY_COUNT], helper[HELPER_COUNT];
 static atomic_bool asked;
-static lock_t asking;
 
 static CUresult absent(void) { return CUDA_ERROR_NOT_FOUND; }
 
@@ -80,14 +79,14 @@ void *stand_in_for_symbol(const char *symbol, void *found) {
 /* Once: every variant as the driver itself answers it. */
 static void ask_for_all(void) {
   if (atomic_load_explicit(&asked, memory_order_acquire)) return;
-  lock(&asking);
+  lock(ENTRIES_ASKED);
   if (!atomic_load(&asked))
     for (unsigned i = 0; i < ENTRY_COUNT; i++) {
       real_entry(i);
       atomic_store(&answered[i], ask(&names[i]));
     }
   atomic_store_explicit(&asked, true, memory_order_release);
-  unlock(&asking);
+  unlock(ENTRIES_ASKED);
 }
 
 static bool is_at(unsigned entry, const void *address) {

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import structlog
 
@@ -11,32 +11,69 @@ from tessera.model.gpus import LEVEL_WATCH, Gpu
 from tessera.node_agent.accounting import Usage
 from tessera.node_agent.enforcement.limits_files import PACE, write_prices
 from tessera.node_agent.enforcement.pacing import FREE, Claim, Pacer
-from tessera.node_agent.nvml import Work
+from tessera.node_agent.nvml import NOT_SUPPORTED, NvmlError, Work
 from tessera.node_agent.slices import Slice, SliceStore
 
 log = structlog.get_logger()
 
+_BELIEVED_ROUNDS = 10
+"""Drivers sample once in some hundred milliseconds, some less often, and not at all where nobody works."""
+
 
 class Pace:
-    """The agent's hand on the pages of all slices. A GPU that cannot be read leaves its prices as they are."""
+    """The agent's hand on the pages of all slices.
+
+    A GPU that the driver has not looked at again leaves its prices as they are, for ``_BELIEVED_ROUNDS``: then nobody
+    works there. One that cannot tell at all is not paced, and that is said once.
+    """
 
     def __init__(self, store: SliceStore) -> None:
         self._store = store
         self._pacers: defaultdict[str, Pacer] = defaultdict(Pacer)
         self._written: dict[str, dict[int, int]] = {}
+        self._silent: dict[str, int] = {}
+        self._mute: set[str] = set()
 
     def paced(self, gpus: Iterable[Gpu]) -> list[str]:
         """The GPUs that have to be looked at: a slice asks for compute there, and no driver holds it."""
         asked = {share.uuid for item in self._store for share in item.shares if share.core_percent and not share.whole}
         return [gpu.uuid for gpu in gpus if gpu.uuid in asked and gpu.level <= LEVEL_WATCH]
 
-    async def set(self, paced: Iterable[str], work: Mapping[str, Iterable[Work]], usages: Iterable[Usage]) -> None:
-        """New prices from what each process did since the last round on each of the ``paced`` GPUs that told."""
+    async def set(
+        self, paced: Collection[str], work: Mapping[str, Iterable[Work] | NvmlError], usages: Iterable[Usage]
+    ) -> None:
+        """New prices from what each process did on each of the ``paced`` GPUs, as far as the driver told."""
         owners = {client.process.pid: usage.slices for usage in usages for client in usage.clients}
-        prices = {uuid: self._round(uuid, found, owners) for uuid, found in work.items()}
-        for uuid in self._pacers.keys() - set(paced):
-            del self._pacers[uuid]
-        await asyncio.to_thread(self._write, frozenset(paced), prices)
+        prices = {uuid: self._round(uuid, found, owners) for uuid, found in self._heard(paced, work).items()}
+        for known in (self._pacers, self._silent):
+            for uuid in known.keys() - set(paced):
+                del known[uuid]
+        await asyncio.to_thread(self._write, frozenset(paced) - self._mute, prices)
+
+    async def free_all(self) -> None:
+        """Nobody pays any more: containers that run keep their shim, also where it was switched off."""
+        await asyncio.to_thread(self._write, frozenset(), {})
+
+    def _heard(
+        self, paced: Collection[str], work: Mapping[str, Iterable[Work] | NvmlError]
+    ) -> dict[str, Iterable[Work]]:
+        heard: dict[str, Iterable[Work]] = {}
+        for uuid in paced:
+            found = work.get(uuid)
+            self._note(uuid, found if isinstance(found, NvmlError) else None)
+            self._silent[uuid] = 0 if found is not None else self._silent.get(uuid, 0) + 1
+            if found is not None and not isinstance(found, NvmlError):
+                heard[uuid] = found
+            elif self._silent[uuid] >= _BELIEVED_ROUNDS:
+                heard[uuid] = ()
+        return heard
+
+    def _note(self, uuid: str, error: NvmlError | None) -> None:
+        if error is None:
+            self._mute.discard(uuid)
+        elif uuid not in self._mute and error.code == NOT_SUPPORTED:
+            self._mute.add(uuid)
+            log.warning("compute of a GPU is not held: the driver cannot tell whose it is", gpu=uuid, error=str(error))
 
     def _round(self, uuid: str, found: Iterable[Work], owners: Mapping[int, tuple[str, ...]]) -> dict[str, int]:
         used: defaultdict[str, float] = defaultdict(float)

@@ -18,6 +18,7 @@ from tessera.node_agent.enforcement.port import EnforcementError, Mount
 NAME = "libtessera.so"
 LIBRARY_IN_CONTAINER = f"/usr/local/lib/tessera/{NAME}"
 PRELOAD_IN_CONTAINER = "/etc/ld.so.preload"
+PRELOAD = f"{LIBRARY_IN_CONTAINER}\n".encode()
 LEDGER_IN_CONTAINER = "/run/tessera-usage"
 _READ_ONLY = ("ro", "nosuid", "nodev", "bind")
 _LEDGER_OPTIONS = ("rw", "nosuid", "nodev", "noexec", "mode=1777", "size=64k")
@@ -56,7 +57,7 @@ class Shim:
         installed = self._install()
         return (
             Mount(str(installed), LIBRARY_IN_CONTAINER, _READ_ONLY),
-            Mount(str(installed.with_name("ld.so.preload")), PRELOAD_IN_CONTAINER, (*_READ_ONLY, "noexec")),
+            Mount(str(_preload(installed)), PRELOAD_IN_CONTAINER, (*_READ_ONLY, "noexec")),
             Mount("tmpfs", LEDGER_IN_CONTAINER, _LEDGER_OPTIONS, "tmpfs"),
         )
 
@@ -64,7 +65,7 @@ class Shim:
         try:
             content = self._library.read_bytes()
             installed = self._folder / hashlib.sha256(content).hexdigest()[:16] / NAME
-            if not installed.is_file() or installed.read_bytes() != content:
+            if not (_is(installed, content) and _is(_preload(installed), PRELOAD)):
                 self._write(installed, content)
             self._try(installed)
         except OSError as error:
@@ -76,9 +77,7 @@ class Shim:
         for folder in (self._folder, installed.parent):
             folder.chmod(0o755)
         replace_durably(self._disk, installed, content, mode=0o755)
-        replace_durably(
-            self._disk, installed.with_name("ld.so.preload"), f"{LIBRARY_IN_CONTAINER}\n".encode(), mode=0o644
-        )
+        replace_durably(self._disk, _preload(installed), PRELOAD, mode=0o644)
 
     def _try(self, installed: Path) -> None:
         """Once for each file that is there: the same one cannot become another."""
@@ -89,3 +88,11 @@ class Shim:
         if wrong := self._attempt(installed):
             raise EnforcementError(f"the shim {installed} cannot be preloaded: {wrong}")
         self._tried = file
+
+
+def _preload(installed: Path) -> Path:
+    return installed.with_name("ld.so.preload")
+
+
+def _is(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == content

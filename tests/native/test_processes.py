@@ -3,7 +3,8 @@
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +15,13 @@ from tests.native.slices import LIMIT
 from tests.native.threads import STEP, THREADS
 
 OUT_OF_MEMORY = 2
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come about"
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -76,3 +84,44 @@ def test_threads_with_pools_that_grow_in_steps(container: Container, truth: Path
     failure = container.run_as_it_is("tests.native.threads", "all_at_once_in_steps", f"poolstep={STEP}")
     assert not failure, failure
     assert peak(truth) <= LIMIT + THREADS * STEP
+
+
+CONTEXT = """
+import ctypes, time
+cuda, context = ctypes.CDLL("libcuda.so.1"), ctypes.c_void_p()
+assert not cuda.cuInit(0) and not cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0)
+assert not cuda.cuCtxSetCurrent(context)
+"""
+
+
+def test_launches_that_cost_seconds_all_wait_their_turn(container: Container):
+    """What is far ahead is a debt like any other: it is not forgiven."""
+    code = "began = time.monotonic()\nfor _ in range(3): assert not cuda.cuLaunchGrid(0, 1000, 1)\n"
+    process = container.start([sys.executable, "-c", f"{CONTEXT}{code}print(time.monotonic() - began)"])
+    out, errors = process.communicate(timeout=60)
+    assert not errors and 1.8 < float(out) < 10, "each costs a second, the most that one may; the first is let through"
+
+
+def test_a_turn_that_nobody_can_have_written_is_waited_for_once(container: Container):
+    with container.usage_file.open("r+b") as file:
+        file.seek(16)
+        file.write(struct.pack("<Q", 1 << 62))
+    code = "began = time.monotonic()\nassert not cuda.cuLaunch(0)\nprint(time.monotonic() - began)"
+    process = container.start([sys.executable, "-c", CONTEXT + code])
+    out, errors = process.communicate(timeout=60)
+    assert not errors and 1.9 < float(out) < 10
+
+
+def test_stream_ordered_memory_is_charged_where_the_stream_is(container: Container):
+    code = """
+here, stream, p = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_uint64()
+assert not cuda.cuDevicePrimaryCtxRetain(ctypes.byref(here), 1) and not cuda.cuCtxSetCurrent(here)
+assert not cuda.cuStreamCreate(ctypes.byref(stream), 0) and not cuda.cuCtxSetCurrent(context)
+assert not cuda.cuMemAllocAsync(ctypes.byref(p), ctypes.c_size_t(4096), stream)
+input()
+"""
+    with container.start([sys.executable, "-c", CONTEXT + code], stdin=subprocess.PIPE) as process:
+        until(lambda: container.ledger.held(1) or process.poll() is not None)
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert (container.ledger.held(0), container.ledger.held(1)) == (0, 4096)
+        process.communicate("\n", timeout=60)

@@ -13,5 +13,7 @@ typedef struct {
 
 /* The calling thread's context. */
 CUresult context_current(context_t **out);
+/* The device of a stream: the default ones are the calling thread's context's. */
+CUresult stream_device(CUstream stream, CUdevice *device);
 
 #endif

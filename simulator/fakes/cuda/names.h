@@ -138,6 +138,7 @@
   X(cuStreamCreateWithPriority, "cuStreamCreateWithPriority", 5050, 0, 1) \
   X(cuStreamDestroy, "cuStreamDestroy", 2000, 0, 1) \
   X(cuStreamDestroy_v2, "cuStreamDestroy", 4000, 0, 1) \
+  X(cuStreamGetCtx, "cuStreamGetCtx", 9020, 0, 1) \
   X(cuStreamSynchronize, "cuStreamSynchronize", 2000, 0, 1) \
   X(cuStreamSynchronize_ptsz, "cuStreamSynchronize", 7000, 1, 1)
 

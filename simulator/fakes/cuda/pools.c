@@ -81,22 +81,20 @@ static CUresult allocate(CUdeviceptr *out, uint64_t bytes, pool_t *pool) {
   return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-static CUresult allocate_in_context(CUdeviceptr *out, uint64_t bytes) {
-  context_t *context;
-  CHECK(context_current(&context));
-  return allocate(out, bytes, chosen_of(context->device));
+static CUresult allocate_on(CUdeviceptr *out, uint64_t bytes, CUstream stream) {
+  CUdevice device;
+  CHECK(stream_device(stream, &device));
+  return allocate(out, bytes, chosen_of(device));
 }
 
 CUresult cuMemAllocAsync(CUdeviceptr *out, size_t bytes, CUstream stream) {
   BEGIN;
-  (void)stream;
-  return allocate_in_context(out, bytes);
+  return allocate_on(out, bytes, stream);
 }
 
 CUresult cuMemAllocAsync_ptsz(CUdeviceptr *out, size_t bytes, CUstream stream) {
   BEGIN;
-  (void)stream;
-  return allocate_in_context(out, bytes);
+  return allocate_on(out, bytes, stream);
 }
 
 CUresult cuMemAllocFromPoolAsync(CUdeviceptr *out, size_t bytes, CUmemoryPool pool, CUstream stream) {

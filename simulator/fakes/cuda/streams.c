@@ -5,6 +5,7 @@
 typedef struct {
   object_t object;
   CUdevice device;
+  context_t *context;
 } stream_t;
 
 static CUresult create(CUstream *out) {
@@ -13,6 +14,7 @@ static CUresult create(CUstream *out) {
   stream_t *stream = object_new(STREAM, sizeof *stream);
   if (!stream) return CUDA_ERROR_OUT_OF_MEMORY;
   stream->device = context->device;
+  stream->context = context;
   *out = (CUstream)stream;
   return CUDA_SUCCESS;
 }
@@ -47,6 +49,25 @@ CUresult cuStreamDestroy(CUstream stream) {
 }
 
 static bool is_default(CUstream stream) { return (uintptr_t)stream <= (uintptr_t)CU_STREAM_PER_THREAD; }
+
+CUresult stream_device(CUstream handle, CUdevice *device) {
+  context_t *context;
+  stream_t *stream = is_default(handle) ? NULL : object_of(STREAM, handle);
+  if (!stream && !is_default(handle)) return CUDA_ERROR_INVALID_HANDLE;
+  if (!stream) CHECK(context_current(&context));
+  *device = stream ? stream->device : context->device;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuStreamGetCtx(CUstream handle, CUcontext *out) {
+  BEGIN;
+  context_t *context;
+  stream_t *stream = is_default(handle) ? NULL : object_of(STREAM, handle);
+  if (!stream && !is_default(handle)) return CUDA_ERROR_INVALID_HANDLE;
+  if (!stream) CHECK(context_current(&context));
+  *out = (CUcontext)(stream ? stream->context : context);
+  return CUDA_SUCCESS;
+}
 
 static CUresult synchronize(CUstream handle) {
   context_t *context;

@@ -4,6 +4,7 @@ import platform
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import grpc
@@ -111,8 +112,17 @@ async def test_prices_follow_the_work_and_go_with_the_slice_that_asked_for_compu
     await until(lambda: prices(free) == (0, [FREE, FREE]))
 
 
-async def test_a_gpu_that_does_not_tell_keeps_its_prices(host) -> None:
+async def test_a_gpu_that_cannot_tell_is_not_paced(host) -> None:
     host.machine.state.fail_function("nvmlDeviceGetProcessUtilization", 3)
+    host.machine.write()
+    folder = mounts(await host.prepare(host.slice(core=30)))["/run/tessera"]
+    await until(lambda: prices(folder) == (0, [FREE, FREE]))
+    host.machine.count_anew()
+    await until(lambda: prices(folder)[0] == 1)
+
+
+async def test_a_gpu_that_fails_for_now_keeps_its_prices(host) -> None:
+    host.machine.state.fail_function("nvmlDeviceGetProcessUtilization", 10)
     host.machine.write()
     folder = mounts(await host.prepare(host.slice(core=30)))["/run/tessera"]
     calls = host.machine.calls
@@ -128,16 +138,39 @@ async def test_a_restart_leaves_the_page_that_programs_have_mapped(machine, tmp_
         assert (folder / "pace").stat().st_ino == before
 
 
+async def test_switched_off_nobody_goes_on_paying(machine, tmp_path, shim) -> None:
+    async with Host(machine, tmp_path, shim=str(shim), pace_every_s=600) as host:
+        folder = mounts(await host.prepare(host.slice(core=30)))["/run/tessera"]
+        assert prices(folder) == (1, [FIRST, FREE])
+    async with Host(machine, tmp_path):
+        assert prices(folder) == (0, [FREE, FREE])
+
+
+async def test_a_preload_file_that_a_crash_left_out_is_written_again(machine, tmp_path, shim) -> None:
+    async with Host(machine, tmp_path, shim=str(shim)) as host:
+        found = mounts(await host.prepare(host.slice("a")))["/etc/ld.so.preload"]
+        for content in (None, b"", b"/else"):
+            found.unlink()
+            if content is not None:
+                found.write_bytes(content)
+            await host.prepare(host.slice("a"))
+            assert found.read_text() == "/usr/local/lib/tessera/libtessera.so\n"
+
+
 def test_nvml_tells_what_each_process_did(machine) -> None:
     nvml = DriverNvml()
     nvml.open()
     nvml.read()
     first, second = machine.uuids[:2]
-    assert nvml.work(first) == ()
+    now = time.time_ns() // 1000
+    assert nvml.work(first, now) is None
     machine.state.add_process(7, first, GIB, work_percent=30)
     machine.state.add_process(8, first, GIB, work_percent=45)
     machine.state.add_process(7, second, GIB, work_percent=5)
     machine.write()
-    assert set(nvml.work(first)) == {Work(7, 30), Work(8, 45)}
-    assert nvml.work(second) == (Work(7, 5),)
+    assert set(nvml.work(first, now + 500_000)) == {Work(7, 30), Work(8, 45)}
+    assert nvml.work(second, now + 500_000) == (Work(7, 5),)
+    machine.state.add_process(7, first, GIB, work_percent=900)
+    machine.write()
+    assert nvml.work(first, now + 500_000) == (Work(8, 45),), "noise is passed over"
     nvml.close()
