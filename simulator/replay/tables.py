@@ -50,13 +50,27 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     """The lines of ``path``, which must have at least ``columns``. Raises ``TraceError``."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from _rows(path, csv.reader(file, strict=True), columns)
+            lines = csv.reader(file, strict=True)
+            try:
+                yield from _rows(path, lines, columns)
+            except csv.Error as error:
+                at = f"{path}, line {lines.line_num}"
+                raise TraceError(f"{at}: found what is not CSV ({error}); allowed: CSV text") from error
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise TraceError(f"{path}: found bytes that are not UTF-8; allowed: CSV text") from error
-    except csv.Error as error:
-        raise TraceError(f"{path}: found what is not CSV ({error}); allowed: CSV text") from error
+        at = f"{path}, line {_first_undecodable(path)}"
+        raise TraceError(f"{at}: found bytes that are not UTF-8; allowed: CSV text") from error
+
+
+def _first_undecodable(path: Path) -> int:
+    """The error itself counts from the piece of the file that was being read."""
+    content = path.read_bytes()
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        return content.count(b"\n", 0, error.start) + 1
+    return 1
 
 
 def _rows(path: Path, lines: Iterator[list[str]], columns: Sequence[str]) -> Iterator[Row]:

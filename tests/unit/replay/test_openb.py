@@ -9,6 +9,7 @@ from tessera.simulator.replay.tables import TraceError
 
 NODES = "sn,cpu_milli,memory_mib,gpu,model\nn1,64000,262144,2,T4\nn2,96000,393216,8,A10\n"
 PODS = "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec\n"
+MANY = NODES + "".join(f"m{number},1,1,1,T4\n" for number in range(9000))
 
 
 def write(folder: Path, name: str, text: str | bytes) -> Path:
@@ -63,7 +64,9 @@ def test_memory_of_gpus_and_of_shares_is_optional(tmp_path: Path) -> None:
         (NODES + "n3,1.5,1,2,T4\n", "nodes.csv, line 4: cpu_milli: found '1.5'; allowed: a whole number"),
         (NODES + "n3,1,-1,2,T4\n", "nodes.csv, line 4: memory_mib: found '-1'"),
         (NODES + "n3,1,1,2\n", "nodes.csv, line 4: found 4 fields; allowed: 5, as in line 1"),
-        (b"sn,\xff\xfe\n", "nodes.csv: found bytes that are not UTF-8"),
+        (b"sn,\xff\xfe\n", "nodes.csv, line 1: found bytes that are not UTF-8"),
+        (MANY.encode() + b"x,\xff\n", "nodes.csv, line 9004: found bytes that are not UTF-8"),
+        (NODES + 'n3,1,1,1,"T4\n', "nodes.csv, line 4: found what is not CSV"),
     ],
 )
 def test_nodes_that_cannot_be_used(tmp_path: Path, text: str | bytes, said: str) -> None:
