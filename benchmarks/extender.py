@@ -21,7 +21,7 @@ from benchmarks import control_plane, decisions, kube_scheduler, population, rep
 from benchmarks.connection import open_connection
 from benchmarks.control_plane import ControlPlane
 from benchmarks.extender_process import extender
-from benchmarks.figures import machine
+from benchmarks.figures import machine, publish
 from tessera.model import names
 
 Plain = dict[str, Any]
@@ -196,13 +196,9 @@ def main() -> int:
     arguments = parser.parse_args()
     quick = Plan((50, 200), pods=100, bound=1000, runs=5, scheduler_pods=100, scheduler_nodes=200, scheduler_turns=1)
     found = asyncio.run(run(quick if arguments.quick else Plan()))
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "extender.json").write_text(json.dumps(found, indent=1) + "\n")
-    text = report.markdown(found)
-    (arguments.out / "extender.md").write_text(text)
+    publish(arguments.out, "extender", found, report.markdown(found))
     if why := report.plot(found, arguments.out / "extender.svg"):
         _say(why)
-    print(text)
     return 0
 
 

@@ -1,5 +1,6 @@
 """Figures of a run as JSON, as a markdown table and as a plot."""
 
+import json
 import math
 import os
 import platform
@@ -35,6 +36,14 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return found.stdout.strip()
+
+
+def publish(out: Path, name: str, found: Plain, text: str) -> None:
+    """Writes ``name.json`` and ``name.md`` into ``out``, and the text to standard output."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    (out / f"{name}.md").write_text(text)
+    print(text)
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks import options, packing_plot, packing_report, packing_runs
-from benchmarks.figures import machine
+from benchmarks.figures import machine, publish
 from benchmarks.packing_runs import SECTIONS, Settings, Task
 from tessera.scheduler.policy import POLICIES
 from tessera.simulator.replay.tables import TraceError
@@ -74,13 +74,9 @@ def _write(tasks: Sequence[Task], settings: Settings, lines: Path, out: Path, so
         "summary": summary,
         "runs": [{key: value for key, value in run.items() if key not in ("key", "commit")} for run in runs],
     }
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "packing.json").write_text(json.dumps(found, indent=1) + "\n")
-    text = packing_report.markdown(found)
-    (out / "packing.md").write_text(text)
+    publish(out, "packing", found, packing_report.markdown(found))
     if why := packing_plot.plot(runs, summary, out / "packing.svg"):
         _say(why)
-    print(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -121,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         "--policies", type=options.names(POLICIES), metavar=some, help="default: fragmentation,fgd,pack"
     )
     parser.add_argument("--sections", type=options.names(SECTIONS), metavar=some, help=f"of {', '.join(SECTIONS)}")
-    parser.add_argument("--variants", type=options.words, metavar="A[,B...]", help="default: all of the folder")
+    parser.add_argument("--variants", type=options.words, metavar=some, help="default: all of the folder")
     parser.add_argument("--seeds", type=options.seeds, metavar="42-51", help="seeds of what fills (default: 42-51)")
     parser.add_argument("--churn-seeds", type=options.seeds, metavar="42-45", help="of what churns (default: 42-45)")
     parser.add_argument("--arrivals", type=options.positive, metavar="N", help="arrivals of a churn (default: 80000)")

@@ -143,11 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (TraceError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "policy.json").write_text(json.dumps(found, indent=1) + "\n")
-    text = markdown(found)
-    (given.out / "policy.md").write_text(text)
-    print(text)
+    figures.publish(given.out, "policy", found, markdown(found))
     return 0
 
 

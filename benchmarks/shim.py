@@ -6,7 +6,6 @@ nanoseconds a call of each kind took. The figures are medians over the turns. Wr
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -17,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import figures
+from benchmarks import figures, options
 from tessera.model.assignment import Share
 from tessera.model.quantities import GIB
 from tessera.node_agent.enforcement.limits_files import LIMITS, PACE, limits_text, pace_page
@@ -102,7 +101,7 @@ def markdown(found: Plain) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; answers the exit status."""
     parser = argparse.ArgumentParser(prog="bench-shim", description=__doc__)
-    parser.add_argument("--turns", type=int, default=TURNS, metavar="N", help=f"default: {TURNS}")
+    parser.add_argument("--turns", type=options.positive, default=TURNS, metavar="N", help=f"default: {TURNS}")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"), help="folder of the results")
     given = parser.parse_args(argv)
     try:
@@ -114,11 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (BuildError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "shim.json").write_text(json.dumps(found, indent=1) + "\n")
-    text = markdown(found)
-    (given.out / "shim.md").write_text(text)
-    print(text)
+    figures.publish(given.out, "shim", found, markdown(found))
     print(last_line(found))
     return 0
 

@@ -129,20 +129,14 @@ EXPORT CUresult cuMipmappedArrayCreate(CUmipmappedArray *array, const CUDA_ARRAY
   CREATE(cuMipmappedArrayCreate, MIPMAP, bytes_of_levels(shape, levels), array, d, levels);
 }
 
-static CUresult left(CUresult done, bool known, const holding_t *item) {
-  if (known && done) holding_put(item);
-  else if (known) slice_give_back(item->gpu, item->bytes);
-  return done;
-}
-
 EXPORT CUresult cuArrayDestroy(CUarray array) {
   holding_t item;
   bool known = holding_take(ARRAY, (uintptr_t)array, &item);
-  return left(REAL(cuArrayDestroy)(array), known, &item);
+  return freed(REAL(cuArrayDestroy)(array), known, &item);
 }
 
 EXPORT CUresult cuMipmappedArrayDestroy(CUmipmappedArray array) {
   holding_t item;
   bool known = holding_take(MIPMAP, (uintptr_t)array, &item);
-  return left(REAL(cuMipmappedArrayDestroy)(array), known, &item);
+  return freed(REAL(cuMipmappedArrayDestroy)(array), known, &item);
 }

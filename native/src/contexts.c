@@ -1,7 +1,7 @@
 /* The end of a context ends what was allocated in it. */
 #include "driver.h"
 #include "holdings.h"
-#include "slice.h"
+#include "pools.h"
 
 /* While the driver destroys a context, what was allocated in it is no longer known as its own: the driver may give its
  * handle to a new one before it has returned. */
@@ -9,19 +9,19 @@ typedef struct {
   uint64_t from, to;
 } rename_t;
 
-static void rename_owner(holding_t *item, void *data) {
-  const rename_t *rename = data;
+static bool is_of(const holding_t *item, const void *owner) {
   bool in_context = (item->kind == POINTER && !item->pool) || item->kind == ARRAY || item->kind == MIPMAP;
-  if (in_context && item->owner == rename->from) item->owner = rename->to;
+  return in_context && item->owner == *(const uint64_t *)owner;
 }
 
-static bool is_of(const holding_t *item, const void *data) {
-  return (item->kind == POINTER || item->kind == ARRAY || item->kind == MIPMAP) && item->owner == *(const uint64_t *)data;
+static void rename_owner(holding_t *item, void *data) {
+  const rename_t *rename = data;
+  if (is_of(item, &rename->from)) item->owner = rename->to;
 }
 
 static void give_back_all_of(uint64_t name) {
   holdings_t all = holding_take_all(is_of, &name);
-  for (size_t i = 0; i < all.count; i++) slice_give_back(all.item[i].gpu, all.item[i].bytes);
+  for (size_t i = 0; i < all.count; i++) give_back(&all.item[i]);
   holdings_forget(&all);
 }
 
@@ -38,26 +38,17 @@ static void left(uint64_t name, bool gone) {
   else holding_each(rename_owner, &back);
 }
 
-EXPORT CUresult cuCtxDestroy_v2(CUcontext context) {
-  uint64_t name = leaving(context);
-  CUresult done = REAL(cuCtxDestroy_v2)(context);
-  left(name, !done);
-  return done;
-}
+#define END(symbol, context, is_gone)        \
+  uint64_t name = leaving(context);          \
+  CUresult done = REAL(symbol)(context);     \
+  left(name, !done && (is_gone));            \
+  return done
 
-EXPORT CUresult cuCtxDestroy(CUcontext context) {
-  uint64_t name = leaving(context);
-  CUresult done = REAL(cuCtxDestroy)(context);
-  left(name, !done);
-  return done;
-}
-
+EXPORT CUresult cuCtxDestroy_v2(CUcontext context) { END(cuCtxDestroy_v2, context, true); }
+EXPORT CUresult cuCtxDestroy(CUcontext context) { END(cuCtxDestroy, context, true); }
 EXPORT CUresult cuCtxDetach(CUcontext context) {
   unsigned version;
-  uint64_t name = leaving(context);
-  CUresult done = REAL(cuCtxDetach)(context);
-  left(name, !done && HELPER(cuCtxGetApiVersion)(context, &version));
-  return done;
+  END(cuCtxDetach, context, HELPER(cuCtxGetApiVersion)(context, &version));
 }
 
 static bool is_active(CUdevice device) {

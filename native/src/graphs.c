@@ -77,15 +77,12 @@ EXPORT CUresult cuGraphAddNode_v3(CUgraphNode *node, CUgraph graph, const CUgrap
 EXPORT CUresult cuGraphDestroyNode(CUgraphNode node) {
   holding_t item;
   bool known = holding_take(NODE, (uintptr_t)node, &item);
-  CUresult done = REAL(cuGraphDestroyNode)(node);
-  if (known && done) holding_put(&item);
-  else if (known) pool_give_back(item.pool, item.bytes);
-  return done;
+  return freed(REAL(cuGraphDestroyNode)(node), known, &item);
 }
 
 /* What a graph's nodes allocate, by GPU. */
 typedef struct {
-  uint64_t graph, program;
+  uint64_t graph;
   uint64_t bytes[MOST_GPUS];
   pool_t *pool[MOST_GPUS];
 } total_t;
@@ -97,7 +94,7 @@ static void sum_nodes(holding_t *item, void *data) {
   total->pool[item->gpu] = item->pool;
 }
 
-/* A handle's lowest bits are free for the GPU: what it points to is aligned. */
+/* A handle's highest bits are free for the GPU: it is an address of the process. */
 static uint64_t key_of(uint64_t program, unsigned gpu) { return program ^ ((uint64_t)gpu + 1) << 56; }
 
 static uint64_t warps_of(CUgraph graph, unsigned depth);
@@ -110,7 +107,7 @@ static uint64_t warps_of_node(CUgraphNode node, unsigned depth) {
   if (type == CU_GRAPH_NODE_TYPE_GRAPH && depth && !HELPER(cuGraphChildGraphNodeGetGraph)(node, &child))
     return warps_of(child, depth - 1);
   if (type != CU_GRAPH_NODE_TYPE_KERNEL || HELPER(cuGraphKernelNodeGetParams_v2)(node, &k)) return 0;
-  return WARPS((uint64_t)k.gridDimX * k.gridDimY * k.gridDimZ, (uint64_t)k.blockDimX * k.blockDimY * k.blockDimZ);
+  return WARPS_OF(&k);
 }
 
 /* What one launch of a graph costs; one warp at least. */
@@ -175,11 +172,6 @@ static void orphan(holding_t *item, void *data) {
   total->bytes[item->gpu] -= item->bytes;
 }
 
-static void rename_graph(holding_t *item, void *data) {
-  const union_t *made = data;
-  if (item->kind == PROGRAM && item->owner == (uintptr_t)made->part) item->owner = (uintptr_t)made->whole;
-}
-
 static void give_back_nodes(const holdings_t *nodes, CUgraph name) {
   total_t total = {.graph = (uintptr_t)name};
   for (size_t i = 0; i < nodes->count; i++) {
@@ -197,10 +189,10 @@ EXPORT CUresult cuGraphDestroy(CUgraph graph) {
   uint64_t owner = (uintptr_t)graph;
   union_t leaving = {graph, (CUgraph)(owner | 1)}, back = {leaving.whole, graph};
   holdings_t nodes = holding_take_all(is_node_of, &owner);
-  holding_each(rename_graph, &leaving);
+  holding_each(pass_on, &leaving);
   CUresult done = REAL(cuGraphDestroy)(graph);
   if (done) {
-    holding_each(rename_graph, &back);
+    holding_each(pass_on, &back);
     holdings_put_back(&nodes);
   } else give_back_nodes(&nodes, leaving.whole);
   holdings_forget(&nodes);

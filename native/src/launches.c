@@ -63,22 +63,18 @@ EXPORT CUresult cuLaunchCooperativeKernel_ptsz(KERNEL_ARGUMENTS) {
   return REAL(cuLaunchCooperativeKernel_ptsz)(f, gx, gy, gz, bx, by, bz, shared, stream, params);
 }
 
-#define ASKED_BY(c)                                                \
-  WARPS((uint64_t)(c)->gridDimX * (c)->gridDimY * (c)->gridDimZ, \
-        (uint64_t)(c)->blockDimX * (c)->blockDimY * (c)->blockDimZ)
-
 EXPORT CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction f, void **params, void **extra) {
-  PAID(ASKED_BY(config));
+  PAID(WARPS_OF(config));
   return REAL(cuLaunchKernelEx)(config, f, params, extra);
 }
 
 EXPORT CUresult cuLaunchKernelEx_ptsz(const CUlaunchConfig *config, CUfunction f, void **params, void **extra) {
-  PAID(ASKED_BY(config));
+  PAID(WARPS_OF(config));
   return REAL(cuLaunchKernelEx_ptsz)(config, f, params, extra);
 }
 
 EXPORT CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *list, unsigned count, unsigned flags) {
-  for (unsigned i = 0; i < count; i++) PAID(ASKED_BY(&list[i]));
+  for (unsigned i = 0; i < count; i++) PAID(WARPS_OF(&list[i]));
   return REAL(cuLaunchCooperativeKernelMultiDevice)(list, count, flags);
 }
 

@@ -1,6 +1,7 @@
 #include "ledger.h"
 
 #include <stddef.h>
+
 #include "machine.h"
 
 /* Byte ranges far behind the file's end: they are only names. */

@@ -9,12 +9,6 @@ static uint64_t context(void) {
   return HELPER(cuCtxGetCurrent)(&current) ? 0 : (uint64_t)(uintptr_t)current;
 }
 
-/* The 32-bit variants of CUDA 3.1 and before write less to their callers' variables. */
-typedef struct {
-  CUdeviceptr pointer;
-  size_t pitch;
-} got_t;
-
 static CUresult keep(CUresult done, int gpu, size_t bytes, CUdeviceptr pointer) {
   if (done) {
     slice_give_back(gpu, bytes);
@@ -27,28 +21,19 @@ static CUresult keep(CUresult done, int gpu, size_t bytes, CUdeviceptr pointer) 
   return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t bytes) {
-  int gpu = slice_gpu_of_context();
-  CUresult refused = take(gpu, bytes);
-  if (refused) return refused;
-  CUresult done = REAL(cuMemAlloc_v2)(pointer, bytes);
-  return keep(done, gpu, bytes, done ? 0 : *pointer);
-}
+#define ALLOCATE(symbol, pointer, bytes, ...)                 \
+  int gpu = slice_gpu_of_context();                           \
+  CUresult refused = take(gpu, bytes);                        \
+  if (refused) return refused;                                \
+  CUresult done = REAL(symbol)(pointer, bytes, ##__VA_ARGS__); \
+  return keep(done, gpu, bytes, done ? 0 : *(pointer))
 
-EXPORT CUresult cuMemAlloc(CUdeviceptr_v1 *pointer, unsigned int bytes) {
-  int gpu = slice_gpu_of_context();
-  CUresult refused = take(gpu, bytes);
-  if (refused) return refused;
-  CUresult done = REAL(cuMemAlloc)(pointer, bytes);
-  return keep(done, gpu, bytes, done ? 0 : *pointer);
-}
+EXPORT CUresult cuMemAlloc_v2(CUdeviceptr *pointer, size_t bytes) { ALLOCATE(cuMemAlloc_v2, pointer, bytes); }
+
+EXPORT CUresult cuMemAlloc(CUdeviceptr_v1 *pointer, unsigned int bytes) { ALLOCATE(cuMemAlloc, pointer, bytes); }
 
 EXPORT CUresult cuMemAllocManaged(CUdeviceptr *pointer, size_t bytes, unsigned int flags) {
-  int gpu = slice_gpu_of_context();
-  CUresult refused = take(gpu, bytes);
-  if (refused) return refused;
-  CUresult done = REAL(cuMemAllocManaged)(pointer, bytes, flags);
-  return keep(done, gpu, bytes, done ? 0 : *pointer);
+  ALLOCATE(cuMemAllocManaged, pointer, bytes, flags);
 }
 
 /* The driver chooses the pitch: what it will be is taken for 512 bytes a step, and put right when it is known. */
@@ -70,67 +55,34 @@ static CUresult guess_pitch(size_t width, size_t height, size_t *bytes) {
   return pitch < width || __builtin_mul_overflow(pitch, height, bytes) ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
 }
 
+#define ALLOCATE_PITCH(symbol, pointer, pitch, width, height, element)       \
+  int gpu = slice_gpu_of_context();                                          \
+  size_t bytes = 0;                                                          \
+  CUresult refused = guess_pitch(width, height, &bytes);                     \
+  if (!refused) refused = take(gpu, bytes);                                  \
+  if (refused) return refused;                                               \
+  CUresult done = REAL(symbol)(pointer, pitch, width, height, element);      \
+  return keep_pitch(done, gpu, bytes, done ? 0 : *(pitch), height, done ? 0 : *(pointer))
+
 EXPORT CUresult cuMemAllocPitch_v2(CUdeviceptr *pointer, size_t *pitch, size_t width, size_t height,
                                    unsigned int element) {
-  int gpu = slice_gpu_of_context();
-  size_t bytes = 0;
-  CUresult refused = guess_pitch(width, height, &bytes);
-  if (!refused) refused = take(gpu, bytes);
-  if (refused) return refused;
-  CUresult done = REAL(cuMemAllocPitch_v2)(pointer, pitch, width, height, element);
-  return keep_pitch(done, gpu, bytes, done ? 0 : *pitch, height, done ? 0 : *pointer);
+  ALLOCATE_PITCH(cuMemAllocPitch_v2, pointer, pitch, width, height, element);
 }
 
 EXPORT CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pitch, unsigned int width, unsigned int height,
                                 unsigned int element) {
-  int gpu = slice_gpu_of_context();
-  size_t bytes = 0;
-  CUresult refused = guess_pitch(width, height, &bytes);
-  if (!refused) refused = take(gpu, bytes);
-  if (refused) return refused;
-  CUresult done = REAL(cuMemAllocPitch)(pointer, pitch, width, height, element);
-  return keep_pitch(done, gpu, bytes, done ? 0 : *pitch, height, done ? 0 : *pointer);
+  ALLOCATE_PITCH(cuMemAllocPitch, pointer, pitch, width, height, element);
 }
 
-/* The record goes before the memory does: the driver may hand the same pointer to another thread at once. */
-typedef struct {
-  holding_t item;
-  bool known;
-} leaving_t;
+#define FREE(symbol, pointer, ...)                          \
+  holding_t item;                                           \
+  bool known = holding_take(POINTER, pointer, &item);       \
+  return freed(REAL(symbol)(pointer, ##__VA_ARGS__), known, &item)
 
-static leaving_t leave(CUdeviceptr pointer) {
-  leaving_t out;
-  out.known = holding_take(POINTER, pointer, &out.item);
-  return out;
-}
-
-static CUresult left(CUresult done, const leaving_t *leaving) {
-  if (!leaving->known) return done;
-  if (done) holding_put(&leaving->item);
-  else if (leaving->item.pool) pool_give_back(leaving->item.pool, leaving->item.bytes);
-  else slice_give_back(leaving->item.gpu, leaving->item.bytes);
-  return done;
-}
-
-EXPORT CUresult cuMemFree_v2(CUdeviceptr pointer) {
-  leaving_t leaving = leave(pointer);
-  return left(REAL(cuMemFree_v2)(pointer), &leaving);
-}
-
-EXPORT CUresult cuMemFree(CUdeviceptr_v1 pointer) {
-  leaving_t leaving = leave(pointer);
-  return left(REAL(cuMemFree)(pointer), &leaving);
-}
-
-EXPORT CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream stream) {
-  leaving_t leaving = leave(pointer);
-  return left(REAL(cuMemFreeAsync)(pointer, stream), &leaving);
-}
-
-EXPORT CUresult cuMemFreeAsync_ptsz(CUdeviceptr pointer, CUstream stream) {
-  leaving_t leaving = leave(pointer);
-  return left(REAL(cuMemFreeAsync_ptsz)(pointer, stream), &leaving);
-}
+EXPORT CUresult cuMemFree_v2(CUdeviceptr pointer) { FREE(cuMemFree_v2, pointer); }
+EXPORT CUresult cuMemFree(CUdeviceptr_v1 pointer) { FREE(cuMemFree, pointer); }
+EXPORT CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream stream) { FREE(cuMemFreeAsync, pointer, stream); }
+EXPORT CUresult cuMemFreeAsync_ptsz(CUdeviceptr pointer, CUstream stream) { FREE(cuMemFreeAsync_ptsz, pointer, stream); }
 
 /* After the driver gave from a pool: what it reserved for it has to find room as well. */
 static CUresult keep_ordered(CUresult done, pool_t *pool, size_t bytes, CUdeviceptr pointer, CUstream stream) {

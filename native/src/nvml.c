@@ -17,7 +17,6 @@ enum { SUCCESS = 0, INSUFFICIENT_SIZE = 7, FUNCTION_NOT_FOUND = 13, NO_INSTANCE 
 
 typedef int get_uuid_t(device_t, char *, unsigned);
 typedef int get_memory_t(device_t, void *);
-typedef int get_processes_t(device_t, unsigned *, void *);
 
 static int absent(void) { return FUNCTION_NOT_FOUND; }
 
@@ -46,25 +45,23 @@ static int gpu_of(device_t device) {
 
 static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
+#define SHOW_SLICE(symbol, device, memory)                                                          \
+  static _Atomic(void *) get;                                                                       \
+  int done = ((get_memory_t *)real(&get, #symbol))(device, memory), gpu = gpu_of(device);           \
+  if (done) return done;                                                                            \
+  (memory)->total = least(slice_limit(gpu), (memory)->total);                                       \
+  (memory)->used = least(slice_used(gpu), (memory)->total);                                         \
+  (memory)->free = least((memory)->total - (memory)->used, (memory)->free)
+
 EXPORT int nvmlDeviceGetMemoryInfo(device_t device, memory_t *memory) {
-  static _Atomic(void *) get;
-  int done = ((get_memory_t *)real(&get, "nvmlDeviceGetMemoryInfo"))(device, memory), gpu = gpu_of(device);
-  if (done) return done;
-  memory->total = least(slice_limit(gpu), memory->total);
-  memory->used = least(slice_used(gpu), memory->total);
-  memory->free = least(memory->total - memory->used, memory->free);
-  return done;
+  SHOW_SLICE(nvmlDeviceGetMemoryInfo, device, memory);
+  return SUCCESS;
 }
 
 EXPORT int nvmlDeviceGetMemoryInfo_v2(device_t device, memory_v2_t *memory) {
-  static _Atomic(void *) get;
-  int done = ((get_memory_t *)real(&get, "nvmlDeviceGetMemoryInfo_v2"))(device, memory), gpu = gpu_of(device);
-  if (done) return done;
-  memory->total = least(slice_limit(gpu), memory->total);
-  memory->used = least(slice_used(gpu), memory->total);
-  memory->free = least(memory->total - memory->used, memory->free);
+  SHOW_SLICE(nvmlDeviceGetMemoryInfo_v2, device, memory);
   memory->reserved = 0;
-  return done;
+  return SUCCESS;
 }
 
 typedef struct {

@@ -9,8 +9,6 @@
 /* The owner of a mapping that has no CHUNK. */
 enum { NOT_CHARGED = 0 };
 
-static void release(const holding_t *chunk) { slice_give_back(chunk->gpu, chunk->bytes); }
-
 EXPORT CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *properties,
                             unsigned long long flags) {
   static _Atomic(uint64_t) chunks = NOT_CHARGED + 1;
@@ -22,14 +20,14 @@ EXPORT CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, 
   CUresult done = REAL(cuMemCreate)(handle, bytes, properties, flags);
   holding_t chunk = {.kind = CHUNK, .key = atomic_fetch_add(&chunks, 1), .bytes = bytes, .gpu = gpu, .handles = 1};
   if (done) {
-    release(&chunk);
+    give_back(&chunk);
     return done;
   }
   holding_t name = {.kind = HANDLE, .key = *handle, .owner = chunk.key};
   if (holding_put(&chunk) && holding_put(&name)) return CUDA_SUCCESS;
   holding_take(CHUNK, chunk.key, &chunk);
   REAL(cuMemRelease)(*handle);
-  release(&chunk);
+  give_back(&chunk);
   return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
@@ -56,7 +54,7 @@ EXPORT CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
   if (known && done) {
     holding_change(CHUNK, name.owner, apply, &more);
     holding_put(&name);
-  } else if (known && less.empty && holding_take(CHUNK, name.owner, &chunk)) release(&chunk);
+  } else if (known && less.empty && holding_take(CHUNK, name.owner, &chunk)) give_back(&chunk);
   return done;
 }
 
@@ -82,12 +80,12 @@ EXPORT CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle *handle
   return done;
 }
 
-static CUresult not_mapped(CUresult why, uint64_t owner) {
+/* One mapping less of an owner's memory; nothing for NOT_CHARGED. */
+static void unmapped(uint64_t owner) {
   holding_t chunk;
   change_t less = {.mappings = -1};
   holding_change(CHUNK, owner, apply, &less);
-  if (less.empty && holding_take(CHUNK, owner, &chunk)) release(&chunk);
-  return why;
+  if (less.empty && holding_take(CHUNK, owner, &chunk)) give_back(&chunk);
 }
 
 /* A mapping of memory that is not charged is on record too, so that a range can be walked from one to the next. */
@@ -98,20 +96,17 @@ EXPORT CUresult cuMemMap(CUdeviceptr pointer, size_t bytes, size_t offset, CUmem
   bool known = holding_get(HANDLE, handle, &name) && holding_change(CHUNK, name.owner, apply, &more);
   holding_t mapping = {.kind = MAPPING, .key = pointer, .bytes = bytes, .owner = known ? name.owner : NOT_CHARGED};
   CUresult done = REAL(cuMemMap)(pointer, bytes, offset, handle, flags);
-  if (done) return not_mapped(done, mapping.owner);
-  if (holding_put(&mapping)) return CUDA_SUCCESS;
-  REAL(cuMemUnmap)(pointer, bytes);
-  return not_mapped(CUDA_ERROR_OUT_OF_MEMORY, mapping.owner);
+  if (!done && holding_put(&mapping)) return CUDA_SUCCESS;
+  if (!done) REAL(cuMemUnmap)(pointer, bytes);
+  unmapped(mapping.owner);
+  return done ? done : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 EXPORT CUresult cuMemUnmap(CUdeviceptr pointer, size_t bytes) {
-  holding_t mapping, chunk;
+  holding_t mapping;
   CUresult done = REAL(cuMemUnmap)(pointer, bytes);
   if (done) return done;
-  for (uint64_t at = pointer; at < pointer + bytes && holding_take(MAPPING, at, &mapping); at += mapping.bytes) {
-    change_t less = {.mappings = -1};
-    if (!holding_change(CHUNK, mapping.owner, apply, &less)) continue;
-    if (less.empty && holding_take(CHUNK, mapping.owner, &chunk)) release(&chunk);
-  }
+  for (uint64_t at = pointer; at < pointer + bytes && holding_take(MAPPING, at, &mapping); at += mapping.bytes)
+    unmapped(mapping.owner);
   return done;
 }

@@ -204,7 +204,7 @@ CUresult pool_take(pool_t *pool, uint64_t bytes) {
 CUresult pool_settle(pool_t *pool) {
   lock(POOLS);
   CUresult done = raise_to(pool, lower(pool));
-  if (lower(pool) <= pool->charged) done = CUDA_SUCCESS; /* trimming left less to charge */
+  if (done && lower(pool) <= pool->charged) done = CUDA_SUCCESS; /* trimming left less to charge */
   unlock(POOLS);
   return done;
 }
@@ -234,9 +234,19 @@ int pool_gpu(const pool_t *pool) { return pool->gpu; }
 bool keep_record(const holding_t *item) {
   holding_t before;
   if (!holding_replace(item, &before)) return false;
-  if (before.kind && before.pool) pool_give_back(before.pool, before.bytes);
-  else if (before.kind) slice_give_back(before.gpu, before.bytes);
+  if (before.kind) give_back(&before);
   return true;
+}
+
+void give_back(const holding_t *item) {
+  if (item->pool) pool_give_back(item->pool, item->bytes);
+  else slice_give_back(item->gpu, item->bytes);
+}
+
+CUresult freed(CUresult done, bool known, const holding_t *item) {
+  if (known && done) holding_put(item);
+  else if (known) give_back(item);
+  return done;
 }
 
 CUresult take(int gpu, uint64_t bytes) {

@@ -40,6 +40,11 @@ bool graph_memory_is_used(void);
 /* Records what was charged for a pointer or an array. A context that is ending may still have the same handle on record,
  * which the driver has given out again: that one's charge ends here. False: there is no memory for the record. */
 bool keep_record(const holding_t *item);
+/* Gives back what a record stands for. */
+void give_back(const holding_t *item);
+/* After the driver freed, or did not, what a record stood for. It was taken away before, if it was `known`: the driver may
+ * hand the same handle to another thread at once. Answers `done`. */
+CUresult freed(CUresult done, bool known, const holding_t *item);
 
 /* Any bytes on a GPU of the slice, with pools trimmed if there is no room. */
 CUresult take(int gpu, uint64_t bytes);

@@ -2,23 +2,16 @@
 #include "driver.h"
 #include "slice.h"
 
-typedef struct {
-  uint64_t free, total;
-} seen_t;
+static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 /* Less than the slice where the GPU itself has less. */
-static seen_t seen(int gpu, uint64_t free, uint64_t total) {
-  uint64_t limit = slice_limit(gpu), used = slice_used(gpu), left = limit > used ? limit - used : 0;
-  seen_t out = {left < free ? left : free, limit < total ? limit : total};
-  return out;
-}
-
 EXPORT CUresult cuMemGetInfo_v2(size_t *free, size_t *total) {
   CUresult done = REAL(cuMemGetInfo_v2)(free, total);
   if (done) return done;
-  seen_t s = seen(slice_gpu_of_context(), *free, *total);
-  *free = s.free;
-  *total = s.total;
+  int gpu = slice_gpu_of_context();
+  uint64_t limit = slice_limit(gpu), used = slice_used(gpu);
+  *free = least(limit > used ? limit - used : 0, *free);
+  *total = least(limit, *total);
   return done;
 }
 
@@ -35,7 +28,7 @@ EXPORT CUresult cuMemGetInfo(unsigned int *free, unsigned int *total) {
 
 EXPORT CUresult cuDeviceTotalMem_v2(size_t *bytes, CUdevice device) {
   CUresult done = REAL(cuDeviceTotalMem_v2)(bytes, device);
-  if (!done) *bytes = seen(slice_gpu(device), 0, *bytes).total;
+  if (!done) *bytes = least(slice_limit(slice_gpu(device)), *bytes);
   return done;
 }
 

@@ -13,7 +13,7 @@ typedef struct {
 
 /* The calling thread's context. */
 CUresult context_current(context_t **out);
-/* The device of a stream: the default ones are the calling thread's context's. */
-CUresult stream_device(CUstream stream, CUdevice *device);
+/* The context of a stream; of the default ones the calling thread's. */
+CUresult stream_context(CUstream stream, context_t **out);
 
 #endif

@@ -82,9 +82,9 @@ static CUresult allocate(CUdeviceptr *out, uint64_t bytes, pool_t *pool) {
 }
 
 static CUresult allocate_on(CUdeviceptr *out, uint64_t bytes, CUstream stream) {
-  CUdevice device;
-  CHECK(stream_device(stream, &device));
-  return allocate(out, bytes, chosen_of(device));
+  context_t *context;
+  CHECK(stream_context(stream, &context));
+  return allocate(out, bytes, chosen_of(context->device));
 }
 
 CUresult cuMemAllocAsync(CUdeviceptr *out, size_t bytes, CUstream stream) {

@@ -4,7 +4,6 @@
 
 typedef struct {
   object_t object;
-  CUdevice device;
   context_t *context;
 } stream_t;
 
@@ -13,7 +12,6 @@ static CUresult create(CUstream *out) {
   CHECK(context_current(&context));
   stream_t *stream = object_new(STREAM, sizeof *stream);
   if (!stream) return CUDA_ERROR_OUT_OF_MEMORY;
-  stream->device = context->device;
   stream->context = context;
   *out = (CUstream)stream;
   return CUDA_SUCCESS;
@@ -50,31 +48,27 @@ CUresult cuStreamDestroy(CUstream stream) {
 
 static bool is_default(CUstream stream) { return (uintptr_t)stream <= (uintptr_t)CU_STREAM_PER_THREAD; }
 
-CUresult stream_device(CUstream handle, CUdevice *device) {
-  context_t *context;
-  stream_t *stream = is_default(handle) ? NULL : object_of(STREAM, handle);
-  if (!stream && !is_default(handle)) return CUDA_ERROR_INVALID_HANDLE;
-  if (!stream) CHECK(context_current(&context));
-  *device = stream ? stream->device : context->device;
+CUresult stream_context(CUstream handle, context_t **out) {
+  if (is_default(handle)) return context_current(out);
+  stream_t *stream = object_of(STREAM, handle);
+  if (!stream) return CUDA_ERROR_INVALID_HANDLE;
+  *out = stream->context;
   return CUDA_SUCCESS;
 }
 
 CUresult cuStreamGetCtx(CUstream handle, CUcontext *out) {
   BEGIN;
   context_t *context;
-  stream_t *stream = is_default(handle) ? NULL : object_of(STREAM, handle);
-  if (!stream && !is_default(handle)) return CUDA_ERROR_INVALID_HANDLE;
-  if (!stream) CHECK(context_current(&context));
-  *out = (CUcontext)(stream ? stream->context : context);
+  CHECK(stream_context(handle, &context));
+  *out = (CUcontext)context;
   return CUDA_SUCCESS;
 }
 
 static CUresult synchronize(CUstream handle) {
   context_t *context;
   CHECK(context_current(&context));
-  stream_t *stream = is_default(handle) ? NULL : object_of(STREAM, handle);
-  if (!stream && !is_default(handle)) return CUDA_ERROR_INVALID_HANDLE;
-  pools_let_go(stream ? stream->device : context->device);
+  CHECK(stream_context(handle, &context));
+  pools_let_go(context->device);
   return CUDA_SUCCESS;
 }
 

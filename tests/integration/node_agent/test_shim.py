@@ -1,9 +1,6 @@
 """Containers get the shim, or do not start; and what their launches cost follows what they do."""
 
-import platform
 import struct
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,17 +11,11 @@ from tessera.node_agent.enforcement.pacing import FIRST, FREE, encode
 from tessera.node_agent.nvml import DriverNvml, Work
 from tessera.pb.agent.v1 import agent_pb2
 from tests.integration.node_agent.test_service import GIB, Host, until
+from tests.native.conftest import shim
 
-ROOT = Path(__file__).parents[3]
+__all__ = ["shim"]
+
 OTHER = "99999999-2222-3333-4444-555555555555"
-
-
-@pytest.fixture(scope="session")
-def shim(tmp_path_factory) -> Path:
-    """The library as ``make native`` builds it."""
-    out = tmp_path_factory.mktemp("native")
-    subprocess.run([sys.executable, ROOT / "native/build.py", out], check=True, capture_output=True)
-    return out / platform.machine() / "libtessera.so"
 
 
 @pytest.fixture
