@@ -35,6 +35,7 @@ UNIT = 2 * MIB
 UINT8 = 1
 ALLOC, EMPTY = 10, 5
 NOT_SUPPORTED, FAILED = 801, 999
+CAPTURE_UNSUPPORTED, CAPTURE_INVALIDATED = 900, 901
 
 Undo = Callable[[], None]
 Made = tuple[int, Undo]
@@ -505,6 +506,32 @@ def instantiates(by: Callable[[Function, c_uint64, int], int], d: Driver, f: Fun
     d.holds(0)
 
 
+def begins_capture(d: Driver, f: Function, symbol: str) -> None:
+    """What is allocated meanwhile is charged to the graph, and to nobody when the capture fails."""
+    stream = d.new("cuStreamCreate", 0)
+    assert f(stream, 0) == SUCCESS
+    d.new("cuMemAllocAsync", UNIT, stream)
+    d.charged(UNIT)
+    assert d("cuMemAlloc_v2", byref(c_uint64()), UNIT) == CAPTURE_UNSUPPORTED
+    assert d("cuStreamEndCapture", stream, byref(c_uint64())) == CAPTURE_INVALIDATED
+    d.holds(0)
+
+
+def ends_capture(d: Driver, f: Function, symbol: str) -> None:
+    """The graph has what was charged, and ends with it."""
+    graph, stream = c_uint64(), d.new("cuStreamCreate", 0)
+    d.ok("cuStreamBeginCapture_v2", stream, 0)
+    d.new("cuMemAllocAsync", UNIT, stream)
+    assert f(stream, byref(graph)) == SUCCESS
+    assert f(stream, byref(c_uint64())) != SUCCESS
+    program = launched(d, graph.value)
+    d.holds(UNIT)
+    d.ok("cuGraphExecDestroy", program)
+    d.ok("cuGraphDestroy", graph.value)
+    d.ok("cuDeviceGraphMemTrim", 0)
+    d.holds(0)
+
+
 def destroys_program(d: Driver, f: Function, symbol: str) -> None:
     """A program that never ran leaves nothing; one that did leaves what the device keeps."""
     for runs, kept in ((False, 0), (True, UNIT)):
@@ -720,6 +747,9 @@ ROWS: dict[str, Row] = {
     "cuGraphInstantiateWithParams_ptsz": partial(instantiates, with_params),
     "cuGraphLaunch": launches_graph,
     "cuGraphLaunch_ptsz": launches_graph,
+    **dict.fromkeys(("cuStreamBeginCapture", "cuStreamBeginCapture_ptsz"), begins_capture),
+    **dict.fromkeys(("cuStreamBeginCapture_v2", "cuStreamBeginCapture_v2_ptsz"), begins_capture),
+    **dict.fromkeys(("cuStreamEndCapture", "cuStreamEndCapture_ptsz"), ends_capture),
     "cuGraphExecDestroy": destroys_program,
     "cuDeviceGraphMemTrim": trims_graphs,
     "cuCtxDestroy": destroys_context,
