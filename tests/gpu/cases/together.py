@@ -43,7 +43,7 @@ def _all(programs: Sequence[contextlib.AbstractContextManager[Program]]) -> Iter
 def split(bench: Bench, result: Result) -> None:
     """T3."""
     seconds = bench.seconds(60)
-    with bench.program("torch_client", "matmul", bench.seconds(8)) as alone:
+    with bench.program("torch_client", "matmul", "8") as alone:
         (full,) = _race([alone])
     result.record("alone", f"{full:.0f} products/s")
     with (
@@ -238,7 +238,7 @@ def escapes(bench: Bench, result: Result) -> None:
         "LD_PRELOAD cleared": [*bare, *fill],
         "an environment of its own": [*clean, *fill],
         "a session of its own": ["setsid", "--wait", *bare, *fill],
-        "a pid namespace of its own": ["unshare", "--pid", "--fork", *bare, *fill],
+        "a pid namespace of its own": ["unshare", "--pid", "--fork", "--mount-proc", *bare, *fill],
         "mounts of its own without ours": ["unshare", "--mount", "sh", "-c", 'umount -l /run; exec "$@"', "sh", *fill],
         "dlmopen": [bench.python, str(_CLIENT), "around", "512", "3072", "20"],
         "an LD_PRELOAD of its own": ["env", "LD_PRELOAD=libm.so.6", *fill],
