@@ -114,7 +114,7 @@ static uint64_t warps_of_node(CUgraphNode node, unsigned depth) {
   return WARPS_OF(&k);
 }
 
-/* What one launch of a graph costs; one warp at least. */
+/* What one launch of a graph launches; one warp at least. */
 static uint64_t warps_of(CUgraph graph, unsigned depth) {
   size_t count = 0;
   uint64_t sum = 0;
@@ -261,13 +261,11 @@ static uint64_t work_of(CUgraphExec program) {
 }
 
 EXPORT CUresult cuGraphLaunch(CUgraphExec program, CUstream stream) {
-  PAID(work_of(program));
-  return launched(REAL(cuGraphLaunch)(program, stream));
+  IN_TURN(work_of(program), stream, launched(REAL(cuGraphLaunch)(program, stream)));
 }
 
 EXPORT CUresult cuGraphLaunch_ptsz(CUgraphExec program, CUstream stream) {
-  PAID(work_of(program));
-  return launched(REAL(cuGraphLaunch_ptsz)(program, stream));
+  IN_TURN(work_of(program), THREADS_OWN(stream), launched(REAL(cuGraphLaunch_ptsz)(program, stream)));
 }
 
 EXPORT CUresult cuGraphExecDestroy(CUgraphExec program) {

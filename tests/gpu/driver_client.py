@@ -5,6 +5,7 @@ It stands alone, so that any Python runs it, in a lease or out of it.
 
 import ctypes
 import json
+import os
 import sys
 import time
 from ctypes import byref, c_int, c_size_t, c_uint, c_uint64, c_void_p
@@ -217,19 +218,14 @@ def fault(delay_s: str = "0") -> None:
     say(code=code)
 
 
-def around(step_mib: str, most_mib: str, hold_s: str) -> None:
-    """The same as ``fill plain`` past a preloaded library: the driver in a name space of its own."""
-    libc = ctypes.CDLL(None)
-    libc.dlmopen.restype, libc.dlmopen.argtypes = c_void_p, (ctypes.c_long, ctypes.c_char_p, c_int)
-    handle = libc.dlmopen(-1, b"libcuda.so.1", 2)
-    if not handle:
-        return say(error="dlmopen")
-    d, taken = Driver(lib=ctypes.CDLL("libcuda.so.1", handle=handle)), 0
+def deepbind(step_mib: str, most_mib: str, hold_s: str) -> None:
+    """The same as ``fill plain`` with the driver's own names before those of a preloaded library."""
+    d, taken = Driver(lib=ctypes.CDLL("libcuda.so.1", mode=os.RTLD_NOW | os.RTLD_DEEPBIND)), 0
     while taken < int(most_mib) * MIB and not plain(d, int(step_mib) * MIB):
         taken += int(step_mib) * MIB
-    say(way="dlmopen", taken=taken)
-    return time.sleep(float(hold_s))
+    say(way="deepbind", taken=taken)
+    time.sleep(float(hold_s))
 
 
 if __name__ == "__main__":
-    {"fill": fill, "info": info, "spin": spin, "fault": fault, "around": around}[sys.argv[1]](*sys.argv[2:])
+    {"fill": fill, "info": info, "spin": spin, "fault": fault, "deepbind": deepbind}[sys.argv[1]](*sys.argv[2:])

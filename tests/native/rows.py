@@ -565,7 +565,7 @@ def launches_graph(d: Driver, f: Function, symbol: str) -> None:
     """The driver's memory for a graph comes with its launch, and the launch is paid for."""
     graph = graph_with(d, UNIT)
     program = d.new("cuGraphInstantiateWithFlags", graph, 0)
-    pays(lambda d, f: f(program, 0), d, f, symbol)
+    takes_turn(lambda d, f: f(program, 0), d, f, symbol)
     d.holds(UNIT)
     d.ok("cuGraphExecDestroy", program)
     d.ok("cuGraphDestroy", graph)
@@ -680,12 +680,12 @@ def answers(d: Driver, f: Function, symbol: str) -> None:
 # Launches.
 
 
-def pays(launch: Callable[[Driver, Function], int], d: Driver, f: Function, symbol: str) -> None:
-    """The slice's turn moves on, and the driver's own function of that name is called."""
-    calls, turn = d.calls(symbol), d.ledger.turn()
+def takes_turn(launch: Callable[[Driver, Function], int], d: Driver, f: Function, symbol: str) -> None:
+    """The slice has work now, and the driver's own function of that name is called."""
+    calls, works = d.calls(symbol), d.ledger.works()
     assert launch(d, f) == SUCCESS
     assert d.calls(symbol) == calls + 1
-    assert d.ledger.turn() > turn
+    assert d.ledger.works() > works
 
 
 def kernel(d: Driver, f: Function) -> int:
@@ -723,7 +723,7 @@ LAUNCHES: dict[str, Callable[[Driver, Function], int]] = {
 
 ROWS: dict[str, Row] = {
     **{symbol: partial(allocates, make) for symbol, make in ALLOCATORS.items()},
-    **{symbol: partial(pays, launch) for symbol, launch in LAUNCHES.items()},
+    **{symbol: partial(takes_turn, launch) for symbol, launch in LAUNCHES.items()},
     "cuMemFree": partial(frees_pointer, "cuMemAlloc"),
     "cuMemFree_v2": partial(frees_pointer, "cuMemAlloc_v2"),
     "cuMemFreeAsync": frees_ordered,

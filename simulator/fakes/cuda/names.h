@@ -43,6 +43,13 @@
   X(cuDeviceTotalMem, "cuDeviceTotalMem", 2000, 0, 1) \
   X(cuDeviceTotalMem_v2, "cuDeviceTotalMem", 3020, 0, 2) \
   X(cuDriverGetVersion, "cuDriverGetVersion", 2020, 0, 1) \
+  X(cuEventCreate, "cuEventCreate", 2000, 0, 1) \
+  X(cuEventDestroy, "cuEventDestroy", 2000, 0, 1) \
+  X(cuEventDestroy_v2, "cuEventDestroy", 4000, 0, 1) \
+  X(cuEventElapsedTime, "cuEventElapsedTime", 2000, 0, 1) \
+  X(cuEventQuery, "cuEventQuery", 2000, 0, 1) \
+  X(cuEventRecord, "cuEventRecord", 2000, 0, 1) \
+  X(cuEventRecord_ptsz, "cuEventRecord", 7000, 1, 1) \
   X(cuGetProcAddress, "cuGetProcAddress", 11030, 0, 1) \
   X(cuGetProcAddress_v2, "cuGetProcAddress", 12000, 0, 2) \
   X(cuGraphAddChildGraphNode, "cuGraphAddChildGraphNode", 10000, 0, 1) \

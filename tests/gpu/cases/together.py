@@ -230,7 +230,7 @@ def _wedged(bench: Bench, env: dict[str, str]) -> int:
 
 
 def escapes(bench: Bench, result: Result) -> None:
-    """T13: what a program does to get around the shim, in a lease of 2Gi."""
+    """T13: what a program does to get deepbind the shim, in a lease of 2Gi."""
     fill = [bench.python, str(_CLIENT), "fill", "plain", "512", "3072", "20"]
     bare = ["env", "-u", "LD_PRELOAD"]
     clean = ["env", "-i", *(f"{name}={os.environ[name]}" for name in _KEPT if name in os.environ)]
@@ -240,7 +240,7 @@ def escapes(bench: Bench, result: Result) -> None:
         "a session of its own": ["setsid", "--wait", *bare, *fill],
         "a pid namespace of its own": ["unshare", "--pid", "--fork", "--mount-proc", *bare, *fill],
         "mounts of its own without ours": ["unshare", "--mount", "sh", "-c", 'umount -l /run; exec "$@"', "sh", *fill],
-        "dlmopen": [bench.python, str(_CLIENT), "around", "512", "3072", "20"],
+        "RTLD_DEEPBIND": [bench.python, str(_CLIENT), "deepbind", "512", "3072", "20"],
         "an LD_PRELOAD of its own": ["env", "LD_PRELOAD=libm.so.6", *fill],
     }
     with bench.agent("escapes", "--shim", str(bench.shim)) as agent:
