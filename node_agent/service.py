@@ -171,7 +171,7 @@ class Service:
             self._announcer.incident(incident, self.store)
 
     async def _set_pace(self) -> None:
-        await self._pace.set(self._pace.paced(self.gpus.now.values()), self.watcher.accounts.usages)
+        await self._pace.apply(self._pace.paced(self.gpus.now.values()), self.watcher.accounts.usages)
 
     def _lease_server(self, path: Path | None, homes: CgroupHomes | Families | None) -> LeaseServer | None:
         if path is None or homes is None:

@@ -40,13 +40,13 @@ class Pace:
         asked = {share.uuid for item in self._store for share in item.shares if share.core_percent and not share.whole}
         return [gpu.uuid for gpu in gpus if gpu.uuid in asked and gpu.level <= LEVEL_WATCH]
 
-    async def set(self, paced: Collection[str], usages: Iterable[Usage]) -> None:
+    async def apply(self, paced: Collection[str], usages: Iterable[Usage]) -> None:
         """New turns for the ``paced`` GPUs, from whose programs have work there; all others have none."""
         await asyncio.to_thread(self._set, frozenset(paced), _pids(usages))
 
     async def free_all(self) -> None:
         """Nobody waits for a turn any more: containers that run keep their shim, also where it was switched off."""
-        await self.set((), ())
+        await self.apply((), ())
 
     def _set(self, paced: frozenset[str], pids: Mapping[str, Sequence[int]]) -> None:
         found = {uuid: turns(claims, self._wanting(uuid, pids)) for uuid, claims in self._claims(paced).items()}
