@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt gen native e2e test-gpu bench-shim bench-extender bench-packing bench-parity bench-policy lock
+.PHONY: help setup demo test check fmt gen native e2e test-gpu bench-shim bench-watcher bench-extender bench-packing bench-parity bench-policy lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -54,6 +54,9 @@ native: $(STAMP)  ## build the shim that containers preload, for x86_64 and aarc
 
 bench-shim: $(STAMP)  ## what the shim costs a call, against the fake driver alone
 	@$(RUN) $(BIN)/python -m benchmarks.shim $(ARGS)
+
+bench-watcher: $(STAMP)  ## how long a process lives that takes more memory than its slice
+	@$(RUN) $(BIN)/python -m benchmarks.watcher $(ARGS)
 
 bench-extender: $(STAMP)  ## measure the extender (real Kubernetes programs where there are some; ARGS=--quick)
 	@unshare --net -- sh -c 'ip link set lo up && exec "$$@"' bench \

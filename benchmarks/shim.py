@@ -1,6 +1,6 @@
 """``make bench-shim``: what the shim costs a call, against the fake driver alone.
 
-One program is run in turns without the shim, with it, and with it while the slice has the GPU in turns; it says how many
+One program is run by turns without the shim, with it, and with it while the slice takes turns; it says how many
 nanoseconds a call of each kind took. The figures are medians over the turns. Writes ``shim.json`` and ``shim.md`` into
 ``--out``; the last line on standard output is ``launch +X.X ns, allocation +Y.Y ns``.
 """

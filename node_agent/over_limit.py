@@ -21,8 +21,8 @@ Key = tuple[Container, str]
 class Graces:
     """Seconds over the limit until the newest process is ended, from there until the container is, and the memory."""
 
-    client_s: float = 0.5
-    container_s: float = 0.75
+    client_s: float = 0.25
+    container_s: float = 0.5
     clear_s: float = 10.0
 
 

@@ -6,8 +6,6 @@ ids (hostPID): they are the ones that NVML reports.
 """
 
 import contextlib
-import os
-import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tessera.node_agent.cgroups import Container, Membership, membership_of
+from tessera.node_agent.kernel import HostKernel, Kernel
 
 _ROUNDS = 5
 _START_FIELD = 22
@@ -49,9 +48,13 @@ class HostProcesses:
     """The real ones, by /proc and the cgroup file system."""
 
     def __init__(
-        self, proc: Path = Path("/proc"), cgroup_mount: Path = Path("/sys/fs/cgroup"), cgroup_root: str = ""
+        self,
+        proc: Path = Path("/proc"),
+        cgroup_mount: Path = Path("/sys/fs/cgroup"),
+        cgroup_root: str = "",
+        kernel: Kernel | None = None,
     ) -> None:
-        self._proc = proc
+        self._kernel = kernel or HostKernel(proc)
         self._mount = cgroup_mount
         self._root = cgroup_root
 
@@ -60,26 +63,25 @@ class HostProcesses:
         return found[0] if found else None
 
     def end(self, process: Process) -> bool:
-        # Without the host's own /proc the numbers read there are not the numbers that pidfd_open takes.
-        if process.container is None or self._proc != Path("/proc"):
+        if process.container is None:
             return False
         try:
-            handle = os.pidfd_open(process.pid)
+            handle = self._kernel.open(process.pid)
         except OSError:
             return False
         try:
             if self.look(process.pid) != process:
                 return False
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            self._kernel.kill(handle)
             return True
         except ProcessLookupError:
             return False
         finally:
-            os.close(handle)
+            self._kernel.close(handle)
 
     def end_container(self, process: Process) -> int:
         found = self._read(process.pid)
-        if found is None or found[0] != process or found[1] is None or self._proc != Path("/proc"):
+        if found is None or found[0] != process or found[1] is None or not self._is_own(process.pid):
             return 0
         group = self._directory(found[1])
         members = len(_members(group)) if group else 0
@@ -88,10 +90,17 @@ class HostProcesses:
         with _frozen(group):
             return self._end_members(found[1].container)
 
+    def _is_own(self, pid: int) -> bool:
+        """Whether the process is one that can be ended: /proc may be another machine's."""
+        try:
+            self._kernel.close(self._kernel.open(pid))
+        except OSError:
+            return False
+        return True
+
     def _read(self, pid: int) -> tuple[Process, Membership | None] | None:
         try:
-            stat = (self._proc / str(pid) / "stat").read_text(errors="replace")
-            lines = (self._proc / str(pid) / "cgroup").read_text(errors="replace")
+            stat, lines = self._kernel.read(pid, "stat"), self._kernel.read(pid, "cgroup")
             # The name in parentheses may hold anything, so fields are counted from behind it.
             started = int(stat.rpartition(")")[2].split()[_START_FIELD - 3])
         except (OSError, IndexError, ValueError):
@@ -120,8 +129,8 @@ class HostProcesses:
         return len(ended)
 
     def _all(self) -> Iterator[Process]:
-        for entry in self._proc.iterdir():
-            if entry.name.isdigit() and (found := self.look(int(entry.name))):
+        for pid in self._kernel.pids():
+            if found := self.look(pid):
                 yield found
 
 

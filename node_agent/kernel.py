@@ -1,0 +1,56 @@
+"""What the agent asks of the kernel about processes: the border at which another kernel can stand."""
+
+import os
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+
+class Kernel(Protocol):
+    """/proc and pidfds. Each call may raise ``OSError``."""
+
+    def pids(self) -> Iterable[int]:
+        """All processes of this moment."""
+        ...
+
+    def read(self, pid: int, name: str) -> str:
+        """A file of a process: ``stat`` or ``cgroup``."""
+        ...
+
+    def open(self, pid: int) -> int:
+        """A handle of the process that has this id now; it never leads to another."""
+        ...
+
+    def kill(self, handle: int) -> None:
+        """SIGKILL to the process of the handle, if it lives."""
+        ...
+
+    def close(self, handle: int) -> None:
+        """The handle's end."""
+        ...
+
+
+class HostKernel:
+    """The machine's own, with /proc at ``proc``."""
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._proc = proc
+
+    def pids(self) -> Iterable[int]:
+        return [int(entry.name) for entry in self._proc.iterdir() if entry.name.isdigit()]
+
+    def read(self, pid: int, name: str) -> str:
+        return (self._proc / str(pid) / name).read_text(errors="replace")
+
+    def open(self, pid: int) -> int:
+        # Without the host's own /proc the numbers read there are not the numbers that pidfd_open takes.
+        if self._proc != Path("/proc"):
+            raise OSError(f"{self._proc} is not this machine's own")
+        return os.pidfd_open(pid)
+
+    def kill(self, handle: int) -> None:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+
+    def close(self, handle: int) -> None:
+        os.close(handle)
