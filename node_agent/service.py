@@ -6,7 +6,7 @@ A loop outlives whatever the outside world does to one of its rounds: the error 
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import structlog
@@ -17,6 +17,9 @@ from tessera.kube.reflector import Reflector
 from tessera.kube.resources import PODS
 from tessera.node_agent.announce import Announcer
 from tessera.node_agent.enforcement.mps import Mps
+from tessera.node_agent.enforcement.mps_contexts import context_limit
+from tessera.node_agent.enforcement.mps_group import Node
+from tessera.node_agent.enforcement.mps_groups import Group, partition
 from tessera.node_agent.enforcement.pace import Pace
 from tessera.node_agent.enforcement.port import Limiter
 from tessera.node_agent.enforcement.shim import Shim
@@ -25,6 +28,7 @@ from tessera.node_agent.gpus import Gpus
 from tessera.node_agent.health import Rules
 from tessera.node_agent.inventory import Inventory
 from tessera.node_agent.metrics import AgentCollector, MetricsServer
+from tessera.node_agent.mps_clients import HostClients
 from tessera.node_agent.nvml import DriverNvml, Nvml
 from tessera.node_agent.over_limit import Graces, OverLimit
 from tessera.node_agent.pods import ContainerNames
@@ -60,7 +64,7 @@ class Service:
         self.probe = Probe(nvml or DriverNvml(), processes, clock)
         rules = Rules(settings.recovery_probes, settings.xid_quiet_s)
         self.inventory = Inventory(rules, settings.state_dir / "inventory.json", _boot_id(), clock)
-        self.limiter = self._limiter(clock)
+        self.limiter = self._limiter(processes, clock)
         self.gpus = Gpus(
             self.inventory,
             self.limiter,
@@ -84,6 +88,7 @@ class Service:
         self._metrics = MetricsServer(
             AgentCollector(self.gpus, self.store, self.watcher), settings.metrics_host, settings.metrics_port
         )
+        self._driver = ""
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -130,6 +135,7 @@ class Service:
         await self.probe.close()
 
     async def _look(self) -> None:
+        self._driver = self._driver or await self.probe.driver_version()
         look = await self.probe.look(self.inventory.devices)
         known = set(self.gpus.now)
         if look.error:
@@ -150,23 +156,22 @@ class Service:
         for incident in await self.limiter.observe():
             log.warning(incident.reason, gpu=incident.gpu_uuid, text=incident.text)
             self._announcer.incident(incident, self.store)
+            self.gpus.doubt((incident.gpu_uuid, *incident.also))
 
     async def _set_pace(self) -> None:
         paced = self._pace.paced(self.gpus.now.values())
         await self._pace.set(paced, await self.probe.work(paced) if paced else {}, self.watcher.accounts.usages)
 
-    def _limiter(self, clock: Callable[[], float]) -> Limiter:
+    def _limiter(self, processes: Processes, clock: Callable[[], float]) -> Limiter:
         """``auto`` takes the highest level that is proven; of MPS no proof is made yet, so only ``mps`` chooses it."""
         if self._settings.enforcement is not Enforcement.MPS:
             return Watch()
-        return Mps(
-            self._settings.mps_control,
-            self._settings.mps_root,
-            lambda: self.store,
-            lambda pid: self.watcher.end_client(pid),
-            max_clients=self._settings.mps_clients,
-            clock=clock,
-        )
+        clients = HostClients(processes, lambda pid: self.watcher.end_client(pid))
+        node = Node(lambda: self.store, clients, lambda: context_limit(self._driver, self._settings.mps_clients), clock)
+        return Mps(self._settings.mps_control, self._settings.mps_root, self._mps_groups, node)
+
+    def _mps_groups(self, kept: tuple[Group, ...]) -> Mapping[str, Group]:
+        return partition(tuple(self.inventory.devices.values()), self._settings.mps_groups, kept)
 
 
 async def _every(period_s: float, work: Callable[[], Awaitable[None]]) -> None:
