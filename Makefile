@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt gen native e2e bench-shim bench-extender bench-packing bench-parity bench-policy lock
+.PHONY: help setup demo test check fmt gen native e2e test-gpu bench-shim bench-extender bench-packing bench-parity bench-policy lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -42,6 +42,12 @@ e2e: $(STAMP)  ## run the end-to-end suite on real Kubernetes programs (built on
 	@unshare --net -- sh -c 'ip link set lo up && exec "$$@"' e2e \
 	  $(BIN)/python -m pytest -m e2e tests/e2e $(ARGS)
 	@$(BIN)/python -m pytest -m e2e tests/contract
+
+test-gpu: native  ## what holds on this machine's GPU; adds to docs/gpu-report (ARGS="--scale 0.5")
+	@alone=0; together=0; \
+	  $(BIN)/python -m tests.gpu.main alone $(ARGS) || alone=1; \
+	  $(BIN)/python -m tests.gpu.main together $(ARGS) || together=1; \
+	  exit $$((alone | together))
 
 native: $(STAMP)  ## build the shim that containers preload, for x86_64 and aarch64, into build/native
 	@$(BIN)/python native/build.py build/native

@@ -20,6 +20,7 @@ from benchmarks import figures, options
 from tessera.model.assignment import Share
 from tessera.model.quantities import GIB
 from tessera.node_agent.enforcement.limits_files import LIMITS, PACE, limits_text, pace_page
+from tessera.node_agent.enforcement.pacing import PERIOD_US, Turn
 from tessera.simulator.fakes.compiling import BuildError
 from tessera.simulator.fakes.cuda.build import include_dir, library_dir
 from tessera.simulator.fakes.nvml import presets
@@ -27,7 +28,7 @@ from tessera.simulator.fakes.nvml.state import ENV, NvmlState
 
 TURNS = 15
 HERE = Path(__file__).resolve().parent
-ALONE, SHIM, PRICED = "driver", "shim", "priced"
+ALONE, SHIM, IN_TURNS = "driver", "shim", "in turns"
 Plain = dict[str, Any]
 
 
@@ -39,7 +40,7 @@ class Bench:
         state = NvmlState(gpus=presets.host_gpus(["H100"], host="bench"))
         state.write(folder / "nvml.state")
         limits = limits_text([Share(state.gpus[0].uuid, 64 * GIB, 30)])
-        for name, page in ((SHIM, pace_page()), (PRICED, pace_page({0: 1}))):
+        for name, page in ((SHIM, pace_page()), (IN_TURNS, pace_page({0: Turn(0, PERIOD_US - 1)}))):
             (folder / name).mkdir()
             (folder / name / LIMITS).write_bytes(limits)
             (folder / name / PACE).write_bytes(page)
@@ -72,7 +73,7 @@ def measure(folder: Path, turns: int) -> Plain:
     bench = Bench(folder)
     found: defaultdict[str, defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for turn in range(turns):
-        for how in (ALONE, SHIM, PRICED):
+        for how in (ALONE, SHIM, IN_TURNS):
             for kind, ns in bench.turn(how).items():
                 found[kind][how].append(ns)
         print(f"turn {turn + 1} of {turns}", file=sys.stderr, flush=True)
@@ -90,7 +91,7 @@ def markdown(found: Plain) -> str:
     """The figures for people."""
     machine = found["machine"]
     rows = [
-        [kind, *(f"{ns:.1f}" for ns in by.values()), f"{by[SHIM] - by[ALONE]:+.1f}", f"{by[PRICED] - by[ALONE]:+.1f}"]
+        [kind, *(f"{ns:.1f}" for ns in by.values()), f"{by[SHIM] - by[ALONE]:+.1f}", f"{by[IN_TURNS] - by[ALONE]:+.1f}"]
         for kind, by in found["calls"].items()
     ]
     head = f"{machine['date']}, {machine['cpu']}, load average before {machine['load']}; {found['turns']} turns each."

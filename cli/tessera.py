@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from tessera import __version__
+from tessera.cli.run import run
 from tessera.cli.simulate import simulate
 
 app = typer.Typer(
@@ -106,6 +107,7 @@ def up(
 
 
 app.command()(simulate)
+app.command()(run)
 
 
 @app.command(context_settings=PASS_ON, add_help_option=False)

@@ -5,6 +5,7 @@ A loop outlives whatever the outside world does to one of its rounds: the error 
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -27,6 +28,9 @@ from tessera.node_agent.enforcement.watch import Watch
 from tessera.node_agent.gpus import Gpus
 from tessera.node_agent.health import Rules
 from tessera.node_agent.inventory import Inventory
+from tessera.node_agent.local.homes import CgroupHomes, Families, homes_on
+from tessera.node_agent.local.lease_server import EVERYBODY, OWNER, LeaseServer
+from tessera.node_agent.local.leases import Leases
 from tessera.node_agent.metrics import AgentCollector, MetricsServer
 from tessera.node_agent.mps_clients import HostClients
 from tessera.node_agent.nvml import DriverNvml, Nvml
@@ -58,7 +62,10 @@ class Service:
         gateway: Gateway | None = None,
     ) -> None:
         self._settings, self._gateway = settings, gateway
-        processes = processes or HostProcesses(settings.proc_root, settings.cgroup_mount, settings.cgroup_root)
+        homes = homes_on(settings.cgroup_mount) if settings.lease_socket else None
+        if processes is None:
+            of_host = HostProcesses(settings.proc_root, settings.cgroup_mount, settings.cgroup_root)
+            processes = homes if isinstance(homes, Families) else of_host
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         self.store = SliceStore(settings.state_dir)
         self.probe = Probe(nvml or DriverNvml(), processes, clock)
@@ -89,6 +96,7 @@ class Service:
             AgentCollector(self.gpus, self.store, self.watcher), settings.metrics_host, settings.metrics_port
         )
         self._driver = ""
+        self._leases = self._lease_server(settings.lease_socket, homes)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -96,6 +104,8 @@ class Service:
         await self._look()
         await self.preparation.restore()
         await self._socket.start()
+        if self._leases:
+            await self._leases.start()
         if self._settings.metrics_port:
             self._metrics.start()
         self._tasks = [
@@ -103,6 +113,8 @@ class Service:
             asyncio.create_task(_every(self._settings.accounting_every_s, self.watcher.tick), name="accounting"),
             asyncio.create_task(_every(self._settings.inventory_every_s, self._look_after_limiter), name="limiter"),
         ]
+        if self._leases:
+            self._tasks.append(asyncio.create_task(self._leases.run(), name="leases"))
         if not self._settings.shim:
             await self._pace.free_all()
         else:
@@ -120,9 +132,16 @@ class Service:
         for task in done:
             task.result()
 
+    async def leases_ended(self, limit_s: float) -> None:
+        """Returns when nothing is leased to commands of this machine. Raises ``TimeoutError``."""
+        if self._leases:
+            await asyncio.wait_for(self._leases.all_ended(), limit_s)
+
     async def stop(self) -> None:
         """Stops answering and looking. Prepared slices and MPS daemons in use stay as they are."""
         await self._socket.stop()
+        if self._leases:
+            await self._leases.stop()
         if self._recorder:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._recorder.flush(), 1.0)
@@ -159,8 +178,13 @@ class Service:
             self.gpus.doubt((incident.gpu_uuid, *incident.also))
 
     async def _set_pace(self) -> None:
-        paced = self._pace.paced(self.gpus.now.values())
-        await self._pace.set(paced, await self.probe.work(paced) if paced else {}, self.watcher.accounts.usages)
+        await self._pace.apply(self._pace.paced(self.gpus.now.values()), self.watcher.accounts.usages)
+
+    def _lease_server(self, path: Path | None, homes: CgroupHomes | Families | None) -> LeaseServer | None:
+        if path is None or homes is None:
+            return None
+        leases = Leases(self.preparation, self.store, self.gpus, homes)
+        return LeaseServer(path, leases, homes.held_by, EVERYBODY if os.getuid() == 0 else OWNER)
 
     def _limiter(self, processes: Processes, clock: Callable[[], float]) -> Limiter:
         """``auto`` takes the highest level that is proven; of MPS no proof is made yet, so only ``mps`` chooses it."""

@@ -53,6 +53,9 @@ class NodeAgentSettings(BaseSettings):
     over_limit_clear_s: float = Field(10.0, ge=0, description="under the limit until an episode is forgotten")
     metrics_host: str = Field("127.0.0.1", description="address of the Prometheus endpoint")
     metrics_port: int = Field(0, ge=0, le=65535, description="port of the Prometheus endpoint; 0: none")
+    lease_socket: Path | None = Field(
+        None, description="unix socket on which tessera run asks for slices of this machine; default: none"
+    )
     api: bool = Field(True, description="post events to the API server and read the pods of this node")
 
     @property

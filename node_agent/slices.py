@@ -19,7 +19,7 @@ from tessera.model.assignment import Share
 from tessera.model.gpus import LEVEL_NONE, Gpu
 from tessera.model.quantities import format_bytes
 from tessera.node_agent.enforcement.limits_files import LIMITS, PACE, limits_text, pace_page
-from tessera.node_agent.enforcement.pacing import FIRST
+from tessera.node_agent.enforcement.pacing import Turn, first_turns
 from tessera.reasons import Code, Reason
 
 log = structlog.get_logger()
@@ -162,7 +162,7 @@ class SliceStore:
         replace_durably(self._disk, folder / LIMITS, limits_text(item.shares), mode=0o444)
         if not (folder / PACE).is_file():
             # Written in place later: the programs of a container that runs have it mapped.
-            replace_durably(self._disk, folder / PACE, pace_page(_first_prices(item)), mode=0o444)
+            replace_durably(self._disk, folder / PACE, pace_page(_first_turns(item)), mode=0o444)
         self._disk.sync_folder(self._limits)
 
     def _load(self) -> Iterator[Slice]:
@@ -187,8 +187,8 @@ class SliceStore:
             self._write_limits(item)
 
 
-def _first_prices(item: Slice) -> dict[int, int]:
-    return {place: FIRST for place, share in enumerate(item.shares) if share.core_percent and not share.whole}
+def _first_turns(item: Slice) -> dict[int, Turn]:
+    return first_turns(0 if share.whole else share.core_percent for share in item.shares)
 
 
 def _decode(data: Any) -> Slice | None:

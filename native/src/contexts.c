@@ -1,6 +1,7 @@
 /* The end of a context ends what was allocated in it. */
 #include "driver.h"
 #include "holdings.h"
+#include "launches.h"
 #include "pools.h"
 
 /* While the driver destroys a context, what was allocated in it is no longer known as its own: the driver may give its
@@ -34,7 +35,10 @@ static uint64_t leaving(CUcontext context) {
 static void left(uint64_t name, bool gone) {
   rename_t back = {name, name & ~1ull};
   if (name == 1) return;
-  if (gone) give_back_all_of(name);
+  if (gone) {
+    turns_forget((CUcontext)(name & ~1ull));
+    give_back_all_of(name);
+  }
   else holding_each(rename_owner, &back);
 }
 

@@ -23,7 +23,9 @@ enum { ENTRIES(X) ENTRY_COUNT };
   X(cuCtxGetCurrent) X(cuCtxGetDevice) X(cuCtxGetApiVersion) X(cuDeviceGet) X(cuDeviceGetCount) X(cuDeviceGetUuid) \
   X(cuDeviceGetDefaultMemPool) X(cuDeviceGetMemPool) X(cuDeviceGetGraphMemAttribute)                           \
   X(cuDriverGetVersion) X(cuDevicePrimaryCtxGetState) X(cuDevicePrimaryCtxRetain) X(cuMemPoolGetAttribute)    \
-  X(cuStreamGetCtx) X(cuCtxPushCurrent_v2) X(cuCtxPopCurrent_v2) X(cuGraphGetNodes) X(cuGraphNodeGetType) X(cuGraphKernelNodeGetParams_v2) X(cuGraphChildGraphNodeGetGraph)
+  X(cuStreamGetCtx) X(cuStreamGetCaptureInfo_v2) X(cuThreadExchangeStreamCaptureMode) X(cuCtxPushCurrent_v2)   \
+  X(cuCtxPopCurrent_v2) X(cuGraphGetNodes) X(cuGraphNodeGetType) X(cuGraphKernelNodeGetParams_v2)              \
+  X(cuGraphChildGraphNodeGetGraph) X(cuEventCreate) X(cuEventRecord) X(cuEventQuery) X(cuEventElapsedTime)
 #define X(symbol) H_##symbol,
 enum { HELPERS(X) HELPER_COUNT };
 #undef X

@@ -1,5 +1,6 @@
 /* Graphs: memory that their nodes allocate, charged from when the node is added until neither the graph nor what was
  * instantiated from it is left and the driver has let go of the memory. */
+#include "captures.h"
 #include "driver.h"
 #include "holdings.h"
 #include "launches.h"
@@ -39,10 +40,13 @@ typedef struct {
   CUgraph part, whole;
 } union_t;
 
+static bool is_of_graph(const holding_t *item) {
+  return item->kind == NODE || item->kind == PROGRAM || item->kind == CAPTURE || item->kind == CAPTURED;
+}
+
 static void pass_on(holding_t *item, void *data) {
   const union_t *made = data;
-  bool of_graph = item->kind == NODE || item->kind == PROGRAM;
-  if (of_graph && item->owner == (uintptr_t)made->part) item->owner = (uintptr_t)made->whole;
+  if (is_of_graph(item) && item->owner == (uintptr_t)made->part) item->owner = (uintptr_t)made->whole;
 }
 
 static union_t about_to_unite(const CUgraphNodeParams *params, CUgraph whole) {
@@ -110,7 +114,7 @@ static uint64_t warps_of_node(CUgraphNode node, unsigned depth) {
   return WARPS_OF(&k);
 }
 
-/* What one launch of a graph costs; one warp at least. */
+/* What one launch of a graph launches; one warp at least. */
 static uint64_t warps_of(CUgraph graph, unsigned depth) {
   size_t count = 0;
   uint64_t sum = 0;
@@ -160,8 +164,8 @@ EXPORT CUresult cuGraphInstantiateWithParams_ptsz(CUgraphExec *program, CUgraph 
   return instantiated(REAL(cuGraphInstantiateWithParams_ptsz)(program, graph, params), program, graph);
 }
 
-static bool is_node_of(const holding_t *item, const void *data) {
-  return item->kind == NODE && item->owner == *(const uint64_t *)data;
+static bool ends_with(const holding_t *item, const void *data) {
+  return is_of_graph(item) && item->kind != PROGRAM && item->owner == *(const uint64_t *)data;
 }
 
 /* The charge of a graph's nodes passes to what was instantiated from it. */
@@ -188,7 +192,7 @@ static void give_back_nodes(const holdings_t *nodes, CUgraph name) {
 EXPORT CUresult cuGraphDestroy(CUgraph graph) {
   uint64_t owner = (uintptr_t)graph;
   union_t leaving = {graph, (CUgraph)(owner | 1)}, back = {leaving.whole, graph};
-  holdings_t nodes = holding_take_all(is_node_of, &owner);
+  holdings_t nodes = holding_take_all(ends_with, &owner);
   holding_each(pass_on, &leaving);
   CUresult done = REAL(cuGraphDestroy)(graph);
   if (done) {
@@ -197,6 +201,49 @@ EXPORT CUresult cuGraphDestroy(CUgraph graph) {
   } else give_back_nodes(&nodes, leaving.whole);
   holdings_forget(&nodes);
   return done;
+}
+
+/* A capture that fails leaves no graph, and the driver no longer says which it was. One into a graph of the program's own
+ * leaves that. */
+static CUresult capturing(CUresult done, CUstream stream) {
+  holding_t item = {.kind = CAPTURING, .key = (uintptr_t)stream};
+  if (done) return done;
+  item.owner = (uintptr_t)capture_on(stream);
+  holding_put(&item);
+  return done;
+}
+
+static CUresult captured(CUresult done, CUstream stream, const CUgraph *graph) {
+  holding_t item;
+  if (!holding_take(CAPTURING, (uintptr_t)stream, &item) || (!done && *graph)) return done;
+  holdings_t nodes = holding_take_all(ends_with, &item.owner);
+  give_back_nodes(&nodes, (CUgraph)(uintptr_t)item.owner);
+  holdings_forget(&nodes);
+  return done;
+}
+
+EXPORT CUresult cuStreamBeginCapture(CUstream stream) {
+  return capturing(REAL(cuStreamBeginCapture)(stream), stream);
+}
+
+EXPORT CUresult cuStreamBeginCapture_ptsz(CUstream stream) {
+  return capturing(REAL(cuStreamBeginCapture_ptsz)(stream), THREADS_OWN(stream));
+}
+
+EXPORT CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode) {
+  return capturing(REAL(cuStreamBeginCapture_v2)(stream, mode), stream);
+}
+
+EXPORT CUresult cuStreamBeginCapture_v2_ptsz(CUstream stream, CUstreamCaptureMode mode) {
+  return capturing(REAL(cuStreamBeginCapture_v2_ptsz)(stream, mode), THREADS_OWN(stream));
+}
+
+EXPORT CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph) {
+  return captured(REAL(cuStreamEndCapture)(stream, graph), stream, graph);
+}
+
+EXPORT CUresult cuStreamEndCapture_ptsz(CUstream stream, CUgraph *graph) {
+  return captured(REAL(cuStreamEndCapture_ptsz)(stream, graph), THREADS_OWN(stream), graph);
 }
 
 /* The driver reserves a graph's memory when it is first launched, if not before; then there is no way back. */
@@ -214,13 +261,11 @@ static uint64_t work_of(CUgraphExec program) {
 }
 
 EXPORT CUresult cuGraphLaunch(CUgraphExec program, CUstream stream) {
-  PAID(work_of(program));
-  return launched(REAL(cuGraphLaunch)(program, stream));
+  IN_TURN(work_of(program), stream, launched(REAL(cuGraphLaunch)(program, stream)));
 }
 
 EXPORT CUresult cuGraphLaunch_ptsz(CUgraphExec program, CUstream stream) {
-  PAID(work_of(program));
-  return launched(REAL(cuGraphLaunch_ptsz)(program, stream));
+  IN_TURN(work_of(program), THREADS_OWN(stream), launched(REAL(cuGraphLaunch_ptsz)(program, stream)));
 }
 
 EXPORT CUresult cuGraphExecDestroy(CUgraphExec program) {

@@ -15,6 +15,9 @@ typedef enum {
   MAPPING,    /* its `owner` is the CHUNK */
   NODE,       /* a graph's allocation; its `owner` is the graph */
   PROGRAM,    /* an instantiated graph's allocations on a GPU; its `owner` is the graph while there is one */
+  CAPTURE,    /* what a stream capture has allocated and not freed; its key and `owner` are the graph */
+  CAPTURING,  /* a stream whose capture its `owner` comes from */
+  CAPTURED,   /* a pointer of a capture; its `owner` is the graph */
   WORK        /* what a launch of an instantiated graph costs: its `bytes` are warps */
 } kind_t;
 

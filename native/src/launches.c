@@ -1,41 +1,118 @@
-/* Where the agent limits compute, a launch pays in time: its warps at the price that the agent sets. */
+/* Where the agent limits compute, a launch waits for the slice's turn (gate.h). */
 #include "launches.h"
 
+#include <string.h>
+
+#include "captures.h"
 #include "machine.h"
 
-/* How far the slice may run ahead of its pace, how much a thread takes at once, the most that one launch costs, and the
- * furthest ahead that a turn counts: nobody waits longer, whatever stands in the file. */
-#define BURST_NS 20000000ull
-#define BATCH_NS 200000ull
-#define DEAREST_NS 1000000000ull
-#define FURTHEST_NS 2000000000ull
+/* A launch is timed by two events of the driver around it. Where they cannot be had, it is not. */
+enum { MOST_CONTEXTS = 8, MARKS = 8 };
+#define LONGEST_WAIT_NS 2000000000ull /* whatever stands in the file */
+#define POLL_NS 50000ull
 
-static __thread int64_t credit_ns __attribute__((tls_model("initial-exec")));
+struct mark {
+  CUevent before, after;
+  uint64_t upto, warps;
+  atomic_bool set;
+};
 
-/* All processes of the slice share one turn for a GPU: a generic cell rate algorithm (ITU-T I.371). */
-static void wait_for_turn(int gpu, uint64_t cost_ns) {
-  _Atomic(uint64_t) *turn = slice_turn(gpu);
-  uint64_t more = cost_ns > BATCH_NS ? cost_ns : BATCH_NS, before, start, earliest, latest, now;
-  if (!turn) return;
-  do {
-    now = now_ns();
-    before = atomic_load(turn);
-    earliest = now > BURST_NS ? now - BURST_NS : 0;
-    latest = now + FURTHEST_NS;
-    start = before < earliest ? earliest : before > latest ? latest : before;
-  } while (!atomic_compare_exchange_weak(turn, &before, start + more));
-  if (start > now) sleep_ns(start - now);
-  credit_ns += (int64_t)more;
+typedef struct {
+  CUcontext context; /* NULL: of nobody yet */
+  gate_t gate;
+  mark_t mark[MARKS];
+  unsigned begun, done; /* how many ever */
+} turns_t;
+
+static turns_t turns[MOST_CONTEXTS];
+
+static turns_t *turns_of(CUcontext context) {
+  for (unsigned i = 0; i < MOST_CONTEXTS; i++) {
+    if (!turns[i].context) turns[i].context = context;
+    if (turns[i].context == context) return &turns[i];
+  }
+  return NULL;
 }
 
-void pay(uint64_t warps) {
+void turns_forget(CUcontext context) {
+  lock(TURNS);
+  for (unsigned i = 0; i < MOST_CONTEXTS; i++)
+    if (context && turns[i].context == context) memset(&turns[i], 0, sizeof turns[i]);
+  unlock(TURNS);
+}
+
+static uint64_t time_of(const mark_t *mark) {
+  float ms = 0;
+  return HELPER(cuEventElapsedTime)(&ms, mark->before, mark->after) || ms <= 0 ? 0 : (uint64_t)(ms * 1e6f);
+}
+
+static void look_at_marks(turns_t *own, uint64_t now) {
+  ASKING;
+  for (; own->done < own->begun; own->done++) {
+    const mark_t *mark = &own->mark[own->done % MARKS];
+    if (!atomic_load(&mark->set)) return;
+    if (HELPER(cuEventQuery)(mark->after) == CUDA_ERROR_NOT_READY) {
+      gate_not_done(&own->gate, mark->upto, now);
+      return;
+    }
+    gate_done(&own->gate, mark->upto, now, mark->warps, time_of(mark));
+  }
+}
+
+static bool has_events(mark_t *mark) {
+  if (!mark->before && HELPER(cuEventCreate)(&mark->before, CU_EVENT_DEFAULT)) return false;
+  return mark->after || !HELPER(cuEventCreate)(&mark->after, CU_EVENT_DEFAULT);
+}
+
+static mark_t *begin_mark(turns_t *own, uint64_t warps, CUstream stream) {
+  mark_t *mark = &own->mark[own->begun % MARKS];
+  ASKING;
+  if (own->begun - own->done == MARKS || !has_events(mark) || HELPER(cuEventRecord)(mark->before, stream)) {
+    gate_done(&own->gate, own->gate.launched, UINT64_MAX / 2, 0, 0);
+    return NULL;
+  }
+  mark->upto = own->gate.launched;
+  mark->warps = warps;
+  atomic_store(&mark->set, false);
+  own->begun++;
+  return mark;
+}
+
+/* One try: how long to wait before the next; 0: go. */
+static uint64_t try(int gpu, turn_t turn, CUcontext context, uint64_t warps, CUstream stream, mark_t **mark) {
+  uint64_t now = now_ns(), wait = 0;
+  bool behind = false;
+  lock(TURNS);
+  turns_t *own = turns_of(context);
+  if (own) {
+    look_at_marks(own, now);
+    wait = gate_ask(&own->gate, turn, now, warps, &behind);
+    if (!wait && gate_launched(&own->gate, now, warps)) *mark = begin_mark(own, warps, stream);
+    slice_works(gpu, own->gate.busy_until > now ? own->gate.busy_until : now);
+  }
+  unlock(TURNS);
+  return behind && wait > POLL_NS ? POLL_NS : wait;
+}
+
+mark_t *await_turn(uint64_t warps, CUstream stream) {
   int gpu = slice_gpu_to_launch_on();
-  uint64_t price = slice_price(gpu);
-  if (!price) return;
-  uint64_t cost;
-  if (__builtin_mul_overflow(warps, price, &cost) || cost >> 16 > DEAREST_NS) cost = DEAREST_NS << 16;
-  credit_ns -= (int64_t)(cost >> 16);
-  if (credit_ns < 0) wait_for_turn(gpu, (uint64_t)-credit_ns);
+  uint64_t began = now_ns(), wait = 0;
+  CUcontext context = NULL;
+  mark_t *mark = NULL;
+  turn_t turn;
+  if (!slice_turn(gpu, &turn)) return NULL;
+  slice_works(gpu, began);
+  if (turn.length >= GATE_PERIOD_NS || capture_on(stream)) return NULL;
+  if (HELPER(cuCtxGetCurrent)(&context) || !context) return NULL;
+  while (slice_turn(gpu, &turn) && (wait = try(gpu, turn, context, warps, stream, &mark)) &&
+         now_ns() - began < LONGEST_WAIT_NS)
+    sleep_ns(wait);
+  return mark;
+}
+
+void turn_taken(mark_t *mark, CUstream stream) {
+  HELPER(cuEventRecord)(mark->after, stream);
+  atomic_store(&mark->set, true);
 }
 
 #define KERNEL_ARGUMENTS                                                                                           \
@@ -44,54 +121,46 @@ void pay(uint64_t warps) {
 #define ASKED WARPS((uint64_t)gx * gy * gz, (uint64_t)bx * by * bz)
 
 EXPORT CUresult cuLaunchKernel(KERNEL_ARGUMENTS, void **extra) {
-  PAID(ASKED);
-  return REAL(cuLaunchKernel)(f, gx, gy, gz, bx, by, bz, shared, stream, params, extra);
+  IN_TURN(ASKED, stream, REAL(cuLaunchKernel)(f, gx, gy, gz, bx, by, bz, shared, stream, params, extra));
 }
 
 EXPORT CUresult cuLaunchKernel_ptsz(KERNEL_ARGUMENTS, void **extra) {
-  PAID(ASKED);
-  return REAL(cuLaunchKernel_ptsz)(f, gx, gy, gz, bx, by, bz, shared, stream, params, extra);
+  IN_TURN(ASKED, THREADS_OWN(stream), REAL(cuLaunchKernel_ptsz)(f, gx, gy, gz, bx, by, bz, shared, stream, params, extra));
 }
 
 EXPORT CUresult cuLaunchCooperativeKernel(KERNEL_ARGUMENTS) {
-  PAID(ASKED);
-  return REAL(cuLaunchCooperativeKernel)(f, gx, gy, gz, bx, by, bz, shared, stream, params);
+  IN_TURN(ASKED, stream, REAL(cuLaunchCooperativeKernel)(f, gx, gy, gz, bx, by, bz, shared, stream, params));
 }
 
 EXPORT CUresult cuLaunchCooperativeKernel_ptsz(KERNEL_ARGUMENTS) {
-  PAID(ASKED);
-  return REAL(cuLaunchCooperativeKernel_ptsz)(f, gx, gy, gz, bx, by, bz, shared, stream, params);
+  IN_TURN(ASKED, THREADS_OWN(stream), REAL(cuLaunchCooperativeKernel_ptsz)(f, gx, gy, gz, bx, by, bz, shared, stream, params));
 }
 
 EXPORT CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction f, void **params, void **extra) {
-  PAID(WARPS_OF(config));
-  return REAL(cuLaunchKernelEx)(config, f, params, extra);
+  IN_TURN(WARPS_OF(config), config->hStream, REAL(cuLaunchKernelEx)(config, f, params, extra));
 }
 
 EXPORT CUresult cuLaunchKernelEx_ptsz(const CUlaunchConfig *config, CUfunction f, void **params, void **extra) {
-  PAID(WARPS_OF(config));
-  return REAL(cuLaunchKernelEx_ptsz)(config, f, params, extra);
+  IN_TURN(WARPS_OF(config), THREADS_OWN(config->hStream), REAL(cuLaunchKernelEx_ptsz)(config, f, params, extra));
 }
 
 EXPORT CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *list, unsigned count, unsigned flags) {
-  for (unsigned i = 0; i < count; i++) PAID(WARPS_OF(&list[i]));
-  return REAL(cuLaunchCooperativeKernelMultiDevice)(list, count, flags);
+  uint64_t warps = 0;
+  for (unsigned i = 0; i < count; i++) warps += WARPS_OF(&list[i]);
+  IN_TURN(warps, count ? list->hStream : NULL, REAL(cuLaunchCooperativeKernelMultiDevice)(list, count, flags));
 }
 
 /* The old launches do not say how large a block is: it counts as the largest that they could have. */
 #define OLD_BLOCK 512
 
 EXPORT CUresult cuLaunch(CUfunction f) {
-  PAID(WARPS(1, OLD_BLOCK));
-  return REAL(cuLaunch)(f);
+  IN_TURN(WARPS(1, OLD_BLOCK), NULL, REAL(cuLaunch)(f));
 }
 
 EXPORT CUresult cuLaunchGrid(CUfunction f, int width, int height) {
-  PAID(WARPS((uint64_t)width * (uint64_t)height, OLD_BLOCK));
-  return REAL(cuLaunchGrid)(f, width, height);
+  IN_TURN(WARPS((uint64_t)width * (uint64_t)height, OLD_BLOCK), NULL, REAL(cuLaunchGrid)(f, width, height));
 }
 
 EXPORT CUresult cuLaunchGridAsync(CUfunction f, int width, int height, CUstream stream) {
-  PAID(WARPS((uint64_t)width * (uint64_t)height, OLD_BLOCK));
-  return REAL(cuLaunchGridAsync)(f, width, height, stream);
+  IN_TURN(WARPS((uint64_t)width * (uint64_t)height, OLD_BLOCK), stream, REAL(cuLaunchGridAsync)(f, width, height, stream));
 }

@@ -25,7 +25,7 @@ typedef struct {
   uint64_t magic;
   _Atomic(uint32_t) slots; /* those that were ever taken */
   uint32_t rest;
-  _Atomic(uint64_t) turn[LEDGER_GPUS];
+  _Atomic(uint64_t) works[LEDGER_GPUS]; /* until when, of the monotonic clock: for the agent */
   char unknown[64];
   uint8_t room[816];
   ledger_slot_t slot[LEDGER_SLOTS];

@@ -63,8 +63,8 @@ bool limits_read(const char *text, size_t length, limits_t *out) {
   return out->gpus && gpus == out->gpus && written == hash;
 }
 
-bool limits_price(uint64_t value, uint64_t *out) {
-  uint64_t price = value & LIMITS_PRICE, check = (price ^ price >> 16 ^ price >> 32 ^ 0x7e55) & 0xffff;
-  *out = price;
-  return value >> 48 == check;
+bool limits_turn(uint64_t word, turn_t *out) {
+  uint64_t turn = word & 0xffffffffffffull, check = (turn ^ turn >> 16 ^ turn >> 32 ^ 0x7e55) & 0xffff;
+  *out = (turn_t){1000 * (turn >> 24), 1000 * (turn & 0xffffff)};
+  return word >> 48 == check;
 }

@@ -12,9 +12,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "gate.h"
+
 #define LIMITS_GPUS 16
 #define LIMITS_SIZE 4096
-#define PACE_MAGIC 0x3145434150534554ull /* "TESPACE1" */
+#define PACE_MAGIC 0x3245434150534554ull /* "TESPACE2" */
 
 typedef struct {
   unsigned gpus;
@@ -28,8 +30,8 @@ typedef struct {
 typedef struct {
   uint64_t magic;
   _Atomic(uint64_t) generation; /* of the text; another number: read it again */
-  _Atomic(uint64_t) priced;     /* whether any GPU has a price */
-  _Atomic(uint64_t) price[LIMITS_GPUS];
+  _Atomic(uint64_t) shared;     /* whether any GPU is had in turns */
+  _Atomic(uint64_t) turn[LIMITS_GPUS];
 } pace_t;
 
 /* False: the text is not whole. */
@@ -38,8 +40,8 @@ bool limits_read(const char *text, size_t length, limits_t *out);
 /* The 16 bytes of "GPU-6e1f0d5c-...", whatever its prefix. */
 bool limits_uuid(const char *text, uint8_t out[16]);
 
-#define LIMITS_PRICE 0xffffffffffffull
-/* A price carries its own check in the upper 16 bits. False: it is not one. */
-bool limits_price(uint64_t word, uint64_t *out);
+/* A turn carries its own check in the upper 16 bits; below are 24 for its start in each period and 24 for its length, in
+ * microseconds. A length of 0: there are no turns. False: the word is none. */
+bool limits_turn(uint64_t word, turn_t *out);
 
 #endif

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 /* The process's locks. A child of fork finds them all free, whoever held one in the parent. */
-typedef enum { HOLDINGS, POOLS, LIMITS, ENTRIES_ASKED, LEDGER_OPENING, LEDGER_RETRY, LOCKS } lock_t;
+typedef enum { HOLDINGS, POOLS, CAPTURES, TURNS, LIMITS, ENTRIES_ASKED, LEDGER_OPENING, LEDGER_RETRY, LOCKS } lock_t;
 
 void lock(lock_t which);
 void unlock(lock_t which);

@@ -1,4 +1,5 @@
 /* cuMemAlloc and its kin: room is taken first, then the driver is called, then either is undone if the other failed. */
+#include "captures.h"
 #include "driver.h"
 #include "holdings.h"
 #include "pools.h"
@@ -81,8 +82,17 @@ EXPORT CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pitch, un
 
 EXPORT CUresult cuMemFree_v2(CUdeviceptr pointer) { FREE(cuMemFree_v2, pointer); }
 EXPORT CUresult cuMemFree(CUdeviceptr_v1 pointer) { FREE(cuMemFree, pointer); }
-EXPORT CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream stream) { FREE(cuMemFreeAsync, pointer, stream); }
-EXPORT CUresult cuMemFreeAsync_ptsz(CUdeviceptr pointer, CUstream stream) { FREE(cuMemFreeAsync_ptsz, pointer, stream); }
+
+#define FREE_ORDERED(symbol, pointer, stream)                                                            \
+  holding_t node;                                                                                        \
+  if (capture_freeing(pointer, &node)) return capture_freed(REAL(symbol)(pointer, stream), &node);       \
+  FREE(symbol, pointer, stream)
+
+EXPORT CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream stream) { FREE_ORDERED(cuMemFreeAsync, pointer, stream); }
+
+EXPORT CUresult cuMemFreeAsync_ptsz(CUdeviceptr pointer, CUstream stream) {
+  FREE_ORDERED(cuMemFreeAsync_ptsz, pointer, stream);
+}
 
 /* After the driver gave from a pool: what it reserved for it has to find room as well. */
 static CUresult keep_ordered(CUresult done, pool_t *pool, size_t bytes, CUdeviceptr pointer, CUstream stream) {
@@ -104,20 +114,25 @@ static CUresult chosen_pool(CUmemoryPool handle, pool_t **out) {
   return CUDA_SUCCESS;
 }
 
-#define FROM_POOL(symbol, find, bytes, stream, ...)                    \
-  pool_t *charged = NULL;                                              \
-  CUresult refused = find;                                             \
-  if (!refused && charged) refused = pool_take(charged, bytes);        \
-  if (refused) return refused;                                         \
-  CUresult done = REAL(symbol)(__VA_ARGS__);                           \
-  return charged ? keep_ordered(done, charged, bytes, done ? 0 : *pointer, stream) : done
+#define FROM_POOL(symbol, find, bytes, stream, ...)                                      \
+  pool_t *charged = NULL;                                                                \
+  CUgraph graph = capture_on(stream);                                                    \
+  CUresult refused = find;                                                               \
+  if (!refused && charged && graph) refused = capture_take(graph, pool_of_graphs_beside(charged), bytes); \
+  else if (!refused && charged) refused = pool_take(charged, bytes);                     \
+  if (refused) return refused;                                                           \
+  CUresult done = REAL(symbol)(__VA_ARGS__);                                             \
+  if (!charged) return done;                                                             \
+  if (graph) return capture_kept(done, graph, done ? 0 : *pointer, bytes);               \
+  return keep_ordered(done, charged, bytes, done ? 0 : *pointer, stream)
 
 EXPORT CUresult cuMemAllocAsync(CUdeviceptr *pointer, size_t bytes, CUstream stream) {
   FROM_POOL(cuMemAllocAsync, pool_of_stream(stream, &charged), bytes, stream, pointer, bytes, stream);
 }
 
 EXPORT CUresult cuMemAllocAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUstream stream) {
-  FROM_POOL(cuMemAllocAsync_ptsz, pool_of_stream(stream, &charged), bytes, stream, pointer, bytes, stream);
+  CUstream own = THREADS_OWN(stream);
+  FROM_POOL(cuMemAllocAsync_ptsz, pool_of_stream(own, &charged), bytes, own, pointer, bytes, stream);
 }
 
 EXPORT CUresult cuMemAllocFromPoolAsync(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream) {
@@ -125,7 +140,8 @@ EXPORT CUresult cuMemAllocFromPoolAsync(CUdeviceptr *pointer, size_t bytes, CUme
 }
 
 EXPORT CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream) {
-  FROM_POOL(cuMemAllocFromPoolAsync_ptsz, chosen_pool(pool, &charged), bytes, stream, pointer, bytes, pool, stream);
+  CUstream own = THREADS_OWN(stream);
+  FROM_POOL(cuMemAllocFromPoolAsync_ptsz, chosen_pool(pool, &charged), bytes, own, pointer, bytes, pool, stream);
 }
 
 EXPORT CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *properties) {

@@ -1,5 +1,6 @@
 #include "pools.h"
 
+#include "captures.h"
 #include "machine.h"
 #include "slice.h"
 
@@ -22,6 +23,7 @@ static atomic_bool graphs_used;
 static uint64_t reserved(const pool_t *pool) {
   cuuint64_t bytes = 0;
   CUresult done = CUDA_SUCCESS;
+  ASKING;
   if (pool->handle) done = HELPER(cuMemPoolGetAttribute)(pool->handle, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &bytes);
   else done = HELPER(cuDeviceGetGraphMemAttribute)(pool->device, CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT, &bytes);
   return done ? 0 : bytes;
@@ -29,6 +31,7 @@ static uint64_t reserved(const pool_t *pool) {
 
 static void trim(const pool_t *pool) {
   if (pool->gone) return;
+  ASKING;
   if (pool->handle) REAL(cuMemPoolTrimTo)(pool->handle, 0);
   else REAL(cuDeviceGraphMemTrim)(pool->device);
 }
@@ -96,6 +99,7 @@ static pool_t *add(CUmemoryPool handle, CUdevice device, int gpu) {
 
 static bool is_default_of(CUmemoryPool handle, CUdevice device) {
   CUmemoryPool found;
+  ASKING;
   return !HELPER(cuDeviceGetDefaultMemPool)(&found, device) && found == handle;
 }
 
@@ -139,6 +143,7 @@ static CUresult device_of_stream(CUstream stream, CUdevice *device) {
 CUresult pool_of_stream(CUstream stream, pool_t **out) {
   CUdevice device;
   CUmemoryPool handle = NULL;
+  ASKING;
   CUresult done = device_of_stream(stream, &device);
   if (!done) done = HELPER(cuDeviceGetMemPool)(&handle, device);
   if (!done) *out = pool_of(handle);
@@ -155,6 +160,8 @@ pool_t *pool_of_graphs(int gpu, CUdevice device) {
   unlock(POOLS);
   return pool;
 }
+
+pool_t *pool_of_graphs_beside(const pool_t *pool) { return pool_of_graphs(pool->gpu, pool->device); }
 
 void pool_created(CUmemoryPool handle, const CUmemPoolProps *properties) {
   CUdevice device = slice_device_at(&properties->location);

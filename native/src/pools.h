@@ -17,6 +17,8 @@ pool_t *pool_of(CUmemoryPool handle);
 CUresult pool_of_stream(CUstream stream, pool_t **out);
 /* What graphs allocate on a GPU of the slice. */
 pool_t *pool_of_graphs(int gpu, CUdevice device);
+/* The same on the GPU of another pool. */
+pool_t *pool_of_graphs_beside(const pool_t *pool);
 
 /* A new pool by its properties, or one that is another process's. */
 void pool_created(CUmemoryPool handle, const CUmemPoolProps *properties);

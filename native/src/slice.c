@@ -145,30 +145,32 @@ void slice_holders(int gpu, void (*each)(uint32_t, uint64_t, void *), void *data
   }
 }
 
-_Atomic(uint64_t) *slice_turn(int gpu) {
-  ledger_t *ledger = gpu < 0 ? NULL : ledger_open(SLICE_LEDGER);
-  return ledger ? &ledger->turn[gpu] : NULL;
-}
-
-/* A word that is no price leaves the last one in force. */
-uint64_t slice_price(int gpu) {
+/* A word that is no turn leaves the last one in force. */
+bool slice_turn(int gpu, turn_t *out) {
   static _Atomic(uint64_t) last[MOST_GPUS];
   pace_t *page = atomic_load_explicit(&pace, memory_order_acquire);
-  if (!page || gpu < 0) return 0;
-  uint64_t word = atomic_load_explicit(&page->price[gpu], memory_order_relaxed), price;
-  uint64_t before = atomic_load_explicit(&last[gpu], memory_order_relaxed);
-  if (word != before && limits_price(word, &price)) atomic_store_explicit(&last[gpu], before = word, memory_order_relaxed);
-  return before & LIMITS_PRICE;
+  if (!page || gpu < 0) return false;
+  uint64_t word = atomic_load_explicit(&page->turn[gpu], memory_order_relaxed);
+  if (limits_turn(word, out)) atomic_store_explicit(&last[gpu], word, memory_order_relaxed);
+  else if (!limits_turn(atomic_load_explicit(&last[gpu], memory_order_relaxed), out)) return false;
+  return out->length > 0;
 }
 
-bool slice_is_priced(void) {
+bool slice_takes_turns(void) {
   static atomic_bool looked;
   if (__builtin_expect(!atomic_load_explicit(&looked, memory_order_relaxed), 0)) {
     limits();
     atomic_store(&looked, true);
   }
   pace_t *page = atomic_load_explicit(&pace, memory_order_acquire);
-  return page && atomic_load_explicit(&page->priced, memory_order_relaxed);
+  return page && atomic_load_explicit(&page->shared, memory_order_relaxed);
+}
+
+void slice_works(int gpu, uint64_t until) {
+  ledger_t *ledger = gpu < 0 ? NULL : ledger_open(SLICE_LEDGER);
+  if (!ledger) return;
+  uint64_t known = atomic_load_explicit(&ledger->works[gpu], memory_order_relaxed);
+  if (until > known) atomic_store_explicit(&ledger->works[gpu], until, memory_order_relaxed);
 }
 
 void slice_report(const char *symbol) {

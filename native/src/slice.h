@@ -3,6 +3,7 @@
 #define TESSERA_SLICE_H
 
 #include "driver.h"
+#include "gate.h"
 
 #define MOST_GPUS 16
 #define NO_GPU (-1)
@@ -33,12 +34,12 @@ void slice_give_back(int gpu, uint64_t bytes);
 /* Called for each process of the slice that holds something on the GPU. */
 void slice_holders(int gpu, void (*each)(uint32_t pid, uint64_t bytes, void *data), void *data);
 
-/* When the GPU's next launch may begin, for all processes together; NULL: unknown. */
-_Atomic(uint64_t) *slice_turn(int gpu);
-/* What a launch pays for each warp of it, in 1/65536 ns; 0: compute is not limited. */
-uint64_t slice_price(int gpu);
-/* Whether any GPU of the slice has a price. */
-bool slice_is_priced(void);
+/* When the slice may launch on a GPU. False: whenever it likes, it has the GPU to itself or nobody limits compute. */
+bool slice_turn(int gpu, turn_t *out);
+/* Whether any GPU of the slice is had in turns. */
+bool slice_takes_turns(void);
+/* Leaves for the agent when the slice's work on a GPU will be done: whoever has none lends its turn. */
+void slice_works(int gpu, uint64_t until);
 
 /* Leaves the name of an entry point that this shim does not know where the agent finds it. */
 void slice_report(const char *symbol);

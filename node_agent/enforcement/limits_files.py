@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tessera.model.assignment import Share
-from tessera.node_agent.enforcement.pacing import encode
+from tessera.node_agent.enforcement.pacing import FREE, Turn, encode
 
 LIMITS, PACE = "limits", "pace"
 MOST_GPUS = 16
 PACE_SIZE = 4096
-_MAGIC = 0x3145434150534554
+_MAGIC = 0x3245434150534554
 _HEADER = struct.Struct("<QQQ")
 _WORD = struct.Struct("<Q")
 
@@ -28,24 +28,28 @@ def limits_text(shares: Sequence[Share]) -> bytes:
     return body + f"end {len(lines)} {_fnv(body):x}\n".encode()
 
 
-def pace_page(prices: Mapping[int, int] | None = None) -> bytes:
-    """A fresh page. ``prices`` by the place of the GPU in the limits; none: compute is not limited."""
+def pace_page(turns: Mapping[int, Turn] | None = None) -> bytes:
+    """A fresh page. ``turns`` by the place of the GPU in the limits; none: compute is not limited."""
     page = bytearray(PACE_SIZE)
-    _HEADER.pack_into(page, 0, _MAGIC, 1, int(any((prices or {}).values())))
+    _HEADER.pack_into(page, 0, _MAGIC, 1, _shared(turns or {}))
     for place in range(MOST_GPUS):
-        _WORD.pack_into(page, _at(place), encode((prices or {}).get(place, 0)))
+        _WORD.pack_into(page, _at(place), encode((turns or {}).get(place, FREE)))
     return bytes(page)
 
 
-def write_prices(path: Path, prices: Mapping[int, int]) -> None:
-    """Changes the prices of a page that programs may have mapped. Raises ``OSError``."""
+def write_turns(path: Path, turns: Mapping[int, Turn]) -> None:
+    """Changes the turns of a page that programs may have mapped. Raises ``OSError``."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        for place, price in prices.items():
-            os.pwrite(fd, _WORD.pack(encode(price)), _at(place))
-        os.pwrite(fd, _WORD.pack(int(any(prices.values()))), 2 * _WORD.size)
+        for place, turn in turns.items():
+            os.pwrite(fd, _WORD.pack(encode(turn)), _at(place))
+        os.pwrite(fd, _WORD.pack(_shared(turns)), 2 * _WORD.size)
     finally:
         os.close(fd)
+
+
+def _shared(turns: Mapping[int, Turn]) -> int:
+    return int(any(turn.length_us for turn in turns.values()))
 
 
 def _at(place: int) -> int:

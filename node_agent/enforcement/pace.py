@@ -1,108 +1,97 @@
-"""Keeps the prices of launches on each GPU whose compute nothing else holds: several times a second."""
+"""Keeps the turns of the slices on each GPU whose compute nothing else holds: several times a second."""
 
 import asyncio
+import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import structlog
 
 from tessera.model.assignment import Share
 from tessera.model.gpus import LEVEL_WATCH, Gpu
 from tessera.node_agent.accounting import Usage
-from tessera.node_agent.enforcement.limits_files import PACE, write_prices
-from tessera.node_agent.enforcement.pacing import FREE, Claim, Pacer
-from tessera.node_agent.nvml import NOT_SUPPORTED, NvmlError, Work
+from tessera.node_agent.enforcement.demand import works_until
+from tessera.node_agent.enforcement.limits_files import PACE, write_turns
+from tessera.node_agent.enforcement.pacing import FREE, Claim, Turn, turns
 from tessera.node_agent.slices import Slice, SliceStore
 
 log = structlog.get_logger()
 
-_BELIEVED_ROUNDS = 10
-"""Drivers sample once in some hundred milliseconds, some less often, and not at all where nobody works."""
+IDLE_NS = 300_000_000
+"""How long after its last work a slice counts as having some."""
+
+WorksUntil = Callable[[int], Sequence[int] | None]
 
 
 class Pace:
-    """The agent's hand on the pages of all slices.
+    """The agent's hand on the pages of all slices."""
 
-    A GPU that the driver has not looked at again leaves its prices as they are, for ``_BELIEVED_ROUNDS``: then nobody
-    works there. One that cannot tell at all is not paced, and that is said once.
-    """
-
-    def __init__(self, store: SliceStore) -> None:
-        self._store = store
-        self._pacers: defaultdict[str, Pacer] = defaultdict(Pacer)
-        self._written: dict[str, dict[int, int]] = {}
-        self._silent: dict[str, int] = {}
-        self._mute: set[str] = set()
+    def __init__(
+        self,
+        store: SliceStore,
+        works: WorksUntil = works_until,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._store, self._works, self._clock_ns = store, works, clock_ns
+        self._written: dict[str, dict[int, Turn]] = {}
 
     def paced(self, gpus: Iterable[Gpu]) -> list[str]:
-        """The GPUs that have to be looked at: a slice asks for compute there, and no driver holds it."""
+        """The GPUs that are had in turns: a slice asks for compute there, and no driver holds it."""
         asked = {share.uuid for item in self._store for share in item.shares if share.core_percent and not share.whole}
         return [gpu.uuid for gpu in gpus if gpu.uuid in asked and gpu.level <= LEVEL_WATCH]
 
-    async def set(
-        self, paced: Collection[str], work: Mapping[str, Iterable[Work] | NvmlError], usages: Iterable[Usage]
-    ) -> None:
-        """New prices from what each process did on each of the ``paced`` GPUs, as far as the driver told."""
-        owners = {client.process.pid: usage.slices for usage in usages for client in usage.clients}
-        prices = {uuid: self._round(uuid, found, owners) for uuid, found in self._heard(paced, work).items()}
-        for known in (self._pacers, self._silent):
-            for uuid in known.keys() - set(paced):
-                del known[uuid]
-        await asyncio.to_thread(self._write, frozenset(paced) - self._mute, prices)
+    async def apply(self, paced: Collection[str], usages: Iterable[Usage]) -> None:
+        """New turns for the ``paced`` GPUs, from whose programs have work there; all others have none."""
+        await asyncio.to_thread(self._set, frozenset(paced), _pids(usages))
 
     async def free_all(self) -> None:
-        """Nobody pays any more: containers that run keep their shim, also where it was switched off."""
-        await asyncio.to_thread(self._write, frozenset(), {})
+        """Nobody waits for a turn any more: containers that run keep their shim, also where it was switched off."""
+        await self.apply((), ())
 
-    def _heard(
-        self, paced: Collection[str], work: Mapping[str, Iterable[Work] | NvmlError]
-    ) -> dict[str, Iterable[Work]]:
-        heard: dict[str, Iterable[Work]] = {}
-        for uuid in paced:
-            found = work.get(uuid)
-            self._note(uuid, found if isinstance(found, NvmlError) else None)
-            self._silent[uuid] = 0 if found is not None else self._silent.get(uuid, 0) + 1
-            if found is not None and not isinstance(found, NvmlError):
-                heard[uuid] = found
-            elif self._silent[uuid] >= _BELIEVED_ROUNDS:
-                heard[uuid] = ()
-        return heard
-
-    def _note(self, uuid: str, error: NvmlError | None) -> None:
-        if error is None:
-            self._mute.discard(uuid)
-        elif uuid not in self._mute and error.code == NOT_SUPPORTED:
-            self._mute.add(uuid)
-            log.warning("compute of a GPU is not held: the driver cannot tell whose it is", gpu=uuid, error=str(error))
-
-    def _round(self, uuid: str, found: Iterable[Work], owners: Mapping[int, tuple[str, ...]]) -> dict[str, int]:
-        used: defaultdict[str, float] = defaultdict(float)
-        for one in found:
-            for id_ in owners.get(one.pid, ()):
-                used[id_] += one.percent / len(owners[one.pid])
-        return self._pacers[uuid].round(list(_claims(uuid, self._store)), used)
-
-    def _write(self, paced: frozenset[str], prices: Mapping[str, Mapping[str, int]]) -> None:
+    def _set(self, paced: frozenset[str], pids: Mapping[str, Sequence[int]]) -> None:
+        found = {uuid: turns(claims, self._wanting(uuid, pids)) for uuid, claims in self._claims(paced).items()}
         written = {}
         for item in self._store:
+            own = {place: found.get(share.uuid, {}).get(item.id, FREE) for place, share in enumerate(item.shares)}
             before = self._written.get(item.id, {})
-            own = {
-                place: prices.get(share.uuid, {}).get(item.id, before.get(place)) if share.uuid in paced else FREE
-                for place, share in enumerate(item.shares)
-            }
-            known = {place: price for place, price in own.items() if price is not None}
-            written[item.id] = known if known == before or self._write_page(item, known) else before
+            written[item.id] = own if own == before or self._write_page(item, own) else before
         self._written = written
 
-    def _write_page(self, item: Slice, prices: Mapping[int, int]) -> bool:
+    def _claims(self, paced: Iterable[str]) -> dict[str, list[Claim]]:
+        return {uuid: list(_claims(uuid, self._store)) for uuid in paced}
+
+    def _wanting(self, uuid: str, pids: Mapping[str, Sequence[int]]) -> set[str]:
+        """A slice whose word cannot be read has work: what it asked for is not lent to others."""
+        now = self._clock_ns()
+        found = set()
+        for item in self._store:
+            place = next((place for place, share in enumerate(item.shares) if share.uuid == uuid), None)
+            if place is None or item.id not in pids:
+                continue
+            told = [self._works(pid) for pid in pids[item.id]]
+            until = next((words[place] for words in told if words is not None), None)
+            if until is None or until + IDLE_NS > now:
+                found.add(item.id)
+        return found
+
+    def _write_page(self, item: Slice, own: Mapping[int, Turn]) -> bool:
         try:
-            write_prices(self._store.folder(item.id) / PACE, prices)
+            write_turns(self._store.folder(item.id) / PACE, own)
         except FileNotFoundError:
             return False  # being prepared or released
         except OSError as error:
-            log.warning("prices not written", slice=item.id, error=str(error))
+            log.warning("turns not written", slice=item.id, error=str(error))
             return False
         return True
+
+
+def _pids(usages: Iterable[Usage]) -> dict[str, list[int]]:
+    """The processes of each slice that have a context on any of its GPUs. Read once, on the loop's own thread."""
+    found: defaultdict[str, list[int]] = defaultdict(list)
+    for usage in usages:
+        for id_ in usage.slices:
+            found[id_] += [client.process.pid for client in usage.clients]
+    return dict(found)
 
 
 def _claims(uuid: str, slices: Iterable[Slice]) -> Iterator[Claim]:

@@ -1,46 +1,27 @@
-"""What the slices of a GPU pay for a launch, so that each gets its share of the GPU's time. Pure.
+"""When each slice of a GPU may launch, so that each gets its share of the GPU's time. Pure.
 
-Where no driver holds compute, a slice's programs pay for each warp that they launch with time of the slice, at a price
-that the shim reads and this module sets. A slice has one nanosecond a nanosecond to spend, so at twice the price it
-launches half as much. What the price has to be depends on the GPU and on the kernels, so it is found: in each round it
-is multiplied by what the slice had of the GPU's time over what it should have. That needs no constant of the GPU, and
-it converges alike on 20 and on 188 multiprocessors.
+Where no driver holds compute, the slices that want the GPU have it in turns: in every period of the machine's monotonic
+clock each has a part of its own, and the shim in its programs launches nothing outside (``native/src/gate.h``). What a
+slice gets is therefore set, not measured: a driver without MPS does not tell whose work its time went to.
 
-Targets, in percent of a GPU's time:
+Shares, in percent of a GPU's time, of the slices that have work there:
 
 * ``guaranteed``: what was asked for, no more.
-* ``burstable``: what was asked for; beyond it, up to its limit, what the others leave idle.
+* ``burstable``: what was asked for; beyond it, up to its limit, what the others leave.
 * ``best-effort``, and slices that ask for no compute: what is then still left, in equal parts.
 
-What a slice does not use is lent in the next round. Idle, its own price comes down to where its launches are let
-through at once; the round after it has grown, all that it asked for is its own again.
-
-A round must be longer than a kernel, or what is measured says little: up to about 20 ms each the shares hold.
+A slice without work lends all of its turn and keeps a short one over the others', so that it can begin at once; the
+round after it has begun, all that it asked for is its own again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-PRICE_UNIT = 1 << 16
-"""Prices are nanoseconds a warp in this fixed point."""
-FREE = 0
-CHEAPEST, DEAREST = 1, (1 << 48) - 1
-SATURATED_PERCENT = 95.0
-FIRST = 2000 * PRICE_UNIT
-"""What a slice pays that was never measured: more than most kernels will have to."""
-_FASTEST = 4.0
-"""How much a price changes in one round where nothing can be measured: the GPU is full, or the slice idle."""
-_CLOSE = 1.25
-"""As near to the target as this, only half of the difference is made up in a round."""
-_FADING, _FADED = 0.97, 1e-4
-"""How fast a slice's last price is forgotten while it is idle, and how far."""
-_LEAST_PERCENT = 2.0
-"""Below it a slice counts as idle, and what is measured says nothing about its price."""
-_MARGIN_PERCENT = 2.0
-"""What a slice keeps of what it does not use, so that it is seen when it wants more."""
-_WAKING = 0.7
-"""One that has grown keeps as much again, and this much of it in each round after."""
-_DAMPING = 0.5
+PERIOD_US = 100_000
+IDLE_PERCENT = 5.0
+LEAST_PERCENT = 2.0
+"""Of those that ask for no compute, where the others want it all: not to stand still for ever."""
+_BITS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +33,48 @@ class Claim:
     limit_percent: int = 0
     qos: str = "guaranteed"
 
+    @property
+    def entitled(self) -> bool:
+        return self.percent > 0 and self.qos != "best-effort"
 
-def targets(
-    claims: Sequence[Claim], used: Mapping[str, float], margins: Mapping[str, float] | None = None
-) -> dict[str, float]:
-    """Percent of the GPU's time for each slice, given what each ``used`` in the last round.
 
-    ``margins``: what each keeps beyond that of what it asked for, and does not lend.
-    """
-    entitled = [claim for claim in claims if claim.percent and claim.qos != "best-effort"]
-    out = {claim.id: float(claim.percent) for claim in entitled}
-    kept = {id_: used.get(id_, 0.0) + (margins or {}).get(id_, _MARGIN_PERCENT) for id_ in out}
-    left = 100.0 - sum(min(out[id_], kept[id_]) for id_ in out)
-    bursting = [c for c in entitled if c.qos == "burstable" and used.get(c.id, 0.0) + _MARGIN_PERCENT >= c.percent]
-    left = _lend(out, {c.id: float(max(c.limit_percent - c.percent, 0)) for c in bursting}, left)
-    rest = {claim.id: 100.0 for claim in claims if claim not in entitled}
-    out |= dict.fromkeys(rest, _LEAST_PERCENT)
-    _lend(out, rest, left - _LEAST_PERCENT * len(rest))
-    return out
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A part of each period, in microseconds from its start. A length of 0: whenever it likes."""
+
+    start_us: int
+    length_us: int
+
+
+FREE = Turn(0, 0)
+ALWAYS = Turn(0, PERIOD_US)
+
+
+def turns(claims: Sequence[Claim], wanting: Collection[str]) -> dict[str, Turn]:
+    """The turn of each slice, given which have work on the GPU. ``FREE`` for all where none asks for compute."""
+    if not any(claim.percent for claim in claims):
+        return {claim.id: FREE for claim in claims}
+    granted = shares(claims, wanting)
+    found = {claim.id: _idle(claim) for claim in claims if claim.id not in granted}
+    start = 0.0
+    for id_, percent in granted.items():
+        found[id_] = _turn(start, percent)
+        start += percent
+    return found
+
+
+def shares(claims: Sequence[Claim], wanting: Collection[str]) -> dict[str, float]:
+    """Percent of the GPU's time for each slice that has work there; 100 in all at most."""
+    active = [claim for claim in claims if claim.id in wanting]
+    rest = [claim.id for claim in active if not claim.entitled]
+    out = {claim.id: float(claim.percent) for claim in active if claim.entitled}
+    out |= dict.fromkeys(rest, LEAST_PERCENT)
+    left = 100.0 - sum(out.values())
+    bursts = {c.id: float(max(c.limit_percent - c.percent, 0)) for c in active if c.entitled and c.qos == "burstable"}
+    left = _lend(out, bursts, left)
+    _lend(out, dict.fromkeys(rest, 100.0), left)
+    total = max(sum(out.values()), 100.0)
+    return {id_: 100.0 * percent / total for id_, percent in out.items()}
 
 
 def _lend(out: dict[str, float], wishes: Mapping[str, float], left: float) -> float:
@@ -81,73 +86,24 @@ def _lend(out: dict[str, float], wishes: Mapping[str, float], left: float) -> fl
     return left
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
-    """``now``, and ``anchor``: the last one at which the slice was seen to work, fading while it is not.
-
-    ``rounds``: for how many rounds in a row it has been idle (negative) or had too much of a full GPU (positive). One
-    such round may be a kernel that began before it and ended after it.
-    """
-
-    now: float
-    anchor: float
-    faded: float = 1.0
-    rounds: int = 0
-
-    def after(self, used: float, target: float, busy: float) -> "Price":
-        """``used``, ``target`` and ``busy`` (the whole GPU): percent of the round that has passed."""
-        ratio = used / target
-        if used < _LEAST_PERCENT:
-            return self._idle(target)
-        if ratio > _CLOSE and busy >= SATURATED_PERCENT:
-            # On a full GPU a slice gets what the others leave it, however cheap its launches are.
-            rounds = max(self.rounds, 0) + 1
-            return self._at(max(ratio, _FASTEST) if rounds > 1 else ratio, rounds)
-        return self._at(ratio**_DAMPING if 1 / _CLOSE < ratio < _CLOSE else ratio, 0)
-
-    def _at(self, factor: float, rounds: int) -> "Price":
-        now = min(max(self.now * factor, CHEAPEST), DEAREST)
-        return Price(now, now, rounds=rounds)
-
-    def _idle(self, target: float) -> "Price":
-        """Idle, or far too dear: nobody can tell. It comes down, but not at once to where the GPU is given away."""
-        floor = self.anchor * self.faded * target / 100
-        rounds = min(self.rounds, 0) - 1
-        now = max(self.now / _FASTEST, min(floor, self.now), CHEAPEST) if rounds < -1 else self.now
-        return Price(now, self.anchor, max(self.faded * _FADING, _FADED), rounds)
+def _turn(start: float, percent: float) -> Turn:
+    begin, end = (round(PERIOD_US * at / 100) for at in (start, start + percent))
+    return Turn(begin, max(end - begin, 1)) if end - begin < PERIOD_US else ALWAYS
 
 
-class Pacer:
-    """The prices of the slices on one GPU."""
-
-    def __init__(self) -> None:
-        self._prices: dict[str, Price] = {}
-        self._before: Mapping[str, float] = {}
-        self._margins: Mapping[str, float] = {}
-
-    def round(self, claims: Sequence[Claim], used: Mapping[str, float]) -> dict[str, int]:
-        """The price of each slice, given what each ``used`` in the last round, in percent of the GPU's time.
-
-        ``FREE`` for all of them where none asks for compute.
-        """
-        if not any(claim.percent for claim in claims):
-            self._prices.clear()
-            return dict.fromkeys((claim.id for claim in claims), FREE)
-        self._margins = {claim.id: self._margin(claim.id, used) for claim in claims}
-        wanted, busy = targets(claims, used, self._margins), min(sum(used.values()), 100.0)
-        self._before, first = dict(used), Price(FIRST, PRICE_UNIT)
-        before = {claim.id: self._prices.get(claim.id) for claim in claims}
-        self._prices = {
-            id_: price.after(used.get(id_, 0.0), wanted[id_], busy) if price else first for id_, price in before.items()
-        }
-        return {id_: round(price.now) for id_, price in self._prices.items()}
-
-    def _margin(self, id_: str, used: Mapping[str, float]) -> float:
-        grown = used.get(id_, 0.0) - self._before.get(id_, 0.0)
-        return max(_MARGIN_PERCENT, grown, self._margins.get(id_, 0.0) * _WAKING)
+def _idle(claim: Claim) -> Turn:
+    """Over the others' turns: it has no work, and is seen when it has."""
+    percent = min(float(claim.percent or IDLE_PERCENT), IDLE_PERCENT)
+    return _turn(0.0, percent)
 
 
-def encode(price: int) -> int:
-    """As the shim reads it: the price in 48 bits, its check in the 16 above them (``limits_price`` in native/)."""
-    check = (price ^ price >> 16 ^ price >> 32 ^ 0x7E55) & 0xFFFF
-    return check << 48 | price
+def encode(turn: Turn) -> int:
+    """As the shim reads it: start and length, with a check above them (``limits_turn`` in native/)."""
+    value = turn.start_us << _BITS | turn.length_us
+    check = (value ^ value >> 16 ^ value >> 32 ^ 0x7E55) & 0xFFFF
+    return check << 2 * _BITS | value
+
+
+def first_turns(percents: Iterable[int]) -> dict[int, Turn]:
+    """Of a slice that was just prepared, by the place of its GPUs: as if it had no work yet."""
+    return {place: _idle(Claim("", percent)) for place, percent in enumerate(percents) if percent}

@@ -11,7 +11,8 @@ from typing import Any
 
 from tessera.model.assignment import Share
 from tessera.node_agent.enforcement.limits_files import limits_text, pace_page
-from tests.native.slices import LIMIT, PRICE, Ledger, fresh_ledger
+from tessera.node_agent.enforcement.pacing import ALWAYS
+from tests.native.slices import LIMIT, Ledger, fresh_ledger
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,7 +49,7 @@ class Container:
         for name in ("tessera", "usage"):
             (self.folder / name).mkdir(parents=True)
         self.limits_file.write_bytes(limits_text([Share(uuid, LIMIT, 0) for uuid in self.uuids]))
-        self.pace_file.write_bytes(pace_page({0: PRICE}))
+        self.pace_file.write_bytes(pace_page({0: ALWAYS}))
         self.usage_file.write_bytes(fresh_ledger())
 
     @property

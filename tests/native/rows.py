@@ -35,6 +35,7 @@ UNIT = 2 * MIB
 UINT8 = 1
 ALLOC, EMPTY = 10, 5
 NOT_SUPPORTED, FAILED = 801, 999
+CAPTURE_UNSUPPORTED, CAPTURE_INVALIDATED = 900, 901
 
 Undo = Callable[[], None]
 Made = tuple[int, Undo]
@@ -505,6 +506,32 @@ def instantiates(by: Callable[[Function, c_uint64, int], int], d: Driver, f: Fun
     d.holds(0)
 
 
+def begins_capture(d: Driver, f: Function, symbol: str) -> None:
+    """What is allocated meanwhile is charged to the graph, and to nobody when the capture fails."""
+    stream = d.new("cuStreamCreate", 0)
+    assert f(stream, 0) == SUCCESS
+    d.new("cuMemAllocAsync", UNIT, stream)
+    d.charged(UNIT)
+    assert d("cuMemAlloc_v2", byref(c_uint64()), UNIT) == CAPTURE_UNSUPPORTED
+    assert d("cuStreamEndCapture", stream, byref(c_uint64())) == CAPTURE_INVALIDATED
+    d.holds(0)
+
+
+def ends_capture(d: Driver, f: Function, symbol: str) -> None:
+    """The graph has what was charged, and ends with it."""
+    graph, stream = c_uint64(), d.new("cuStreamCreate", 0)
+    d.ok("cuStreamBeginCapture_v2", stream, 0)
+    d.new("cuMemAllocAsync", UNIT, stream)
+    assert f(stream, byref(graph)) == SUCCESS
+    assert f(stream, byref(c_uint64())) != SUCCESS
+    program = launched(d, graph.value)
+    d.holds(UNIT)
+    d.ok("cuGraphExecDestroy", program)
+    d.ok("cuGraphDestroy", graph.value)
+    d.ok("cuDeviceGraphMemTrim", 0)
+    d.holds(0)
+
+
 def destroys_program(d: Driver, f: Function, symbol: str) -> None:
     """A program that never ran leaves nothing; one that did leaves what the device keeps."""
     for runs, kept in ((False, 0), (True, UNIT)):
@@ -538,7 +565,7 @@ def launches_graph(d: Driver, f: Function, symbol: str) -> None:
     """The driver's memory for a graph comes with its launch, and the launch is paid for."""
     graph = graph_with(d, UNIT)
     program = d.new("cuGraphInstantiateWithFlags", graph, 0)
-    pays(lambda d, f: f(program, 0), d, f, symbol)
+    takes_turn(lambda d, f: f(program, 0), d, f, symbol)
     d.holds(UNIT)
     d.ok("cuGraphExecDestroy", program)
     d.ok("cuGraphDestroy", graph)
@@ -653,12 +680,12 @@ def answers(d: Driver, f: Function, symbol: str) -> None:
 # Launches.
 
 
-def pays(launch: Callable[[Driver, Function], int], d: Driver, f: Function, symbol: str) -> None:
-    """The slice's turn moves on, and the driver's own function of that name is called."""
-    calls, turn = d.calls(symbol), d.ledger.turn()
+def takes_turn(launch: Callable[[Driver, Function], int], d: Driver, f: Function, symbol: str) -> None:
+    """The slice has work now, and the driver's own function of that name is called."""
+    calls, works = d.calls(symbol), d.ledger.works()
     assert launch(d, f) == SUCCESS
     assert d.calls(symbol) == calls + 1
-    assert d.ledger.turn() > turn
+    assert d.ledger.works() > works
 
 
 def kernel(d: Driver, f: Function) -> int:
@@ -696,7 +723,7 @@ LAUNCHES: dict[str, Callable[[Driver, Function], int]] = {
 
 ROWS: dict[str, Row] = {
     **{symbol: partial(allocates, make) for symbol, make in ALLOCATORS.items()},
-    **{symbol: partial(pays, launch) for symbol, launch in LAUNCHES.items()},
+    **{symbol: partial(takes_turn, launch) for symbol, launch in LAUNCHES.items()},
     "cuMemFree": partial(frees_pointer, "cuMemAlloc"),
     "cuMemFree_v2": partial(frees_pointer, "cuMemAlloc_v2"),
     "cuMemFreeAsync": frees_ordered,
@@ -720,6 +747,9 @@ ROWS: dict[str, Row] = {
     "cuGraphInstantiateWithParams_ptsz": partial(instantiates, with_params),
     "cuGraphLaunch": launches_graph,
     "cuGraphLaunch_ptsz": launches_graph,
+    **dict.fromkeys(("cuStreamBeginCapture", "cuStreamBeginCapture_ptsz"), begins_capture),
+    **dict.fromkeys(("cuStreamBeginCapture_v2", "cuStreamBeginCapture_v2_ptsz"), begins_capture),
+    **dict.fromkeys(("cuStreamEndCapture", "cuStreamEndCapture_ptsz"), ends_capture),
     "cuGraphExecDestroy": destroys_program,
     "cuDeviceGraphMemTrim": trims_graphs,
     "cuCtxDestroy": destroys_context,

@@ -35,6 +35,7 @@ from tests.native.slices import LIMIT, MIB
 
 THRESHOLD = 4
 CHILD = 4
+GLOBAL = 0
 LAYERED, CUBEMAP, SPARSE, DEFERRED = 0x01, 0x04, 0x40, 0x80
 STEP = 32 * MIB
 
@@ -331,6 +332,69 @@ def a_graph_that_becomes_part_of_another(d: Driver) -> None:
             d.holds(2 * UNIT)
         d.ok("cuDeviceGraphMemTrim", 0)
         d.holds(0)
+
+
+def captured(d: Driver, work: Callable[[int], None]) -> int:
+    """The graph of what is done on a stream."""
+    stream = d.new("cuStreamCreate", 0)
+    d.ok("cuStreamBeginCapture_v2", stream, GLOBAL)
+    work(stream)
+    out = c_uint64()
+    d.ok("cuStreamEndCapture", stream, byref(out))
+    return out.value
+
+
+@scenario()
+def a_capture_that_uses_memory_again(d: Driver) -> None:
+    """It is charged with the most that it holds at once, until neither graph nor program is left."""
+
+    def work(stream: int) -> None:
+        first = d.new("cuMemAllocAsync", 2 * UNIT, stream)
+        d.ok("cuMemFreeAsync", first, stream)
+        for _ in range(3):
+            d.ok("cuMemFreeAsync", d.new("cuMemAllocAsync", UNIT, stream), stream)
+        d.charged(2 * UNIT)
+
+    graph = captured(d, work)
+    program = launched(d, graph)
+    d.holds(2 * UNIT)
+    d.ok("cuGraphDestroy", graph)
+    d.holds(2 * UNIT)
+    d.ok("cuGraphExecDestroy", program)
+    d.ok("cuDeviceGraphMemTrim", 0)
+    d.holds(0)
+
+
+@scenario()
+def a_capture_with_no_room(d: Driver) -> None:
+    """What is over the limit is refused, the rest of the capture goes on, and nothing stays charged."""
+    pool = d.new("cuDeviceGetMemPool", 0)
+    plain = d.new("cuMemAllocAsync", UNIT, 0)
+
+    def work(stream: int) -> None:
+        assert d("cuMemAllocAsync", byref(c_uint64()), LIMIT, stream) == OUT_OF_MEMORY
+        d.new("cuMemAllocFromPoolAsync", LIMIT - UNIT, pool, stream)
+        d.charged(LIMIT)
+
+    d.ok("cuGraphDestroy", captured(d, work))
+    d.holds(UNIT)
+    trimmed(d, pool, plain)
+    d.holds(0)
+
+
+@scenario()
+def captures_while_others_allocate(d: Driver) -> None:
+    """The shim's own questions to the driver end no capture, on its stream or on others."""
+    pool, plain = d.new("cuDeviceGetMemPool", 0), []
+
+    def work(stream: int) -> None:
+        plain.append(d.new("cuMemAllocAsync", UNIT, 0))
+        d.new("cuMemAllocAsync", UNIT, stream)
+
+    graph = captured(d, work)
+    d.ok("cuGraphDestroy", graph)
+    trimmed(d, pool, plain[0])
+    d.holds(0)
 
 
 @scenario()

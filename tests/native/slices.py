@@ -5,8 +5,6 @@ from pathlib import Path
 
 MIB = 1 << 20
 LIMIT = 64 * MIB
-PRICE = 1_000_000 << 16
-"""A millisecond for a warp: far more than what a thread pays in advance."""
 LEDGER_MAGIC = 0x3153524553534554
 GPUS, SLOTS, HEAD, SLOT = 16, 256, 1024, 192
 LEDGER_SIZE = HEAD + SLOT * SLOTS
@@ -28,10 +26,10 @@ class Ledger:
         content = self.path.read_bytes()
         return sum(struct.unpack_from("<Q", content, HEAD + SLOT * slot + 8 * gpu)[0] for slot in range(SLOTS))
 
-    def turn(self, gpu: int = 0) -> int:
-        """When the next launch on a GPU may begin."""
-        (turn,) = struct.unpack_from("<Q", self.path.read_bytes(), 16 + 8 * gpu)
-        return int(turn)
+    def works(self, gpu: int = 0) -> int:
+        """Until when there is work on a GPU, as far as the programs know."""
+        (until,) = struct.unpack_from("<Q", self.path.read_bytes(), 16 + 8 * gpu)
+        return int(until)
 
     def unknown(self) -> str:
         """The name of an entry point that the shim did not know."""

@@ -100,10 +100,10 @@ def test_limits_that_come_later(container: Container):
     assert not failure, failure
 
 
-def test_no_pace_is_no_price(container: Container):
+def test_no_pace_is_no_turn(container: Container):
     container.pace_file.unlink()
     command = [sys.executable, "-c", "import ctypes; cuda = ctypes.CDLL('libcuda.so.1'); assert not cuda.cuInit(0)"]
     process = container.start([*command[:2], f"{command[2]}; assert not cuda.cuLaunch(0)"])
     assert process.communicate(timeout=60) == ("", "")
     assert process.returncode == 0
-    assert container.ledger.turn() == 0
+    assert container.ledger.works() == 0

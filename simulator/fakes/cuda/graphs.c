@@ -20,17 +20,15 @@ static node_t *append(graph_t *graph, CUgraphNodeType type) {
   return node;
 }
 
-static void end_graph(graph_t *graph);
-
 static void end_node(node_t *node) {
   CUdeviceptr start;
   block_t *block = node->type == CU_GRAPH_NODE_TYPE_MEM_ALLOC ? block_at(node->pointer, &start) : NULL;
   if (block) block_gone(block);
-  if (node->child) end_graph(node->child);
+  if (node->child) graph_gone(node->child);
   object_gone(node);
 }
 
-static void end_graph(graph_t *graph) {
+void graph_gone(graph_t *graph) {
   node_t *next;
   for (node_t *node = graph->first; node; node = next) {
     next = node->next;
@@ -53,7 +51,7 @@ CUresult cuGraphDestroy(CUgraph handle) {
   BEGIN;
   graph_t *graph = object_of(GRAPH, handle);
   if (!graph || graph->owner) return CUDA_ERROR_INVALID_VALUE;
-  end_graph(graph);
+  graph_gone(graph);
   return CUDA_SUCCESS;
 }
 
@@ -73,15 +71,23 @@ bool graph_allocates(const graph_t *graph) {
   return graph->allocates;
 }
 
-void graph_bytes(const graph_t *graph, uint64_t bytes[MOST_GPUS], bool launched) {
+static void launch_block(CUdeviceptr pointer) {
   CUdeviceptr start;
+  block_t *block = block_at(pointer, &start);
+  if (block) block->launched = true;
+}
+
+void graph_bytes(const graph_t *graph, uint64_t bytes[MOST_GPUS], bool launched) {
+  uint64_t held[MOST_GPUS] = {0}, most[MOST_GPUS] = {0};
   for (const node_t *node = graph->first; node; node = node->next) {
     if (node->child) graph_bytes(node->child, bytes, launched);
+    if (node->type == CU_GRAPH_NODE_TYPE_MEM_FREE && graph->in_order) held[node->device] -= node->bytes;
     if (node->type != CU_GRAPH_NODE_TYPE_MEM_ALLOC) continue;
-    bytes[node->device] += node->bytes;
-    block_t *block = block_at(node->pointer, &start);
-    if (block && launched) block->launched = true;
+    held[node->device] += node->bytes;
+    if (held[node->device] > most[node->device]) most[node->device] = held[node->device];
+    if (launched) launch_block(node->pointer);
   }
+  for (unsigned i = 0; i < MOST_GPUS; i++) bytes[i] += most[i];
 }
 
 static CUresult add_plain(CUgraphNode *out, graph_t *graph, CUgraphNodeType type) {
@@ -89,9 +95,7 @@ static CUresult add_plain(CUgraphNode *out, graph_t *graph, CUgraphNodeType type
   return !graph ? CUDA_ERROR_INVALID_VALUE : *out ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-static CUresult add_alloc(CUgraphNode *out, graph_t *graph, const CUmemPoolProps *properties, uint64_t bytes,
-                          CUdeviceptr *pointer) {
-  CUdevice device = device_at(&properties->location);
+CUresult graph_add_alloc(CUgraphNode *out, graph_t *graph, CUdevice device, uint64_t bytes, CUdeviceptr *pointer) {
   if (!graph || device < 0 || !bytes) return CUDA_ERROR_INVALID_VALUE;
   block_t block = {.kind = OF_GRAPH, .device = device, .bytes = bytes};
   CUdeviceptr at = block_new(&block, false);
@@ -105,11 +109,13 @@ static CUresult add_alloc(CUgraphNode *out, graph_t *graph, const CUmemPoolProps
   return CUDA_SUCCESS;
 }
 
-static CUresult add_free(CUgraphNode *out, graph_t *graph, CUdeviceptr pointer) {
+CUresult graph_add_free(CUgraphNode *out, graph_t *graph, CUdeviceptr pointer) {
   CUdeviceptr start;
   const block_t *block = block_at(pointer, &start);
   if (!block || block->kind != OF_GRAPH) return CUDA_ERROR_INVALID_VALUE;
   CHECK(add_plain(out, graph, CU_GRAPH_NODE_TYPE_MEM_FREE));
+  ((node_t *)*out)->bytes = block->bytes;
+  ((node_t *)*out)->device = block->device;
   graph->allocates = true;
   return CUDA_SUCCESS;
 }
@@ -185,13 +191,14 @@ CUresult cuGraphAddKernelNode_v2(CUgraphNode *out, CUgraph graph, DEPENDENCIES,
 CUresult cuGraphAddMemAllocNode(CUgraphNode *out, CUgraph graph, DEPENDENCIES, CUDA_MEM_ALLOC_NODE_PARAMS *alloc) {
   BEGIN;
   IGNORED;
-  return add_alloc(out, object_of(GRAPH, graph), &alloc->poolProps, alloc->bytesize, &alloc->dptr);
+  return graph_add_alloc(out, object_of(GRAPH, graph), device_at(&alloc->poolProps.location), alloc->bytesize,
+                         &alloc->dptr);
 }
 
 CUresult cuGraphAddMemFreeNode(CUgraphNode *out, CUgraph graph, DEPENDENCIES, CUdeviceptr pointer) {
   BEGIN;
   IGNORED;
-  return add_free(out, object_of(GRAPH, graph), pointer);
+  return graph_add_free(out, object_of(GRAPH, graph), pointer);
 }
 
 CUresult cuGraphAddChildGraphNode(CUgraphNode *out, CUgraph graph, DEPENDENCIES, CUgraph child) {
@@ -206,8 +213,8 @@ static CUresult add_any(CUgraphNode *out, CUgraph handle, CUgraphNodeParams *p) 
   CUDA_KERNEL_NODE_PARAMS_v2 kernel;
   switch ((int)p->type) {
     case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
-      return add_alloc(out, graph, &p->alloc.poolProps, p->alloc.bytesize, &p->alloc.dptr);
-    case CU_GRAPH_NODE_TYPE_MEM_FREE: return add_free(out, graph, p->free.dptr);
+      return graph_add_alloc(out, graph, device_at(&p->alloc.poolProps.location), p->alloc.bytesize, &p->alloc.dptr);
+    case CU_GRAPH_NODE_TYPE_MEM_FREE: return graph_add_free(out, graph, p->free.dptr);
     case CU_GRAPH_NODE_TYPE_GRAPH:
       return add_child(out, graph, object_of(GRAPH, p->graph.graph), p->graph.ownership);
     case CU_GRAPH_NODE_TYPE_KERNEL: kernel = kernel_of_v3(&p->kernel); return add_kernel(out, graph, &kernel);

@@ -23,11 +23,16 @@ struct graph {
   node_t *first, *last;
   graph_t *owner; /* the graph that has it as a child */
   bool allocates; /* or frees */
+  bool in_order;  /* of a capture: what it frees it uses again */
 };
 
-/* Bytes that a graph and its children allocate, by device; their pointers lead to memory from now on if `launched`. */
+/* Bytes that a graph and its children need, by device; their pointers lead to memory from now on if `launched`. */
 void graph_bytes(const graph_t *graph, uint64_t bytes[MOST_GPUS], bool launched);
 bool graph_allocates(const graph_t *graph);
+/* Nodes that allocate or free. */
+CUresult graph_add_alloc(CUgraphNode *out, graph_t *graph, CUdevice device, uint64_t bytes, CUdeviceptr *pointer);
+CUresult graph_add_free(CUgraphNode *out, graph_t *graph, CUdeviceptr pointer);
+void graph_gone(graph_t *graph);
 /* Nothing that was made of the graph knows it any more. */
 void programs_forget(const graph_t *graph);
 

@@ -3,6 +3,7 @@
 
 #include "blocks.h"
 #include "budget.h"
+#include "captures.h"
 #include "devices.h"
 #include "settings.h"
 
@@ -27,6 +28,7 @@ static CUresult allocate_narrow(CUdeviceptr_v1 *out, uint64_t bytes) {
 
 CUresult cuMemAlloc_v2(CUdeviceptr *out, size_t bytes) {
   BEGIN;
+  CHECK(no_capture_minds());
   return allocate(out, bytes, false);
 }
 

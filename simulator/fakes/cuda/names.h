@@ -43,6 +43,13 @@
   X(cuDeviceTotalMem, "cuDeviceTotalMem", 2000, 0, 1) \
   X(cuDeviceTotalMem_v2, "cuDeviceTotalMem", 3020, 0, 2) \
   X(cuDriverGetVersion, "cuDriverGetVersion", 2020, 0, 1) \
+  X(cuEventCreate, "cuEventCreate", 2000, 0, 1) \
+  X(cuEventDestroy, "cuEventDestroy", 2000, 0, 1) \
+  X(cuEventDestroy_v2, "cuEventDestroy", 4000, 0, 1) \
+  X(cuEventElapsedTime, "cuEventElapsedTime", 2000, 0, 1) \
+  X(cuEventQuery, "cuEventQuery", 2000, 0, 1) \
+  X(cuEventRecord, "cuEventRecord", 2000, 0, 1) \
+  X(cuEventRecord_ptsz, "cuEventRecord", 7000, 1, 1) \
   X(cuGetProcAddress, "cuGetProcAddress", 11030, 0, 1) \
   X(cuGetProcAddress_v2, "cuGetProcAddress", 12000, 0, 2) \
   X(cuGraphAddChildGraphNode, "cuGraphAddChildGraphNode", 10000, 0, 1) \
@@ -134,13 +141,22 @@
   X(cuModuleGetFunction, "cuModuleGetFunction", 2000, 0, 1) \
   X(cuModuleLoadData, "cuModuleLoadData", 2000, 0, 1) \
   X(cuModuleUnload, "cuModuleUnload", 2000, 0, 1) \
+  X(cuStreamBeginCapture, "cuStreamBeginCapture", 10000, 0, 1) \
+  X(cuStreamBeginCapture_ptsz, "cuStreamBeginCapture", 10000, 1, 1) \
+  X(cuStreamBeginCapture_v2, "cuStreamBeginCapture", 10010, 0, 2) \
+  X(cuStreamBeginCapture_v2_ptsz, "cuStreamBeginCapture", 10010, 1, 2) \
   X(cuStreamCreate, "cuStreamCreate", 2000, 0, 1) \
   X(cuStreamCreateWithPriority, "cuStreamCreateWithPriority", 5050, 0, 1) \
   X(cuStreamDestroy, "cuStreamDestroy", 2000, 0, 1) \
   X(cuStreamDestroy_v2, "cuStreamDestroy", 4000, 0, 1) \
+  X(cuStreamEndCapture, "cuStreamEndCapture", 10000, 0, 1) \
+  X(cuStreamEndCapture_ptsz, "cuStreamEndCapture", 10000, 1, 1) \
+  X(cuStreamGetCaptureInfo_v2, "cuStreamGetCaptureInfo", 11030, 0, 2) \
+  X(cuStreamGetCaptureInfo_v2_ptsz, "cuStreamGetCaptureInfo", 11030, 1, 2) \
   X(cuStreamGetCtx, "cuStreamGetCtx", 9020, 0, 1) \
   X(cuStreamSynchronize, "cuStreamSynchronize", 2000, 0, 1) \
-  X(cuStreamSynchronize_ptsz, "cuStreamSynchronize", 7000, 1, 1)
+  X(cuStreamSynchronize_ptsz, "cuStreamSynchronize", 7000, 1, 1) \
+  X(cuThreadExchangeStreamCaptureMode, "cuThreadExchangeStreamCaptureMode", 10010, 0, 1)
 
 /* A name whose newest variant is another function. */
 #define ALIASES(X) \

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "budget.h"
+#include "captures.h"
 #include "devices.h"
 #include "settings.h"
 
@@ -81,10 +82,23 @@ static CUresult allocate(CUdeviceptr *out, uint64_t bytes, pool_t *pool) {
   return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
+/* On a stream that is captured: a node of its graph. */
+static CUresult allocate_from(CUdeviceptr *out, uint64_t bytes, pool_t *pool, CUstream stream) {
+  graph_t *graph = capture_of(stream);
+  CUgraphNode node;
+  return graph && pool ? graph_add_alloc(&node, graph, pool->memory.device, bytes, out) : allocate(out, bytes, pool);
+}
+
 static CUresult allocate_on(CUdeviceptr *out, uint64_t bytes, CUstream stream) {
   context_t *context;
   CHECK(stream_context(stream, &context));
-  return allocate(out, bytes, chosen_of(context->device));
+  return allocate_from(out, bytes, chosen_of(context->device), stream);
+}
+
+static CUresult free_on(CUdeviceptr pointer, CUstream stream) {
+  graph_t *graph = capture_of(stream);
+  CUgraphNode node;
+  return graph ? graph_add_free(&node, graph, pointer) : block_free(pointer);
 }
 
 CUresult cuMemAllocAsync(CUdeviceptr *out, size_t bytes, CUstream stream) {
@@ -99,26 +113,22 @@ CUresult cuMemAllocAsync_ptsz(CUdeviceptr *out, size_t bytes, CUstream stream) {
 
 CUresult cuMemAllocFromPoolAsync(CUdeviceptr *out, size_t bytes, CUmemoryPool pool, CUstream stream) {
   BEGIN;
-  (void)stream;
-  return allocate(out, bytes, pool_of(pool));
+  return allocate_from(out, bytes, pool_of(pool), stream);
 }
 
 CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *out, size_t bytes, CUmemoryPool pool, CUstream stream) {
   BEGIN;
-  (void)stream;
-  return allocate(out, bytes, pool_of(pool));
+  return allocate_from(out, bytes, pool_of(pool), stream);
 }
 
 CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream stream) {
   BEGIN;
-  (void)stream;
-  return block_free(pointer);
+  return free_on(pointer, stream);
 }
 
 CUresult cuMemFreeAsync_ptsz(CUdeviceptr pointer, CUstream stream) {
   BEGIN;
-  (void)stream;
-  return block_free(pointer);
+  return free_on(pointer, stream);
 }
 
 CUresult cuMemPoolCreate(CUmemoryPool *out, const CUmemPoolProps *properties) {
@@ -143,6 +153,7 @@ CUresult cuMemPoolDestroy(CUmemoryPool handle) {
 
 CUresult cuMemPoolTrimTo(CUmemoryPool handle, size_t keep) {
   BEGIN;
+  CHECK(no_capture_minds());
   pool_t *pool = pool_of(handle);
   if (!pool) return CUDA_ERROR_INVALID_VALUE;
   reserve_let_go(&pool->memory, keep);
@@ -151,6 +162,7 @@ CUresult cuMemPoolTrimTo(CUmemoryPool handle, size_t keep) {
 
 CUresult cuMemPoolGetAttribute(CUmemoryPool handle, CUmemPool_attribute attribute, void *value) {
   BEGIN;
+  CHECK(no_capture_minds());
   const pool_t *pool = pool_of(handle);
   cuuint64_t *out = value;
   if (!pool) return CUDA_ERROR_INVALID_VALUE;

@@ -1,6 +1,7 @@
 /* Instantiated graphs. The memory of a graph's allocations is reserved when it is first launched or uploaded, and stays
  * with the device until it is trimmed, even when the graph has gone. */
 #include "budget.h"
+#include "captures.h"
 #include "contexts.h"
 #include "devices.h"
 #include "graphs.h"
@@ -147,6 +148,7 @@ CUresult cuGraphExecDestroy(CUgraphExec handle) {
 
 CUresult cuDeviceGraphMemTrim(CUdevice device) {
   BEGIN;
+  CHECK(no_capture_minds());
   if (!device_known(device)) return CUDA_ERROR_INVALID_DEVICE;
   reserve_let_go(memory_of((unsigned)device), 0);
   return CUDA_SUCCESS;
@@ -154,6 +156,7 @@ CUresult cuDeviceGraphMemTrim(CUdevice device) {
 
 CUresult cuDeviceGetGraphMemAttribute(CUdevice device, CUgraphMem_attribute attribute, void *value) {
   BEGIN;
+  CHECK(no_capture_minds());
   cuuint64_t *out = value;
   if (!device_known(device)) return CUDA_ERROR_INVALID_DEVICE;
   switch (attribute) {

@@ -1,11 +1,7 @@
 /* Streams: everything on them is done at once, but pools let go of memory only when somebody waits. */
+#include "captures.h"
 #include "contexts.h"
 #include "pools.h"
-
-typedef struct {
-  object_t object;
-  context_t *context;
-} stream_t;
 
 static CUresult create(CUstream *out) {
   context_t *context;

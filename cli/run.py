@@ -1,0 +1,38 @@
+"""``tessera run``: one command on this machine, held to a slice of its GPUs."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run(
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="What to run, after --.")],
+    gpu_mem: Annotated[str, typer.Option(metavar="QUANTITY", help="Memory, as 4Gi, over all its GPUs.")] = "",
+    gpu_core: Annotated[str, typer.Option(metavar="PERCENT", help="Compute, 100 a GPU, over all its GPUs.")] = "",
+    gpu_count: Annotated[str, typer.Option(metavar="COUNT", help="GPUs that share both.")] = "",
+    gpu: Annotated[str, typer.Option(metavar="COUNT", help="Whole GPUs instead.")] = "",
+    gpu_core_limit: Annotated[str, typer.Option(metavar="PERCENT", help="How far a burstable one may go.")] = "",
+    qos: Annotated[str, typer.Option(metavar="CLASS", help="guaranteed, burstable or best-effort.")] = "",
+    gpu_model: Annotated[str, typer.Option(metavar="NAMES", help="Models that will do.")] = "",
+    enforcement: Annotated[str, typer.Option(metavar="LEVEL", help="Lowest level that will do.")] = "",
+    socket: Annotated[Path | None, typer.Option(metavar="PATH", help="The agent's, if not the usual one.")] = None,
+    simulate: Annotated[bool, typer.Option("--simulate", help="On a simulated GPU, with an agent of its own.")] = False,
+) -> int:
+    """Run a command on this machine, held to a slice of its GPUs until it ends."""
+    from tessera.cli.leasing import default_socket
+    from tessera.cli.run_command import Wish
+    from tessera.cli.run_command import run as run_command
+
+    wish = Wish(gpu_mem, gpu_core, gpu_count, gpu, gpu_core_limit, qos, gpu_model, enforcement)
+    if not simulate:
+        return run_command(command, wish, socket or default_socket())
+    from tessera.simulator.lone_agent import LoneAgentError, lone_agent
+
+    try:
+        with lone_agent() as agent:
+            return run_command(command, wish, agent.socket, agent.environment)
+    except LoneAgentError as error:
+        print(f"tessera run: {error}", file=sys.stderr)
+        return 1

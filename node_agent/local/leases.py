@@ -1,0 +1,161 @@
+"""Leases: slices of this machine's GPUs for commands that no kubelet started.
+
+A lease is a slice like any other, of the namespace ``NAMESPACE``, with a home for its processes. It ends when the
+client hangs up, however that came about: what still lives in the home is killed, and when nothing does the slice is
+released. After a crash of the agent the slices are on record, and a lease without a client ends when its home is empty.
+"""
+
+import asyncio
+import hashlib
+import secrets
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from tessera.model import names
+from tessera.model.demands import PodDemand, demand_of
+from tessera.model.pods import ContainerSpec, Pod
+from tessera.node_agent.cgroups import Container
+from tessera.node_agent.enforcement.port import Edits
+from tessera.node_agent.gpus import Gpus
+from tessera.node_agent.local.choice import choose
+from tessera.node_agent.local.homes import Home
+from tessera.node_agent.preparation import Preparation
+from tessera.node_agent.slices import Refusal, Slice, SliceStore
+from tessera.reasons import Code, Reason, invalid
+
+log = structlog.get_logger()
+
+NAMESPACE = "local"
+FIELD = "command"
+"""Of what a refusal names, as ``spec.containers[main]`` is of a pod."""
+TRIES = 3
+KILL_EVERY_S, KILL_FOR_S = 0.02, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A slice, whose it is, and what its command needs."""
+
+    slice: Slice
+    uid: int
+    edits: Edits
+
+
+def container_of(item: Slice) -> Container:
+    """The home of a lease; the same after a restart of the agent."""
+    return Container(item.pod_uid, hashlib.sha256(item.id.encode()).hexdigest())
+
+
+class Leases:
+    """``new_id`` makes an id that was never used before."""
+
+    def __init__(
+        self,
+        preparation: Preparation,
+        store: SliceStore,
+        gpus: Gpus,
+        homes: Home,
+        new_id: Callable[[], str] = lambda: f"run-{secrets.token_hex(8)}",
+    ) -> None:
+        self._preparation, self._store, self._gpus, self._homes, self._new_id = preparation, store, gpus, homes, new_id
+        self._held: dict[str, Lease] = {}
+        self._released = asyncio.Event()
+
+    async def take(self, limits: dict[str, str], annotations: dict[str, str], uid: int, client: int) -> Lease | Reason:
+        """A slice of the GPUs here for the process ``client`` of ``uid``."""
+        demand = _demand(limits, annotations)
+        if isinstance(demand, Reason):
+            return demand
+        return await self._take(demand, uid, client)
+
+    async def join(self, id_: str, uid: int, pid: int) -> Reason | None:
+        """Takes a process of the same user into a lease."""
+        lease = self._held.get(id_)
+        if lease is None or lease.uid != uid:
+            return invalid("lease", id_, "a lease of the same user that has not ended")
+        try:
+            await asyncio.to_thread(self._homes.join, container_of(lease.slice), pid)
+        except OSError as error:
+            return Reason(Code.INVALID_REQUEST, f"process {pid} cannot join the lease {id_}: {error}")
+        return None
+
+    async def end(self, id_: str) -> None:
+        """Kills what is left of a lease and releases it; what will not die keeps it."""
+        self._held.pop(id_, None)
+        item = self._store.get(id_)
+        if item is None:
+            return
+        home, deadline = container_of(item), asyncio.get_running_loop().time() + KILL_FOR_S
+        while not await asyncio.to_thread(self._homes.empty, home):
+            await asyncio.to_thread(self._homes.kill, home)
+            if asyncio.get_running_loop().time() > deadline:
+                log.error("processes of a lease do not end; it is kept", lease=id_)
+                return
+            await asyncio.sleep(KILL_EVERY_S)
+        await self._release(item)
+
+    async def all_ended(self) -> None:
+        """Returns when nothing is leased."""
+        while any(item.namespace == NAMESPACE for item in self._store):
+            self._released.clear()
+            await self._released.wait()
+
+    async def sweep(self) -> None:
+        """Releases the leases that nobody holds and that are empty: of an agent that was there before."""
+        for item in self._store:
+            if item.namespace != NAMESPACE or item.id in self._held:
+                continue
+            if await asyncio.to_thread(self._homes.empty, container_of(item)):
+                await self._release(item)
+
+    async def _take(self, demand: PodDemand, uid: int, client: int) -> Lease | Reason:
+        """Somebody may be faster between choice and preparation: then another GPU is looked for."""
+        refused = Reason(Code.NOT_SYNCED, "the GPUs have not been looked at yet")
+        for _ in range(TRIES):
+            (own,) = demand.containers
+            shares = choose(self._gpus.now.values(), self._store, own, demand.preferences, demand.min_level)
+            if isinstance(shares, Reason):
+                return shares
+            wanted = demand.preferences
+            item = Slice(
+                self._new_id(), str(uuid.uuid4()), NAMESPACE, f"uid-{uid}", FIELD, shares, demand.min_level,
+                wanted.qos.value, wanted.core_limit_percent,
+            )  # fmt: skip
+            found = await self._prepare(item, uid, client)
+            if isinstance(found, Lease):
+                return found
+            refused = found.reason
+            if found.permanent:
+                break
+        return refused
+
+    async def _prepare(self, item: Slice, uid: int, client: int) -> Lease | Refusal:
+        self._held[item.id] = Lease(item, uid, Edits(0))  # before it is on record: the sweep may not take it
+        edits = await self._preparation.prepare(item)
+        if isinstance(edits, Refusal):
+            del self._held[item.id]
+            return edits
+        try:
+            await asyncio.to_thread(self._homes.make, container_of(item), client)
+        except OSError as error:
+            await self.end(item.id)
+            return Refusal(Reason(Code.ENFORCEMENT_TOO_WEAK, f"lease {item.id}: no home for its processes: {error}"))
+        lease = self._held[item.id] = Lease(item, uid, edits)
+        return lease
+
+    async def _release(self, item: Slice) -> None:
+        try:
+            await asyncio.to_thread(self._homes.remove, container_of(item))
+            await self._preparation.release(item.id)
+            self._released.set()
+        except OSError as error:
+            log.error("lease not released; it is tried again", lease=item.id, error=str(error))
+
+
+def _demand(limits: dict[str, str], annotations: dict[str, str]) -> PodDemand | Reason:
+    spec = ContainerSpec(FIELD, FIELD, limits={**limits, names.SLICE: "1"})
+    found = demand_of(Pod(NAMESPACE, FIELD, "", (spec,), annotations))
+    return found or invalid(f"{FIELD}.resources.limits", limits, "tessera.io/gpu-mem, gpu-core or gpu")

@@ -1,0 +1,1 @@
+"""What holds on a real GPU: ``make test-gpu``."""

@@ -1,0 +1,218 @@
+"""What the cases stand on: the GPU, programs on it in and out of leases, and a private MPS daemon.
+
+Nothing of the machine is set: the compute mode, clocks and MIG stay as they are, and MPS runs in folders of its own.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pynvml
+
+from tessera.node_agent.enforcement.mps_control import MpsControl
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+START_S, PATIENCE_S = 30.0, 120.0
+Line = dict[str, Any]
+
+
+class BenchError(Exception):
+    """A part of the bench does not work; the text says which."""
+
+
+class Program:
+    """A program that prints JSON lines."""
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], log: Path) -> None:
+        self._log = log
+        with log.open("ab") as errors:
+            self.process = subprocess.Popen(
+                command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+
+    def line(self) -> Line:
+        """The next line. Raises ``BenchError`` where the program ends without one."""
+        assert self.process.stdout is not None
+        for text in self.process.stdout:
+            if text.startswith("{"):
+                return dict(json.loads(text))
+        words = self._log.read_text(errors="replace").strip().splitlines()[-3:]
+        raise BenchError(f"{self.process.args} ended with {self.process.wait()}: {' / '.join(words)}")
+
+    def lines(self) -> list[Line]:
+        """What is left, to its end."""
+        assert self.process.stdout is not None
+        found = [dict(json.loads(text)) for text in self.process.stdout if text.startswith("{")]
+        self.process.wait(PATIENCE_S)
+        return found
+
+    def end(self) -> None:
+        """Ends it, if it has not."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@dataclass
+class Bench:
+    """``scale``: of the times that cases take; ``python``: one that has PyTorch; ``folder``: for what is written."""
+
+    folder: Path
+    python: str
+    scale: float = 1.0
+    agent_env: dict[str, str] = field(default_factory=dict)
+    _number: int = 0
+
+    def __post_init__(self) -> None:
+        pynvml.nvmlInit()
+        self.handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        self.uuid = str(pynvml.nvmlDeviceGetUUID(self.handle))
+        self.name = str(pynvml.nvmlDeviceGetName(self.handle))
+        self.driver = str(pynvml.nvmlSystemGetDriverVersion())
+        self.shim = ROOT / "build" / "native" / platform.machine() / "libtessera.so"
+
+    def seconds(self, wanted: float) -> str:
+        """A time of a case, scaled, as an argument."""
+        return f"{max(wanted * self.scale, 1.0):.1f}"
+
+    @contextlib.contextmanager
+    def program(
+        self, script: str, *arguments: str, lease: Sequence[str] = (), socket: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Iterator[Program]:  # fmt: skip
+        """``script``: ``torch_client`` or ``driver_client``; ``lease``: options of ``tessera run``, if in one."""
+        command = [self.python, str(HERE / f"{script}.py"), *arguments]
+        if socket is not None:
+            tessera = [sys.executable, "-m", "tessera.cli.tessera", "run", "--socket", str(socket)]
+            command = [*tessera, *lease, "--", *command]
+        self._number += 1
+        log = self.folder / f"client-{self._number}.log"
+        made = Program(command, {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}, log)
+        try:
+            yield made
+        finally:
+            made.end()
+
+    def run(self, script: str, *arguments: str, **options: Any) -> Line:
+        """The last line of a program that runs to its end."""
+        with self.program(script, *arguments, **options) as program:
+            first = program.line()
+            return (program.lines() or [first])[-1]
+
+    @contextlib.contextmanager
+    def agent(self, name: str, *options: str) -> Iterator["Agent"]:
+        """A node agent with its own state. Raises ``BenchError``."""
+        with Agent.started(self.folder / name, options) as made:
+            yield made
+
+    @contextlib.contextmanager
+    def mps(self) -> Iterator["MpsBench"]:
+        """A private MPS daemon with one server, which is gone afterwards. Raises ``BenchError``."""
+        program = shutil.which("nvidia-cuda-mps-control")
+        if program is None:
+            raise BenchError("nvidia-cuda-mps-control: not found")
+        self._number += 1
+        made = MpsBench(program, self.folder / f"mps-{self._number}", self.uuid)
+        made.start()
+        try:
+            yield made
+        finally:
+            made.stop()
+
+    def processes(self) -> dict[int, int]:
+        """Bytes of each process on the GPU, as NVML tells."""
+        found = pynvml.nvmlDeviceGetComputeRunningProcesses(self.handle)
+        found += pynvml.nvmlDeviceGetMPSComputeRunningProcesses(self.handle)
+        return {one.pid: one.usedGpuMemory or 0 for one in found}
+
+
+class Agent:
+    """A node agent as a process; ``socket``: where it gives leases."""
+
+    def __init__(self, folder: Path, process: "subprocess.Popen[bytes]") -> None:
+        self.folder, self.process = folder, process
+        self.socket, self.log = folder / "lease.sock", folder / "agent.log"
+
+    @classmethod
+    @contextlib.contextmanager
+    def started(cls, folder: Path, options: Sequence[str]) -> Iterator["Agent"]:
+        """Returns once it gives leases. Raises ``BenchError``."""
+        folder.mkdir(parents=True)
+        command = [sys.executable, "-m", "tessera.cli.tessera", "node-agent", "--node", "bench", "--api", "false"]
+        command += ["--agent-socket", str(folder / "agent.sock"), "--lease-socket", str(folder / "lease.sock")]
+        command += ["--state-dir", str(folder / "state"), *options]
+        with (folder / "agent.log").open("wb") as log:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        made = cls(folder, process)
+        try:
+            made._await()
+            yield made
+        finally:
+            process.terminate()
+            process.wait(PATIENCE_S)
+
+    def _await(self) -> None:
+        deadline = time.monotonic() + START_S
+        while not self.socket.exists():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise BenchError(f"the agent did not start: {self.log.read_text(errors='replace')[-500:]}")
+            time.sleep(0.02)
+
+    def cpu_s(self) -> float:
+        """Seconds of processor time that it has had."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def events(self) -> list[Line]:
+        """Its log."""
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+
+
+class MpsBench:
+    """A daemon, its server, and what its clients need."""
+
+    def __init__(self, program: str, folder: Path, uuid: str) -> None:
+        self.control, self.uuid = MpsControl(program, folder, (uuid,)), uuid
+        self.server = 0
+
+    def start(self) -> None:
+        """Returns once a server is there."""
+        self.wait(self.control.start())
+        self.wait(self.control.start_server(0))
+        deadline = time.monotonic() + START_S
+        while not (servers := self.wait(self.control.servers())):
+            if time.monotonic() > deadline:
+                raise BenchError("MPS: no server started")
+            time.sleep(0.05)
+        self.server = servers[0]
+
+    def stop(self) -> None:
+        """Returns once it is gone."""
+        self.wait(self.control.quit())
+
+    @staticmethod
+    def wait(work: Any) -> Any:
+        """The result of a coroutine."""
+        return asyncio.run(work)
+
+    def environment(self, percent: int = 0, mem_bytes: int = 0) -> dict[str, str]:
+        """A client's."""
+        env = {"CUDA_MPS_PIPE_DIRECTORY": str(self.control.pipe)}
+        if percent:
+            env["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] = str(percent)
+        if mem_bytes:
+            env["CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"] = f"{self.uuid}={mem_bytes >> 20}M"
+        return env
