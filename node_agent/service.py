@@ -12,6 +12,8 @@ from pathlib import Path
 
 import structlog
 
+from tessera.kube import wire
+from tessera.kube.course import Change
 from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
 from tessera.kube.reflector import Reflector
@@ -42,6 +44,7 @@ from tessera.node_agent.processes import HostProcesses, Processes
 from tessera.node_agent.server import AgentService, AgentSocket
 from tessera.node_agent.settings import Enforcement, NodeAgentSettings
 from tessera.node_agent.slices import SliceStore
+from tessera.node_agent.stopping import Deadlines, StopPath
 from tessera.node_agent.watcher import Watcher
 
 log = structlog.get_logger()
@@ -59,6 +62,7 @@ class Service:
         nvml: Nvml | None = None,
         processes: Processes | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
         gateway: Gateway | None = None,
     ) -> None:
         self._settings, self._gateway = settings, gateway
@@ -90,6 +94,8 @@ class Service:
             self.probe, self.gpus, self.store, processes, self.limiter, OverLimit(graces), self._announcer,
             self._names.name_of, clock,
         )  # fmt: skip
+        self._deadlines = Deadlines()
+        self._stop_path = StopPath(self._deadlines, lambda: self.watcher.accounts.usages, processes, self.limiter, wall)
         self._pace = Pace(self.store)
         self._socket = AgentSocket(settings.agent_socket, AgentService(self.gpus, self.preparation, self.probe))
         self._metrics = MetricsServer(
@@ -121,8 +127,10 @@ class Service:
             self._tasks.append(asyncio.create_task(_every(self._settings.pace_every_s, self._set_pace), name="pace"))
         if self._gateway and self._recorder:
             here = f"spec.nodeName={self._settings.node}"
-            reflector = Reflector(self._gateway, PODS, self._names, field_selector=here)
+            reflector = Reflector(self._gateway, PODS, self._pod_changed, field_selector=here)
             self._tasks.append(asyncio.create_task(reflector.run(), name="pods"))
+            stopping = _every(self._settings.accounting_every_s, self._stop_path.tick)
+            self._tasks.append(asyncio.create_task(stopping, name="stopping"))
             self._tasks.append(asyncio.create_task(self._recorder.run(), name="events"))
         log.info("node agent ready", node=self._settings.node, gpus=len(self.gpus.now), slices=len(list(self.store)))
 
@@ -169,6 +177,10 @@ class Service:
         for gpu in await self.gpus.refresh():
             if gpu.uuid in known and before[gpu.uuid] != gpu.health.healthy:
                 self._announcer.health(gpu)
+
+    def _pod_changed(self, change: Change[wire.Pod]) -> None:
+        self._names(change)
+        self._deadlines(change)
 
     async def _look_after_limiter(self) -> None:
         """Apart from the GPUs' health, which a control program that hangs must not hold up."""

@@ -50,6 +50,14 @@ class FakeMps:
         with daemon.opened(self.pipe) as state:
             daemon.leave(state, pid)
 
+    def kill(self, pid: int) -> None:
+        """A program is killed: in the middle of its work, unless that was terminated, the server faults."""
+        with daemon.opened(self.pipe) as state:
+            busy = [server for server in state["servers"].values() if str(pid) in server["clients"]]
+            daemon.leave(state, pid)
+            for server in busy:
+                server["status"] = "FAULT" if server["clients"] else server["status"]
+
     def fault(self, offender: int = 0) -> None:
         """A client faults: every client of its server is affected. The server's log names ``offender``, unless 0."""
         with daemon.opened(self.pipe) as state:
