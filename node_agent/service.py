@@ -23,6 +23,7 @@ from tessera.node_agent.enforcement.mps import Mps
 from tessera.node_agent.enforcement.mps_contexts import context_limit
 from tessera.node_agent.enforcement.mps_group import Node
 from tessera.node_agent.enforcement.mps_groups import Group, partition
+from tessera.node_agent.enforcement.mps_proof import Proof
 from tessera.node_agent.enforcement.pace import Pace
 from tessera.node_agent.enforcement.port import Limiter
 from tessera.node_agent.enforcement.shim import Shim
@@ -203,8 +204,16 @@ class Service:
         if self._settings.enforcement is not Enforcement.MPS:
             return Watch()
         clients = HostClients(processes, lambda pid: self.watcher.end_client(pid))
-        node = Node(lambda: self.store, clients, lambda: context_limit(self._driver, self._settings.mps_clients), clock)
+        proof = Proof(self._bytes_of) if self._settings.mps_proof else None
+        node = Node(lambda: self.store, clients, self._context_limit, clock, proof)
         return Mps(self._settings.mps_control, self._settings.mps_root, self._mps_groups, node)
+
+    def _context_limit(self) -> int:
+        return context_limit(self._driver, self._settings.mps_clients)
+
+    async def _bytes_of(self, uuid: str, pid: int) -> int | None:
+        found = (await self.probe.snapshot([uuid])).found
+        return next((one.used_bytes for one in found if one.pid == pid), None)
 
     def _mps_groups(self, kept: tuple[Group, ...]) -> Mapping[str, Group]:
         return partition(tuple(self.inventory.devices.values()), self._settings.mps_groups, kept)

@@ -43,6 +43,7 @@ class NodeAgentSettings(BaseSettings):
     mps_clients: int = Field(
         0, ge=0, le=60, description="clients of one GPU that are let in; 0: by the driver, 48, or 60 from R590"
     )
+    mps_proof: bool = Field(True, description="use MPS only where the driver was seen to tell the memory of a client")
     accounting_every_s: float = Field(0.25, gt=0, description="between two looks at the GPUs' processes")
     pace_every_s: float = Field(0.2, gt=0, description="between two settings of what launches cost, with a shim")
     inventory_every_s: float = Field(1.0, gt=0, description="between two looks at the GPUs")

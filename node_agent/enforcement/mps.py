@@ -51,7 +51,7 @@ class Mps:
     async def detect(self, uuid: str) -> Finding:
         group = self._group(self.group_of(uuid))
         await self._stop_left_over(group.uuids)
-        return await group.detect()
+        return await group.detect(uuid)
 
     async def prepare(self, item: Slice) -> Edits:
         groups = {self.group_of(share.uuid) for share in item.shares}

@@ -23,6 +23,7 @@ from tessera.node_agent.enforcement.mps_contexts import on_gpu, taken
 from tessera.node_agent.enforcement.mps_control import MpsAbsent, MpsControl, MpsError
 from tessera.node_agent.enforcement.mps_environment import percent_of
 from tessera.node_agent.enforcement.mps_log import ServerLog, offender_in
+from tessera.node_agent.enforcement.mps_proof import Proof
 from tessera.node_agent.enforcement.mps_replies import ServerStatus, same_size
 from tessera.node_agent.enforcement.port import EnforcementError, Finding, Incident
 from tessera.node_agent.slices import Slice
@@ -58,12 +59,14 @@ class Clients(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What all groups of a node need. ``slices`` answers those prepared now, ``context_limit`` the most of a GPU."""
+    """What all groups of a node need. ``slices`` answers those prepared now, ``context_limit`` the most of a GPU;
+    ``proof`` has to be brought on each GPU before MPS counts, unless it is ``None``."""
 
     slices: Callable[[], Iterable[Slice]]
     clients: Clients
     context_limit: Callable[[], int]
     clock: Callable[[], float] = time.monotonic
+    proof: Proof | None = None
 
 
 class MpsGroup:
@@ -77,6 +80,7 @@ class MpsGroup:
         self._fault_since: float | None = None
         self._offender = self._silent_rounds = 0
         self._worked = False
+        self._proven: set[tuple[str, str]] = set()
         self.trouble = ""
 
     @property
@@ -86,8 +90,8 @@ class MpsGroup:
         inside = (item for item in self._node.slices() if own.issuperset(share.uuid for share in item.shares))
         return [item for item in inside if not all(share.whole for share in item.shares)]
 
-    async def detect(self) -> Finding:
-        """Starts the daemon and a server if need be."""
+    async def detect(self, uuid: str) -> Finding:
+        """Whether one of the GPUs is served. Starts the daemon and a server if need be."""
         if self.trouble:
             return self._fails(self.trouble)
         try:
@@ -99,7 +103,22 @@ class MpsGroup:
             return self._fails(f"MPS does not work: found servers {states}")
         await self.apply(tuple(states))
         self._worked = True
+        if doubt := await self._doubt(uuid):
+            return Finding(LEVEL_NONE, f"MPS works, but its clients would not be watched: {doubt}")
         return Finding(LEVEL_MPS, f"an MPS server answers: {', '.join(f'{p} {s}' for p, s in states.items())}")
+
+    async def _doubt(self, uuid: str) -> str:
+        """Why the driver's word on clients is not believed; once it is, it is while the daemon runs."""
+        if self._node.proof is None:
+            return ""
+        daemon = await asyncio.to_thread(self.control.identity)
+        if (uuid, daemon) in self._proven:
+            return ""
+        environment = {"CUDA_MPS_PIPE_DIRECTORY": str(self.control.pipe)}
+        doubt = await self._node.proof.prove(uuid, environment)
+        if not doubt:
+            self._proven.add((uuid, daemon))
+        return doubt
 
     async def admit(self, item: Slice) -> None:
         """Sets the ceilings for ``item``, which is among the slices already. Raises ``EnforcementError``."""

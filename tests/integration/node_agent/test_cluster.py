@@ -83,6 +83,7 @@ async def test_clients_of_a_pod_that_is_deleted_let_go_before_it_is_killed(machi
     settings = NodeAgentSettings(
         node="node-a", agent_socket=tmp_path / "a.sock", state_dir=tmp_path / "state", accounting_every_s=0.02,
         inventory_every_s=0.05, enforcement="mps", mps_control=str(install(tmp_path)), mps_dir=tmp_path / "m",
+        mps_proof=False,
     )  # fmt: skip
     processes, uuid, ahead_s = FakeProcesses(tmp_path / "proc"), machine.uuids[0], 0.0
     mps = FakeMps(tmp_path / "m" / uuid / "pipe")

@@ -37,13 +37,13 @@ class Node:
     def __init__(self, folder, extent=Extent.GPU, gpus=(GPU, "GPU-b"), links=(), limit=3, answer_s=3.0):
         self.folder, self.clock, self.slices, self.ended, self.pod_of = folder, Clock(), [], [], {}
         self.extent, self.gpus, self.links, self.limit, self.answer_s = extent, gpus, dict(links), limit, answer_s
-        self.program = str(install(folder))
+        self.program, self.proof = str(install(folder)), None
         self.fake = FakeMps(folder / GPU / "pipe")
         self.start()
 
     def start(self):
         """The agent, anew."""
-        node = mps_group.Node(lambda: self.slices, self, lambda: self.limit, self.clock)
+        node = mps_group.Node(lambda: self.slices, self, lambda: self.limit, self.clock, self.proof)
         self.limiter = Mps(self.program, self.folder, self._partition, node, answer_s=self.answer_s)
 
     def _partition(self, kept):
