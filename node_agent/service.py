@@ -46,6 +46,7 @@ from tessera.node_agent.server import AgentService, AgentSocket
 from tessera.node_agent.settings import Enforcement, NodeAgentSettings
 from tessera.node_agent.slices import SliceStore
 from tessera.node_agent.stopping import Deadlines, StopPath
+from tessera.node_agent.strays import Strays
 from tessera.node_agent.watcher import Watcher
 
 log = structlog.get_logger()
@@ -97,6 +98,7 @@ class Service:
         )  # fmt: skip
         self._deadlines = Deadlines()
         self._stop_path = StopPath(self._deadlines, lambda: self.watcher.accounts.usages, processes, self.limiter, wall)
+        self._strays = self._strays_of(self.limiter, processes)
         self._pace = Pace(self.store)
         self._socket = AgentSocket(settings.agent_socket, AgentService(self.gpus, self.preparation, self.probe))
         self._metrics = MetricsServer(
@@ -185,7 +187,10 @@ class Service:
 
     async def _look_after_limiter(self) -> None:
         """Apart from the GPUs' health, which a control program that hangs must not hold up."""
-        for incident in await self.limiter.observe():
+        incidents = await self.limiter.observe()
+        if self._strays:
+            incidents += await self._strays.look()
+        for incident in incidents:
             log.warning(incident.reason, gpu=incident.gpu_uuid, text=incident.text)
             self._announcer.incident(incident, self.store)
             self.gpus.doubt((incident.gpu_uuid, *incident.also))
@@ -207,6 +212,11 @@ class Service:
         proof = Proof(self._bytes_of) if self._settings.mps_proof else None
         node = Node(lambda: self.store, clients, self._context_limit, clock, proof)
         return Mps(self._settings.mps_control, self._settings.mps_root, self._mps_groups, node)
+
+    def _strays_of(self, limiter: Limiter, processes: Processes) -> Strays | None:
+        if not isinstance(limiter, Mps):
+            return None
+        return Strays(lambda: self.watcher.accounts.usages, limiter.holds, limiter.clients_of, processes)
 
     def _context_limit(self) -> int:
         return context_limit(self._driver, self._settings.mps_clients)

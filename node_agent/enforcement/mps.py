@@ -41,6 +41,7 @@ class Mps:
         self._program, self._folder, self._partition = program, folder, partition
         self._node, self._answer_s = node, answer_s
         self._groups: dict[Group, MpsGroup] = {}
+        self._held: set[str] = set()
         self._left_over: dict[Group, MpsControl] = {}
         self._adopt()
 
@@ -59,6 +60,7 @@ class Mps:
             return Edits(LEVEL_WATCH)
         group = self._group(groups.pop())
         await group.admit(item)
+        self._held.add(item.id)
         mount = Mount(str(group.control.pipe), PIPE_IN_CONTAINER)
         return Edits(LEVEL_MPS, environment_of(item, group.uuids), (mount,))
 
@@ -71,7 +73,17 @@ class Mps:
         group = self._groups.get(self.group_of(uuid))
         return await group.terminate(pid) if group else False
 
+    def holds(self, slice_id: str) -> bool:
+        """Whether a slice was prepared with the limits of MPS."""
+        return slice_id in self._held
+
+    def clients_of(self, uuid: str) -> frozenset[int] | None:
+        """The clients of a GPU's daemon at the last ``observe``; ``None``: it did not answer, or was in trouble."""
+        group = self._groups.get(self.group_of(uuid))
+        return group.clients if group and not group.trouble else None
+
     async def release(self, item: Slice) -> None:
+        self._held.discard(item.id)
         for group in {self.group_of(share.uuid) for share in item.shares}:
             if group in self._groups:
                 await self._groups[group].apply()

@@ -70,7 +70,7 @@ class Node:
 
 
 class MpsGroup:
-    """``trouble``: why nobody is admitted, or empty."""
+    """``trouble``: why nobody is admitted, or empty. ``clients``: those of the last look, ``None`` if it failed."""
 
     def __init__(self, uuids: tuple[str, ...], control: MpsControl, node: Node) -> None:
         self.uuids, self.control, self._node = uuids, control, node
@@ -82,6 +82,7 @@ class MpsGroup:
         self._worked = False
         self._proven: set[tuple[str, str]] = set()
         self.trouble = ""
+        self.clients: frozenset[int] | None = None
 
     @property
     def slices(self) -> list[Slice]:
@@ -143,6 +144,7 @@ class MpsGroup:
 
     async def observe(self) -> list[Incident]:
         """One look after the daemon, and what is newly wrong or well again."""
+        self.clients = None
         if not self._depended_on:
             return []
         try:
@@ -177,6 +179,7 @@ class MpsGroup:
         clients = [client for server in servers for client in await self.control.clients(server)]
         found = {**self._pods, **await self._node.clients.pods(clients)}
         self._pods = dict(list(found.items())[-_REMEMBERED:])
+        self.clients = frozenset(clients)
 
     async def _start(self) -> dict[int, ServerStatus]:
         servers = await self.control.start()

@@ -114,3 +114,35 @@ async def test_clients_of_a_pod_that_is_deleted_let_go_before_it_is_killed(machi
             assert processes.pids() == {10}
         finally:
             await service.stop()
+
+
+async def test_a_program_that_comes_past_mps_is_ended_and_the_pod_hears_of_it(machine, tmp_path):
+    settings = NodeAgentSettings(
+        node="node-a", agent_socket=tmp_path / "a.sock", state_dir=tmp_path / "state", accounting_every_s=0.02,
+        inventory_every_s=0.05, enforcement="mps", mps_control=str(install(tmp_path)), mps_dir=tmp_path / "m",
+        mps_proof=False,
+    )  # fmt: skip
+    processes, uuid = FakeProcesses(tmp_path / "proc"), machine.uuids[0]
+    mps = FakeMps(tmp_path / "m" / uuid / "pipe")
+    async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
+        uid = await make_pod(gateway)
+        service = Service(settings, processes=processes, gateway=gateway)
+        await service.start()
+        try:
+            await service.preparation.prepare(Slice("slot-main", uid, "default", "p", "main", (Share(uuid, GIB),)))
+            mps.connect(10)
+            for pid, flag in ((10, False), (11, True), (12, False)):
+                processes.start(pid, uid, MAIN)
+                machine.state.add_process(pid, uuid, GIB // 4, mps=flag)
+            processes.start(13)
+            machine.state.add_process(13, uuid, GIB // 4)
+            machine.write()
+
+            async def told():
+                events = [e for e in await gateway.list(untyped(EVENTS)) if e["reason"] == "OutsideMps"]
+                return {e["involvedObject"]["kind"] for e in events} == {"Pod", "Node"}
+
+            await until(told)
+            assert processes.pids() == {10, 11, 13}
+        finally:
+            await service.stop()
