@@ -31,6 +31,7 @@ from tessera.node_agent.enforcement.watch import Watch
 from tessera.node_agent.gpus import Gpus
 from tessera.node_agent.health import Rules
 from tessera.node_agent.inventory import Inventory
+from tessera.node_agent.kernel_log import KernelLog
 from tessera.node_agent.local.homes import CgroupHomes, Families, homes_on
 from tessera.node_agent.local.lease_server import EVERYBODY, OWNER, LeaseServer
 from tessera.node_agent.local.leases import Leases
@@ -77,6 +78,7 @@ class Service:
         self.probe = Probe(nvml or DriverNvml(), processes, clock)
         rules = Rules(settings.recovery_probes, settings.xid_quiet_s)
         self.inventory = Inventory(rules, settings.state_dir / "inventory.json", _boot_id(), clock)
+        self._kernel_log = KernelLog(settings.kernel_log, clock)
         self.limiter = self._limiter(processes, clock)
         self.gpus = Gpus(
             self.inventory,
@@ -162,6 +164,7 @@ class Service:
         if self._settings.metrics_port:
             self._metrics.stop()
         await self.limiter.close()
+        self._kernel_log.close()
         await self.probe.close()
 
     async def _look(self) -> None:
@@ -210,7 +213,7 @@ class Service:
             return Watch()
         clients = HostClients(processes, lambda pid: self.watcher.end_client(pid))
         proof = Proof(self._bytes_of) if self._settings.mps_proof else None
-        node = Node(lambda: self.store, clients, self._context_limit, clock, proof)
+        node = Node(lambda: self.store, clients, self._context_limit, clock, proof, self._kernel_log.blamed)
         return Mps(self._settings.mps_control, self._settings.mps_root, self._mps_groups, node)
 
     def _strays_of(self, limiter: Limiter, processes: Processes) -> Strays | None:

@@ -32,6 +32,7 @@ class NodeAgentSettings(BaseSettings):
     proc_root: Path = Field(Path("/proc"), description="the host's /proc; processes are ended only with /proc itself")
     cgroup_mount: Path = Field(Path("/sys/fs/cgroup"), description="the host's cgroup file system")
     cgroup_root: str = Field("", description="only cgroups below this path count; empty: all")
+    kernel_log: Path = Field(Path("/dev/kmsg"), description="where the driver says whose an error was")
     enforcement: Enforcement = Field(Enforcement.AUTO, description="auto, watch or mps")
     allow_unwatched: bool = Field(False, description="place slices also where the driver tells no bytes of a process")
     shim: str = Field("", description="libtessera.so as make native builds it for this machine; empty: none")

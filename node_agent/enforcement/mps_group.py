@@ -60,13 +60,15 @@ class Clients(Protocol):
 @dataclass(frozen=True, slots=True)
 class Node:
     """What all groups of a node need. ``slices`` answers those prepared now, ``context_limit`` the most of a GPU;
-    ``proof`` has to be brought on each GPU before MPS counts, unless it is ``None``."""
+    ``proof`` has to be brought on each GPU before MPS counts, unless it is ``None``; ``blamed`` answers the processes
+    that the driver lately blamed for an error, the last one first."""
 
     slices: Callable[[], Iterable[Slice]]
     clients: Clients
     context_limit: Callable[[], int]
     clock: Callable[[], float] = time.monotonic
     proof: Proof | None = None
+    blamed: Callable[[], tuple[int, ...]] = tuple
 
 
 class MpsGroup:
@@ -78,7 +80,7 @@ class MpsGroup:
         self._starting = asyncio.Lock()
         self._pods: dict[int, str] = {}
         self._fault_since: float | None = None
-        self._offender = self._silent_rounds = 0
+        self._offender = self._named = self._silent_rounds = 0
         self._worked = False
         self._proven: set[tuple[str, str]] = set()
         self.trouble = ""
@@ -255,11 +257,13 @@ class MpsGroup:
         return [self._incident(RECOVERED, f"{self._name}: the MPS daemon answers again", "Normal")]
 
     async def _note_faults(self, states: dict[int, ServerStatus]) -> list[Incident]:
-        self._offender = offender_in(await asyncio.to_thread(self._log.news)) or self._offender
+        # The log may be read a moment after the state: who was named a look before the fault counts.
+        before, self._named = self._named, offender_in(await asyncio.to_thread(self._log.news))
         faulty = [server for server, status in states.items() if status is ServerStatus.FAULT]
         now = self._node.clock()
         if not faulty:
             return self._note_recovery()
+        self._offender = self._named or self._offender or before or await asyncio.to_thread(self._blamed_client)
         if self._fault_since is None:
             self._fault_since = now
             text = "a fault of one MPS client has ended the work of all, nobody is admitted until they have gone"
@@ -267,6 +271,10 @@ class MpsGroup:
         if now - self._fault_since >= FAULT_PATIENCE_S:
             await self._clear(faulty)
         return []
+
+    def _blamed_client(self) -> int:
+        """The driver's word counts for clients of this daemon only; it may name the server itself."""
+        return next((pid for pid in self._node.blamed() if pid in self._pods), 0)
 
     def _note_recovery(self) -> list[Incident]:
         if self._fault_since is None:
@@ -277,10 +285,10 @@ class MpsGroup:
 
     def _blame(self) -> str:
         if not self._offender:
-            return "its log does not say whose it was"
+            return "neither its log nor the driver says whose it was"
         pod = self._pods.get(self._offender)
         holders = (f"pod {item.namespace}/{item.pod}" for item in self._node.slices() if item.pod_uid == pod)
-        return f"its log names process {self._offender} of {next(holders, 'no pod with a slice')}"
+        return f"it was process {self._offender} of {next(holders, 'no pod with a slice')}"
 
     async def _clear(self, faulty: list[int]) -> None:
         for server in faulty:

@@ -63,9 +63,14 @@ class FakeMps:
         with daemon.opened(self.pipe) as state:
             for server in state["servers"].values():
                 server["status"] = "FAULT"
-                if offender:
-                    client = f"Client {{PID: {offender}, Context ID: 0}}"
-                    self._log(state, server, f"{client} encountered a fatal GPU exception")
+        if offender:
+            self.say(offender)
+
+    def say(self, offender: int) -> None:
+        """The log of each server blames a client."""
+        with daemon.opened(self.pipe) as state:
+            for server in state["servers"].values():
+                self._log(state, server, f"Client {{PID: {offender}, Context ID: 0}} encountered a fatal GPU exception")
 
     def forget(self, uuid: str) -> None:
         """Somebody changes the memory ceiling behind the agent's back."""

@@ -38,12 +38,15 @@ class Node:
         self.folder, self.clock, self.slices, self.ended, self.pod_of = folder, Clock(), [], [], {}
         self.extent, self.gpus, self.links, self.limit, self.answer_s = extent, gpus, dict(links), limit, answer_s
         self.program, self.proof = str(install(folder)), None
+        self.blamed = ()
         self.fake = FakeMps(folder / GPU / "pipe")
         self.start()
 
     def start(self):
         """The agent, anew."""
-        node = mps_group.Node(lambda: self.slices, self, lambda: self.limit, self.clock, self.proof)
+        node = mps_group.Node(
+            lambda: self.slices, self, lambda: self.limit, self.clock, self.proof, lambda: self.blamed
+        )
         self.limiter = Mps(self.program, self.folder, self._partition, node, answer_s=self.answer_s)
 
     def _partition(self, kept):

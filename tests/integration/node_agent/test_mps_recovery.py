@@ -51,7 +51,7 @@ async def test_fault_named_recovered_and_serving_again_within_ten_seconds(node):
         node.clock.now += 1.0
         assert node.clock.now <= 10.0
     assert [incident.reason for incident in told] == [mps_group.FAULT, mps_group.RECOVERED]
-    assert "its log names process 501 of pod default/b" in told[0].text
+    assert "it was process 501 of pod default/b" in told[0].text
     assert (told[0].slices, told[1].kind) == (("a", "b", "c"), "Normal")
     assert node.ended == node.fake.state["terminated"] == [501, 500, 502]
     assert (await node.limiter.prepare(node.slices[0])).level == 1
@@ -63,13 +63,41 @@ async def test_whom_the_log_names_later_is_ended_first_and_named_at_the_end(node
     await node.limiter.observe()
     node.fake.fault()
     (told,) = await node.limiter.observe()
-    assert "its log does not say whose it was" in told.text
+    assert "neither its log nor the driver says whose it was" in told.text
     node.fake.fault(offender=501)
     node.clock.now = 3.0
     await node.limiter.observe()
     assert node.ended == [501, 500]
     (told,) = await node.limiter.observe()
     assert "process 501 of pod default/b" in told.text
+
+
+async def test_who_was_named_long_before_a_fault_is_not_blamed_for_it(node):
+    await serving(node, "a", "b")
+    node.fake.say(501)
+    await node.limiter.observe()
+    await node.limiter.observe()
+    node.fake.fault()
+    (told,) = await node.limiter.observe()
+    assert "neither its log nor the driver says whose it was" in told.text
+
+
+async def test_who_was_named_just_before_is(node):
+    await serving(node, "a", "b")
+    node.fake.say(501)
+    await node.limiter.observe()
+    node.fake.fault()
+    (told,) = await node.limiter.observe()
+    assert "it was process 501 of pod default/b" in told.text
+
+
+async def test_where_the_log_is_silent_the_driver_names_the_client(node):
+    await serving(node, "a", "b")
+    await node.limiter.observe()
+    node.blamed = (77, 501, 500)
+    node.fake.fault()
+    (told,) = await node.limiter.observe()
+    assert "it was process 501 of pod default/b" in told.text
 
 
 async def test_clients_that_go_by_themselves_are_not_ended(node):
