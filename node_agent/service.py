@@ -211,7 +211,7 @@ class Service:
         """``auto`` takes the highest level that is proven; of MPS no proof is made yet, so only ``mps`` chooses it."""
         if self._settings.enforcement is not Enforcement.MPS:
             return Watch()
-        clients = HostClients(processes, lambda pid: self.watcher.end_client(pid))
+        clients = HostClients(processes, lambda: self.store)
         proof = Proof(self._bytes_of) if self._settings.mps_proof else None
         node = Node(lambda: self.store, clients, self._context_limit, clock, proof, self._kernel_log.blamed)
         return Mps(self._settings.mps_control, self._settings.mps_root, self._mps_groups, node)

@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -52,8 +53,9 @@ class Clients(Protocol):
         """The UIDs of the pods of those processes that belong to one."""
         ...
 
-    async def end(self, pid: int) -> bool:
-        """Kills a process if it belongs to a container with a slice."""
+    async def end(self, pid: int, terminate: Callable[[], Awaitable[None]]) -> bool:
+        """Ends a process of a container with a slice: looks whose it is, lets the server ``terminate`` it, and kills it
+        if it is still the same. Of a process that is gone only the server is told. Says whether it was killed."""
         ...
 
 
@@ -293,14 +295,13 @@ class MpsGroup:
     async def _clear(self, faulty: list[int]) -> None:
         for server in faulty:
             for client in sorted(await self.control.clients(server), key=lambda pid: pid != self._offender):
-                await self._in_time(self.control.terminate_client(server, client))
-                await self._node.clients.end(client)
+                await self._node.clients.end(client, partial(self._terminate, server, client))
 
-    async def _in_time(self, work: Awaitable[None]) -> None:
+    async def _terminate(self, server: int, client: int) -> None:
         try:
-            await asyncio.wait_for(work, TERMINATE_S)
+            await asyncio.wait_for(self.control.terminate_client(server, client), TERMINATE_S)
         except (TimeoutError, MpsError) as error:
-            log.warning("terminate_client", gpus=self.uuids, error=str(error) or "took too long")
+            log.warning("terminate_client", gpus=self.uuids, pid=client, error=str(error) or "took too long")
 
     @property
     def _name(self) -> str:

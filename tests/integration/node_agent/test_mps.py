@@ -3,6 +3,7 @@
 import asyncio
 import stat
 from pathlib import Path
+from uuid import NAMESPACE_OID, uuid5
 
 import pytest
 
@@ -14,10 +15,12 @@ from tessera.node_agent.enforcement.mps_control import MpsControl, MpsError
 from tessera.node_agent.enforcement.mps_groups import Extent, name_of, partition
 from tessera.node_agent.enforcement.mps_replies import ServerStatus
 from tessera.node_agent.enforcement.port import EnforcementError
+from tessera.node_agent.mps_clients import HostClients
 from tessera.node_agent.slices import Slice
 from tessera.simulator.fakes.mps import daemon
 from tessera.simulator.fakes.mps.clients import FakeMps, install
 from tessera.simulator.fakes.mps.daemon import Refused, opened
+from tessera.simulator.fakes.processes import FakeProcesses
 from tests.integration.node_agent.test_service import until
 
 GIB = 1 << 30
@@ -32,10 +35,11 @@ class Clock:
 
 
 class Node:
-    """``links``: who is linked to whom; ``pods``: of processes; every other process lives, in no pod."""
+    """``links``: who is linked to whom; ``blamed``: whom the driver blames."""
 
     def __init__(self, folder, extent=Extent.GPU, gpus=(GPU, "GPU-b"), links=(), limit=3, answer_s=3.0):
-        self.folder, self.clock, self.slices, self.ended, self.pod_of = folder, Clock(), [], [], {}
+        self.folder, self.clock, self.slices = folder, Clock(), []
+        self.processes = FakeProcesses(folder / "proc")
         self.extent, self.gpus, self.links, self.limit, self.answer_s = extent, gpus, dict(links), limit, answer_s
         self.program, self.proof = str(install(folder)), None
         self.blamed = ()
@@ -44,8 +48,9 @@ class Node:
 
     def start(self):
         """The agent, anew."""
+        clients = HostClients(self.processes, lambda: self.slices)
         node = mps_group.Node(
-            lambda: self.slices, self, lambda: self.limit, self.clock, self.proof, lambda: self.blamed
+            lambda: self.slices, clients, lambda: self.limit, self.clock, self.proof, lambda: self.blamed
         )
         self.limiter = Mps(self.program, self.folder, self._partition, node, answer_s=self.answer_s)
 
@@ -60,17 +65,20 @@ class Node:
         """The control program only complains, until it is installed again."""
         Path(self.program).write_text(f"#!/bin/sh\necho {text}\nexit 1\n")
 
-    async def pods(self, pids):
-        return {pid: self.pod_of[pid] for pid in pids if pid in self.pod_of}
-
-    async def end(self, pid):
-        self.ended.append(pid)
-        return True
+    def run(self, pid, name, **more):
+        """A process of the pod of a slice becomes a client."""
+        self.processes.start(pid, uid_of(name), "ab" * 32)
+        self.fake.connect(pid, **more)
 
     def give(self, name, mem, core=0, gpus=(GPU,), **more):
-        item = Slice(name, f"pod-{name}", "default", name, "main", tuple(Share(g, mem, core) for g in gpus), **more)
+        item = Slice(name, uid_of(name), "default", name, "main", tuple(Share(g, mem, core) for g in gpus), **more)
         self.slices.append(item)
         return item
+
+
+def uid_of(name):
+    """The UID of the pod of a slice."""
+    return str(uuid5(NAMESPACE_OID, name))
 
 
 def gpu(uuid, **more):
@@ -166,18 +174,20 @@ async def test_fault_closes_admission_and_ends_those_who_stay(node):
     await node.limiter.detect(GPU)
     item = node.give("a", GIB)
     await node.limiter.prepare(item)
-    node.fake.connect(500)
-    node.fake.connect(501)
+    node.run(500, "a")
+    node.run(501, "a")
+    node.fake.connect(502)
+    node.processes.start(503)
     node.fake.fault()
     assert [(i.reason, i.slices) for i in await node.limiter.observe()] == [(mps_group.FAULT, ("a",))]
     with pytest.raises(EnforcementError, match="nobody is admitted until they have gone"):
         await node.limiter.prepare(node.give("b", GIB))
     node.clock.now = 1.0
     assert await node.limiter.observe() == ()
-    assert node.ended == []
+    assert node.processes.pids() == {500, 501, 503}
     node.clock.now = 2.5
     await node.limiter.observe()
-    assert (node.ended, node.fake.state["terminated"]) == ([500, 501], [500, 501])
+    assert (node.processes.pids(), node.fake.state["terminated"]) == ({503}, [500, 501, 502])
     assert [(i.reason, i.kind) for i in await node.limiter.observe()] == [(mps_group.RECOVERED, "Normal")]
     assert (await node.limiter.prepare(item)).level == 1
 

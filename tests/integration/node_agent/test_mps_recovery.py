@@ -11,7 +11,7 @@ from tessera.node_agent.enforcement.port import EnforcementError
 from tessera.simulator.fakes.mps import daemon
 from tessera.simulator.fakes.mps.clients import install
 from tessera.simulator.fakes.mps.daemon import Refused
-from tests.integration.node_agent.test_mps import GIB, GPU, Node
+from tests.integration.node_agent.test_mps import GIB, GPU, Node, uid_of
 
 
 @pytest.fixture
@@ -37,8 +37,7 @@ async def serving(node, *names):
     await node.limiter.detect(GPU)
     for number, name in enumerate(names):
         await node.limiter.prepare(node.give(name, 2 * GIB))
-        node.pod_of[500 + number] = f"pod-{name}"
-        node.fake.connect(500 + number)
+        node.run(500 + number, name)
 
 
 async def test_fault_named_recovered_and_serving_again_within_ten_seconds(node):
@@ -53,7 +52,7 @@ async def test_fault_named_recovered_and_serving_again_within_ten_seconds(node):
     assert [incident.reason for incident in told] == [mps_group.FAULT, mps_group.RECOVERED]
     assert "it was process 501 of pod default/b" in told[0].text
     assert (told[0].slices, told[1].kind) == (("a", "b", "c"), "Normal")
-    assert node.ended == node.fake.state["terminated"] == [501, 500, 502]
+    assert (node.fake.state["terminated"], node.processes.pids()) == ([501, 500, 502], set())
     assert (await node.limiter.prepare(node.slices[0])).level == 1
     node.fake.connect(600)
 
@@ -67,7 +66,7 @@ async def test_whom_the_log_names_later_is_ended_first_and_named_at_the_end(node
     node.fake.fault(offender=501)
     node.clock.now = 3.0
     await node.limiter.observe()
-    assert node.ended == [501, 500]
+    assert (node.fake.state["terminated"], node.processes.pids()) == ([501, 500], set())
     (told,) = await node.limiter.observe()
     assert "process 501 of pod default/b" in told.text
 
@@ -110,13 +109,24 @@ async def test_clients_that_go_by_themselves_are_not_ended(node):
     node.fake.disconnect(501)
     node.clock.now = 5.0
     assert await reasons(node) == [mps_group.RECOVERED]
-    assert node.ended == []
+    assert (node.fake.state["terminated"], node.processes.pids()) == ([], {500, 501})
+
+
+async def test_a_client_of_no_slice_is_never_ended(node):
+    await serving(node, "a")
+    node.processes.start(600)
+    node.fake.connect(600)
+    node.fake.fault()
+    await node.limiter.observe()
+    node.clock.now = 3.0
+    await node.limiter.observe()
+    assert (node.fake.state["terminated"], node.processes.pids()) == ([500], {600})
 
 
 async def test_one_event_a_pod(node):
     await serving(node, "a")
     twin = node.give("a2", GIB)
-    node.slices[-1] = type(twin)(twin.id, "pod-a", "default", "a", "side", twin.shares)
+    node.slices[-1] = type(twin)(twin.id, uid_of("a"), "default", "a", "side", twin.shares)
     node.fake.fault()
     (told,) = await node.limiter.observe()
     assert len(told.slices) == 1
@@ -171,7 +181,7 @@ async def test_a_daemon_that_hangs_during_a_fault_is_told_and_both_recover(impat
     node.fake.behave()
     node.clock.now = 5.0
     assert await reasons(node) == []
-    assert node.ended == [500]
+    assert node.processes.pids() == set()
     assert await reasons(node) == [mps_group.RECOVERED]
     assert await levels(node) == 1
 

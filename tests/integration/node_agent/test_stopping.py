@@ -1,5 +1,7 @@
 """The stop path in simulated time, against the stand-in for MPS and a simulated host."""
 
+from dataclasses import replace
+
 import pytest
 
 from tessera.kube import wire
@@ -9,7 +11,6 @@ from tessera.node_agent.cgroups import Container
 from tessera.node_agent.enforcement import mps_group
 from tessera.node_agent.stopping import Deadlines, StopPath
 from tessera.simulator.fakes.mps import daemon
-from tessera.simulator.fakes.processes import FakeProcesses
 from tests.integration.node_agent.test_mps import GIB, GPU, Node
 
 UID = "11111111-2222-3333-4444-555555555555"
@@ -26,7 +27,7 @@ class Stop:
 
     def __init__(self, folder):
         self.node, self.now = Node(folder), KILLED_AT - 30
-        self.processes = FakeProcesses(folder / "proc")
+        self.processes = self.node.processes
         self.deadlines = Deadlines()
         self.path = StopPath(self.deadlines, lambda: [self.usage], self.processes, self.node.limiter, lambda: self.now)
         self.usage = Usage(MAIN, GPU, 0, GIB, (), ("a",))
@@ -34,6 +35,7 @@ class Stop:
     async def serve(self, *pids):
         await self.node.limiter.detect(GPU)
         await self.node.limiter.prepare(self.node.give("a", GIB))
+        self.node.slices[-1] = replace(self.node.slices[-1], pod_uid=UID)
         for pid in pids:
             self.processes.start(pid, UID, MAIN.container_id)
             self.node.fake.connect(pid)
@@ -90,7 +92,7 @@ async def test_a_kill_without_notice_wedges_the_server_and_it_recovers_within_te
         stop.node.clock.now += 1.0
         assert stop.node.clock.now <= 10.0
     assert [incident.reason for incident in told] == [mps_group.FAULT, mps_group.RECOVERED]
-    assert stop.node.ended == [11]
+    assert stop.processes.pids() == {10}
 
 
 async def test_grace_0_is_due_at_once_and_a_shorter_grace_moves_the_time(stop):
