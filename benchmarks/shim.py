@@ -1,6 +1,6 @@
 """``make bench-shim``: what the shim costs a call, against the fake driver alone.
 
-One program is run in turns without the shim, with it, and with it while launches have a price; it says how many
+One program is run in turns without the shim, with it, and with it while the slice has the GPU in turns; it says how many
 nanoseconds a call of each kind took. The figures are medians over the turns. Writes ``shim.json`` and ``shim.md`` into
 ``--out``; the last line on standard output is ``launch +X.X ns, allocation +Y.Y ns``.
 """
@@ -95,7 +95,7 @@ def markdown(found: Plain) -> str:
         for kind, by in found["calls"].items()
     ]
     head = f"{machine['date']}, {machine['cpu']}, load average before {machine['load']}; {found['turns']} turns each."
-    columns = ["call", "driver alone, ns", "with the shim", "with a price", "shim costs", "with a price"]
+    columns = ["call", "driver alone, ns", "with the shim", "in turns", "shim costs", "in turns"]
     return f"{head}\n\n{figures.table(columns, rows)}"
 
 

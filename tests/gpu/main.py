@@ -5,7 +5,6 @@ so. Exit status 1: a case could not be carried out, or missed its target.
 """
 
 import argparse
-import re
 import subprocess
 import sys
 import tempfile
@@ -41,6 +40,9 @@ SCRIPTS: dict[str, dict[str, tuple[str, Case]]] = {
 }
 
 
+TITLES = {id_: title for cases in SCRIPTS.values() for id_, (title, _) in cases.items()}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Answers the exit status."""
     options = _options(argv)
@@ -51,24 +53,19 @@ def main(argv: list[str] | None = None) -> int:
         except Exception as error:  # of pynvml, whose classes are made at run time
             print(f"test-gpu: nothing was tested: no GPU here ({error})")
             return 0
-        head = {
-            "gpu": bench.name,
-            "driver": bench.driver,
-            "command": f"python -m tests.gpu.main {' '.join(sys.argv[1:])}",
-            "commit": options.commit or figures.commit(),
-        }
         results = []
         for id_ in options.cases or SCRIPTS[options.script]:
-            results.append(_run(id_, bench))
-            page = report.write(options.out, _slug(f"{bench.name}-{bench.driver}"), head, results)
+            results.append(_run(id_, bench, options))
+            page = report.write(options.out, bench.name, bench.driver, results, list(TITLES))
     counts = report.counts(results)
     print(f"test-gpu {options.script}: {', '.join(f'{n} {verdict}' for verdict, n in counts.items())}; {page}")
     return int(counts[report.MISSED] + counts[report.FAILED] > 0)
 
 
-def _run(id_: str, bench: Bench) -> report.Result:
-    title, case = next(cases[id_] for cases in SCRIPTS.values() if id_ in cases)
-    result, began = report.Result(id_, title), time.monotonic()
+def _run(id_: str, bench: Bench, options: argparse.Namespace) -> report.Result:
+    script, case = next((script, cases[id_][1]) for script, cases in SCRIPTS.items() if id_ in cases)
+    command = f"python -m tests.gpu.main {script} --cases {id_} --scale {options.scale:g}"
+    result, began = report.Result(id_, TITLES[id_], command, options.commit or figures.commit()), time.monotonic()
     try:
         case(bench, result)
     except Exception as error:
@@ -84,7 +81,7 @@ def _run(id_: str, bench: Bench) -> report.Result:
 def _options(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="test-gpu", description=__doc__)
     parser.add_argument("script", choices=SCRIPTS)
-    parser.add_argument("--cases", nargs="*", choices=[id_ for cases in SCRIPTS.values() for id_ in cases])
+    parser.add_argument("--cases", nargs="*", choices=TITLES)
     parser.add_argument("--scale", type=float, default=1.0, help="of the times that cases take (default: 1)")
     parser.add_argument("--python", default="", help="a Python with PyTorch (default: this one, or python3)")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "gpu-report", help="folder of the report")
@@ -101,10 +98,6 @@ def _python_with_torch() -> str:
         except OSError:
             continue
     return sys.executable
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
 
 
 if __name__ == "__main__":

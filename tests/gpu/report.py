@@ -1,7 +1,8 @@
 """What the cases found, as a table for people and a file for programs."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ class Finding:
 
 @dataclass(slots=True)
 class Result:
-    """A case: its id, what it asks, what was found, what it took, and its raw figures."""
+    """A case: its id, what it asks, what was found by which command and code, what it took, and its raw figures."""
 
     id: str
     title: str
+    command: str = ""
+    commit: str = ""
     findings: list[Finding] = field(default_factory=list)
     took_s: float = 0.0
     raw: dict[str, Any] = field(default_factory=dict)
@@ -48,29 +51,45 @@ def counts(results: Sequence[Result]) -> dict[str, int]:
     return {verdict: verdicts.count(verdict) for verdict in (MET, MISSED, FAILED, RECORDED)}
 
 
-def write(folder: Path, name: str, head: dict[str, str], results: Sequence[Result]) -> Path:
-    """``<name>.json`` with everything, and ``<name>.md`` made of all that such files hold; answers the latter."""
+def write(folder: Path, gpu: str, driver: str, results: Sequence[Result], cases: Sequence[str]) -> Path:
+    """``<gpu>-<driver>.json`` with everything, and ``.md`` made of all that it holds; answers the latter.
+
+    ``cases``: the ids of all that there are.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.json"
+    path = folder / f"{_slug(f'{gpu}-{driver}')}.json"
     known = json.loads(path.read_text()) if path.is_file() else {"cases": {}}
-    known["head"] = head
+    known |= {"gpu": gpu, "driver": driver}
     known["cases"] |= {result.id: asdict(result) for result in results}
     path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
-    page = path.with_suffix(".md")
-    page.write_text(_page(head, [known["cases"][id_] for id_ in sorted(known["cases"], key=_number)]))
+    page = path.with_name(f"{path.name.removesuffix('.json')}.md")
+    page.write_text(_page(known, sorted(cases, key=_number)))
     return page
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
 
 
 def _number(id_: str) -> int:
     return int(id_.removeprefix("T"))
 
 
-def _page(head: dict[str, str], cases: Sequence[dict[str, Any]]) -> str:
-    lines = [f"# {head['gpu']}, driver {head['driver']}", "", *[f"- {k}: {v}" for k, v in head.items()], ""]
+def _page(known: dict[str, Any], ids: Sequence[str]) -> str:
+    lines = [f"# {known['gpu']}, driver {known['driver']}", ""]
     lines += ["| case | figure | found | target | |", "|---|---|---|---|---|"]
-    for case in cases:
-        for place, one in enumerate(case["findings"]):
-            first = f"{case['id']} {case['title']}" if place == 0 else ""
-            cells = (first, one["what"], one["figure"], one["target"], one["verdict"])
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    ran = [known["cases"][id_] for id_ in ids if id_ in known["cases"]]
+    for case in ran:
+        lines += _rows(case)
+    if missing := [id_ for id_ in ids if id_ not in known["cases"]]:
+        lines += ["", f"Not run on this GPU: {', '.join(missing)}."]
+    lines += ["", "| case | code | took | command |", "|---|---|---|---|"]
+    lines += [f"| {c['id']} | {c['commit']} | {c['took_s']} s | `{c['command']}` |" for c in ran]
     return "\n".join(lines) + "\n"
+
+
+def _rows(case: dict[str, Any]) -> Iterator[str]:
+    for place, one in enumerate(case["findings"]):
+        first = f"{case['id']} {case['title']}" if place == 0 else ""
+        cells = (first, one["what"], one["figure"], one["target"], one["verdict"])
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -4,6 +4,7 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -15,7 +16,7 @@ def say(**values: object) -> None:
     print(json.dumps(values), flush=True)
 
 
-def _rate(work: object, seconds: float, batch: int) -> tuple[int, float]:
+def _rate(work: Callable[[], object], seconds: float, batch: int) -> tuple[int, float]:
     """How often ``work`` was done, and in how many seconds."""
     work()
     torch.cuda.synchronize()
@@ -111,7 +112,7 @@ def training(seconds: str) -> None:
     say(rate=done / took)
 
 
-def _median_us(work: object, count: int, rounds: int = 9) -> float:
+def _median_us(work: Callable[[], object], count: int, rounds: int = 9) -> float:
     work()
     torch.cuda.synchronize()
     found = []

@@ -24,7 +24,7 @@ def what_is_there(bench: Bench, result: Result) -> None:
     controllers = cgroup.read_text().split() if cgroup.is_file() else []
     result.record("GPU", f"{bench.name}, {pynvml.nvmlDeviceGetMemoryInfo(bench.handle).total >> 20} MiB")
     result.record("driver, CUDA", f"{bench.driver}, {pynvml.nvmlSystemGetCudaDriverVersion()}")
-    result.record("kernel", platform.release())
+    result.record("kernel", platform.release().partition("-")[0])
     modes = ("Default", "ExclusiveThread", "Prohibited", "ExclusiveProcess")
     result.record("compute mode", modes[pynvml.nvmlDeviceGetComputeMode(bench.handle)])
     result.record("cgroup v2, dmem", f"{bool(controllers)}, {'dmem' in controllers}")

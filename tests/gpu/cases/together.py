@@ -59,7 +59,7 @@ def split(bench: Bench, result: Result) -> None:
             bench.program("torch_client", "matmul", seconds, lease=lease, socket=agent.socket) for lease in leases
         ]
         with _all(started) as programs:
-            _tell_split(result, "shim's tokens", _race(programs), full)
+            _tell_split(result, "the shim's turns", _race(programs), full)
 
 
 def _tell_split(result: Result, how: str, rates: Sequence[float], full: float) -> None:
@@ -119,7 +119,7 @@ def latency(bench: Bench, result: Result) -> None:
             bench.program("torch_client", kind, seconds, lease=lease, socket=agent.socket)
             for kind, lease in zip(("service", "training"), leases, strict=True)
         ]) as programs:  # fmt: skip
-            found["shim's tokens, 30/70"] = _both(programs)
+            found["the shim's turns, 30/70"] = _both(programs)
     result.raw["found"] = found
     for how, (line, rate) in found.items():
         inflation, kept = line["p99"] / alone["p99"], 100 * rate / full

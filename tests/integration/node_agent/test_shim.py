@@ -1,14 +1,14 @@
-"""Containers get the shim, or do not start; and what their launches cost follows what they do."""
+"""Containers get the shim, or do not start; and their turns follow who has work."""
 
+import os
 import struct
-import time
 from pathlib import Path
 
 import grpc
 import pytest
 
-from tessera.node_agent.enforcement.pacing import FIRST, FREE, encode
-from tessera.node_agent.nvml import DriverNvml, Work
+from tessera.node_agent.enforcement.demand import works_until
+from tessera.node_agent.enforcement.pacing import ALWAYS, FREE, PERIOD_US, Turn, encode
 from tessera.pb.agent.v1 import agent_pb2
 from tests.integration.node_agent.test_service import GIB, Host, until
 from tests.native.conftest import shim
@@ -28,12 +28,15 @@ def mounts(reply) -> dict[str, Path]:
     return {mount.container_path: Path(mount.host_path) for mount in reply.mounts}
 
 
-def prices(folder: Path) -> tuple[int, list[int]]:
-    """Whether any GPU has a price, and the prices of the first two."""
+IDLE = Turn(0, PERIOD_US // 20)
+
+
+def turns(folder: Path) -> tuple[int, list[Turn]]:
+    """Whether any GPU is had in turns, and the turns of the first two."""
     words = struct.unpack_from("<5Q", (folder / "pace").read_bytes())
-    assert words[0] == 0x3145434150534554
-    found = [word & (1 << 48) - 1 for word in words[3:]]
-    assert [encode(price) for price in found] == list(words[3:])
+    assert words[0] == 0x3245434150534554
+    found = [Turn(word >> 24 & 0xFFFFFF, word & 0xFFFFFF) for word in words[3:]]
+    assert [encode(turn) for turn in found] == list(words[3:])
     return words[2], found
 
 
@@ -53,7 +56,7 @@ async def test_a_container_gets_library_preload_file_limits_and_an_empty_ledger(
     text = (found["/run/tessera"] / "limits").read_text()
     first, second = host.machine.uuids[:2]
     assert text.startswith(f"tessera 1\ngpu {first} {4 * GIB} 30\ngpu {second} {4 * GIB} 30\nend 2 ")
-    assert prices(found["/run/tessera"]) == (1, [FIRST, FIRST])
+    assert turns(found["/run/tessera"]) == (1, [IDLE, IDLE])
     for mount in reply.mounts:
         assert mount.container_path == "/run/tessera-usage" or "ro" in mount.options
 
@@ -86,39 +89,71 @@ async def test_a_shim_that_cannot_be_preloaded_stops_the_container(machine, tmp_
         assert "/etc/ld.so.preload" in mounts(await host.prepare(host.slice()))
 
 
-async def test_prices_follow_the_work_and_go_with_the_slice_that_asked_for_compute(host) -> None:
+async def test_turns_follow_the_work_and_go_with_the_slice_that_asked_for_compute(host) -> None:
+    """Of a process that is not there nobody can ask what it does: it has work, as far as anybody knows."""
     asks = mounts(await host.prepare(host.slice("a", core=30)))["/run/tessera"]
     free = mounts(await host.prepare(host.slice("b", pod=OTHER)))["/run/tessera"]
-    host.processes.start(10, host.slice().pod_uid, "ab" * 32)
-    host.machine.state.add_process(10, host.machine.uuids[0], GIB, work_percent=60)
+    await until(lambda: turns(free) == (1, [IDLE, FREE]))
+    gpu = host.machine.uuids[0]
+    host.processes.start(NOBODY, host.slice().pod_uid, "ab" * 32)
+    host.machine.state.add_process(NOBODY, gpu, GIB)
     host.machine.write()
-    await until(lambda: prices(asks)[1][0] > 2 * FIRST)
-    assert prices(asks)[0] == 1
-    await until(lambda: prices(free)[1][0] not in (FREE, FIRST))
-    host.machine.state.add_process(10, host.machine.uuids[0], GIB, work_percent=10)
+    await until(lambda: turns(asks) == (1, [Turn(0, 30_000), FREE]))
+    host.processes.start(NOBODY + 1, OTHER, "cd" * 32)
+    host.machine.state.add_process(NOBODY + 1, gpu, GIB)
     host.machine.write()
-    high = prices(asks)[1][0]
-    await until(lambda: prices(asks)[1][0] < high / 2)
+    await until(lambda: turns(free)[1][0] == Turn(30_000, 70_000))
+    host.machine.state.remove_process(NOBODY)
+    host.machine.write()
+    await until(lambda: turns(free)[1][0] == ALWAYS and turns(asks)[1][0] == IDLE)
     await host.stub.Release(agent_pb2.ReleaseRequest(id="a"))
-    await until(lambda: prices(free) == (0, [FREE, FREE]))
+    await until(lambda: turns(free) == (0, [FREE, FREE]))
 
 
-async def test_a_gpu_that_cannot_tell_is_not_paced(host) -> None:
-    host.machine.state.fail_function("nvmlDeviceGetProcessUtilization", 3)
-    host.machine.write()
-    folder = mounts(await host.prepare(host.slice(core=30)))["/run/tessera"]
-    await until(lambda: prices(folder) == (0, [FREE, FREE]))
-    host.machine.count_anew()
-    await until(lambda: prices(folder)[0] == 1)
+NOBODY = 1 << 22
+"""More than any process id."""
 
 
-async def test_a_gpu_that_fails_for_now_keeps_its_prices(host) -> None:
-    host.machine.state.fail_function("nvmlDeviceGetProcessUtilization", 10)
-    host.machine.write()
-    folder = mounts(await host.prepare(host.slice(core=30)))["/run/tessera"]
-    calls = host.machine.calls
-    await until(lambda: host.machine.calls > calls + 50)
-    assert prices(folder) == (1, [FIRST, FREE])
+@pytest.fixture
+def container(tmp_path: Path) -> Path:
+    """Stands for /proc, with one process whose root is a folder."""
+    (tmp_path / "7" / "root" / "run" / "tessera-usage").mkdir(parents=True)
+    return tmp_path
+
+
+def ledger(container: Path) -> Path:
+    return container / "7" / "root" / "run" / "tessera-usage" / "ledger"
+
+
+def test_what_a_container_says_of_its_work(container) -> None:
+    words = list(range(1, 17))
+    ledger(container).write_bytes(struct.pack("<QQ16Q", 0x3153524553534554, 1, *words).ljust(4096, b"\0"))
+    assert works_until(7, container) == words
+    assert works_until(8, container) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 143, b"y" * 4096])
+def test_noise_says_nothing(container, content) -> None:
+    ledger(container).write_bytes(content)
+    assert works_until(7, container) is None
+
+
+@pytest.mark.parametrize("link", ["ledger", "folder", "fifo", "directory"])
+def test_nothing_is_followed_out_of_the_container_or_waited_for(container, tmp_path, link) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "ledger").write_bytes(struct.pack("<QQ16Q", 0x3153524553534554, 1, *range(16)))
+    file = ledger(container)
+    if link == "ledger":
+        file.symlink_to(outside / "ledger")
+    elif link == "folder":
+        file.parent.rmdir()
+        file.parent.symlink_to(outside)
+    elif link == "fifo":
+        os.mkfifo(file)
+    else:
+        file.mkdir()
+    assert works_until(7, container) is None
 
 
 async def test_a_restart_leaves_the_page_that_programs_have_mapped(machine, tmp_path, shim) -> None:
@@ -129,12 +164,12 @@ async def test_a_restart_leaves_the_page_that_programs_have_mapped(machine, tmp_
         assert (folder / "pace").stat().st_ino == before
 
 
-async def test_switched_off_nobody_goes_on_paying(machine, tmp_path, shim) -> None:
+async def test_switched_off_nobody_goes_on_waiting(machine, tmp_path, shim) -> None:
     async with Host(machine, tmp_path, shim=str(shim), pace_every_s=600) as host:
         folder = mounts(await host.prepare(host.slice(core=30)))["/run/tessera"]
-        assert prices(folder) == (1, [FIRST, FREE])
+        assert turns(folder) == (1, [IDLE, FREE])
     async with Host(machine, tmp_path):
-        assert prices(folder) == (0, [FREE, FREE])
+        assert turns(folder) == (0, [FREE, FREE])
 
 
 async def test_a_preload_file_that_a_crash_left_out_is_written_again(machine, tmp_path, shim) -> None:
@@ -146,22 +181,3 @@ async def test_a_preload_file_that_a_crash_left_out_is_written_again(machine, tm
                 found.write_bytes(content)
             await host.prepare(host.slice("a"))
             assert found.read_text() == "/usr/local/lib/tessera/libtessera.so\n"
-
-
-def test_nvml_tells_what_each_process_did(machine) -> None:
-    nvml = DriverNvml()
-    nvml.open()
-    nvml.read()
-    first, second = machine.uuids[:2]
-    now = time.time_ns() // 1000
-    assert nvml.work(first, now) is None
-    machine.state.add_process(7, first, GIB, work_percent=30)
-    machine.state.add_process(8, first, GIB, work_percent=45)
-    machine.state.add_process(7, second, GIB, work_percent=5)
-    machine.write()
-    assert set(nvml.work(first, now + 500_000)) == {Work(7, 30), Work(8, 45)}
-    assert nvml.work(second, now + 500_000) == (Work(7, 5),)
-    machine.state.add_process(7, first, GIB, work_percent=900)
-    machine.write()
-    assert nvml.work(first, now + 500_000) == (Work(8, 45),), "noise is passed over"
-    nvml.close()
