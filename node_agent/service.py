@@ -213,7 +213,15 @@ class Service:
             return Watch()
         clients = HostClients(processes, lambda: self.store)
         proof = Proof(self._bytes_of) if self._settings.mps_proof else None
-        node = Node(lambda: self.store, clients, self._context_limit, clock, proof, self._kernel_log.blamed)
+        node = Node(
+            lambda: self.store,
+            clients,
+            self._context_limit,
+            clock,
+            proof,
+            self._kernel_log.blamed,
+            lambda: self._driver,
+        )
         return Mps(self._settings.mps_control, self._settings.mps_root, self._mps_groups, node)
 
     def _strays_of(self, limiter: Limiter, processes: Processes) -> Strays | None:

@@ -122,14 +122,6 @@ class MpsControl:
         with contextlib.suppress(MpsError):
             await self._ask("quit")
 
-    def identity(self) -> str:
-        """Tells one daemon of this folder from the next."""
-        try:
-            path = self.pipe / _PID_FILE
-            return f"{path.read_text().strip()} {path.stat().st_mtime_ns}"
-        except OSError:
-            return ""
-
     def kill(self) -> bool:
         """Kills a daemon that does not answer; says whether it is gone. Blocks for a second at most."""
         try:

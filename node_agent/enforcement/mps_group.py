@@ -25,6 +25,7 @@ from tessera.node_agent.enforcement.mps_control import MpsAbsent, MpsControl, Mp
 from tessera.node_agent.enforcement.mps_environment import percent_of
 from tessera.node_agent.enforcement.mps_log import ServerLog, offender_in
 from tessera.node_agent.enforcement.mps_proof import Proof
+from tessera.node_agent.enforcement.mps_proven import Proven
 from tessera.node_agent.enforcement.mps_replies import ServerStatus, same_size
 from tessera.node_agent.enforcement.port import EnforcementError, Finding, Incident
 from tessera.node_agent.slices import Slice
@@ -63,7 +64,7 @@ class Clients(Protocol):
 class Node:
     """What all groups of a node need. ``slices`` answers those prepared now, ``context_limit`` the most of a GPU;
     ``proof`` has to be brought on each GPU before MPS counts, unless it is ``None``; ``blamed`` answers the processes
-    that the driver lately blamed for an error, the last one first."""
+    that the driver lately blamed for an error, the last one first; ``driver`` its version."""
 
     slices: Callable[[], Iterable[Slice]]
     clients: Clients
@@ -71,6 +72,7 @@ class Node:
     clock: Callable[[], float] = time.monotonic
     proof: Proof | None = None
     blamed: Callable[[], tuple[int, ...]] = tuple
+    driver: Callable[[], str] = str
 
 
 class MpsGroup:
@@ -84,7 +86,7 @@ class MpsGroup:
         self._fault_since: float | None = None
         self._offender = self._named = self._silent_rounds = 0
         self._worked = False
-        self._proven: set[tuple[str, str]] = set()
+        self._proven = Proven(control.pipe.with_name("proven"))
         self.trouble = ""
         self.clients: frozenset[int] | None = None
 
@@ -113,16 +115,14 @@ class MpsGroup:
         return Finding(LEVEL_MPS, f"an MPS server answers: {', '.join(f'{p} {s}' for p, s in states.items())}")
 
     async def _doubt(self, uuid: str) -> str:
-        """Why the driver's word on clients is not believed; once it is, it is while the daemon runs."""
-        if self._node.proof is None:
-            return ""
-        daemon = await asyncio.to_thread(self.control.identity)
-        if (uuid, daemon) in self._proven:
+        """Why the driver's word on clients is not believed."""
+        driver = self._node.driver()
+        if self._node.proof is None or await asyncio.to_thread(self._proven.holds, uuid, driver):
             return ""
         environment = {"CUDA_MPS_PIPE_DIRECTORY": str(self.control.pipe)}
         doubt = await self._node.proof.prove(uuid, environment)
         if not doubt:
-            self._proven.add((uuid, daemon))
+            await asyncio.to_thread(self._proven.add, uuid, driver)
         return doubt
 
     async def admit(self, item: Slice) -> None:

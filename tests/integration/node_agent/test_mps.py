@@ -42,7 +42,7 @@ class Node:
         self.processes = FakeProcesses(folder / "proc")
         self.extent, self.gpus, self.links, self.limit, self.answer_s = extent, gpus, dict(links), limit, answer_s
         self.program, self.proof = str(install(folder)), None
-        self.blamed = ()
+        self.blamed, self.driver = (), "580.159.04"
         self.fake = FakeMps(folder / GPU / "pipe")
         self.start()
 
@@ -50,7 +50,13 @@ class Node:
         """The agent, anew."""
         clients = HostClients(self.processes, lambda: self.slices)
         node = mps_group.Node(
-            lambda: self.slices, clients, lambda: self.limit, self.clock, self.proof, lambda: self.blamed
+            lambda: self.slices,
+            clients,
+            lambda: self.limit,
+            self.clock,
+            self.proof,
+            lambda: self.blamed,
+            lambda: self.driver,
         )
         self.limiter = Mps(self.program, self.folder, self._partition, node, answer_s=self.answer_s)
 

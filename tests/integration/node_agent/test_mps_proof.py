@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tessera.node_agent.enforcement.mps_proof import MIB, SIZE, Proof
+from tessera.node_agent.enforcement.mps_proven import Proven
 from tessera.simulator.fakes.cuda import build
 from tests.integration.node_agent.test_mps import GIB, GPU
 from tests.integration.node_agent.test_mps import node as _node
@@ -91,7 +92,7 @@ async def test_a_client_that_cannot_be_started_or_hangs_is_given_up(around, tmp_
     assert gone(told.read_text())
 
 
-async def test_mps_is_granted_after_the_proof_once_for_each_daemon(node, around, monkeypatch):
+async def test_mps_is_granted_after_the_proof_once_for_each_driver(node, around, monkeypatch):
     for name, value in around.items():
         monkeypatch.setenv(name, value)
     driver = Driver(grown=0)
@@ -102,11 +103,29 @@ async def test_mps_is_granted_after_the_proof_once_for_each_daemon(node, around,
     driver.grown, driver.looks = SIZE, 0
     assert (await node.limiter.detect(GPU)).level == 1
     asked = driver.looks
-    assert (await node.limiter.detect(GPU)).level == 1
-    assert driver.looks == asked, "the daemon is the same"
     await node.limiter.prepare(node.give("a", GIB))
     node.fake.crash()
     await node.limiter.observe()
-    driver.looks = 0
     assert (await node.limiter.detect(GPU)).level == 1
-    assert driver.looks > 0, "another daemon"
+    node.start()
+    assert (await node.limiter.detect(GPU)).level == 1
+    assert driver.looks == asked, "neither another daemon nor another agent asks again"
+    node.driver, driver.looks = "590.44", 0
+    assert (await node.limiter.detect(GPU)).level == 1
+    assert driver.looks > 0
+
+
+def test_what_is_kept_holds_for_its_driver_only(tmp_path):
+    proven = Proven(tmp_path / "proven")
+    assert not proven.holds(GPU, "580.1")
+    proven.add(GPU, "580.1")
+    proven.add("GPU-b", "580.1")
+    again = Proven(tmp_path / "proven")
+    assert again.holds(GPU, "580.1") and again.holds("GPU-b", "580.1")
+    assert not again.holds(GPU, "580.2") and not again.holds("GPU-c", "580.1")
+    proven.add(GPU, "580.2")
+    assert again.holds(GPU, "580.2") and not again.holds("GPU-b", "580.2")
+    proven.add(GPU, "")
+    assert not again.holds(GPU, "")
+    (tmp_path / "proven").write_bytes(b"\xff\xfe\x00")
+    assert not again.holds(GPU, "580.2")
