@@ -23,7 +23,8 @@ from tessera.model.gpus import LEVEL_MPS, LEVEL_NONE, LEVEL_WATCH
 from tessera.node_agent.enforcement.mps_contexts import on_gpu, taken
 from tessera.node_agent.enforcement.mps_control import MpsAbsent, MpsControl, MpsError
 from tessera.node_agent.enforcement.mps_environment import percent_of
-from tessera.node_agent.enforcement.mps_log import ServerLog, offender_in
+from tessera.node_agent.enforcement.mps_log import ServerLog
+from tessera.node_agent.enforcement.mps_offender import Offender
 from tessera.node_agent.enforcement.mps_proof import Proof
 from tessera.node_agent.enforcement.mps_proven import Proven
 from tessera.node_agent.enforcement.mps_replies import ServerStatus, same_size
@@ -43,8 +44,6 @@ SILENT = "MpsDaemonSilent"
 CHANGED = "MpsSettingChanged"
 _SLACK_PERCENT = 1.0
 """A percentage may be printed as the hardware rounds it."""
-_REMEMBERED = 1024
-"""Clients whose pods are kept: whoever has faulted may be gone when he is named."""
 
 
 class Clients(Protocol):
@@ -80,11 +79,10 @@ class MpsGroup:
 
     def __init__(self, uuids: tuple[str, ...], control: MpsControl, node: Node) -> None:
         self.uuids, self.control, self._node = uuids, control, node
-        self._log = ServerLog(control.log / "server.log")
+        self._offender = Offender(ServerLog(control.log / "server.log"), node.blamed)
         self._starting = asyncio.Lock()
-        self._pods: dict[int, str] = {}
         self._fault_since: float | None = None
-        self._offender = self._named = self._silent_rounds = 0
+        self._silent_rounds = 0
         self._worked = False
         self._proven = Proven(control.pipe.with_name("proven"))
         self.trouble = ""
@@ -181,8 +179,7 @@ class MpsGroup:
 
     async def _remember(self, servers: tuple[int, ...]) -> None:
         clients = [client for server in servers for client in await self.control.clients(server)]
-        found = {**self._pods, **await self._node.clients.pods(clients)}
-        self._pods = dict(list(found.items())[-_REMEMBERED:])
+        self._offender.know(await self._node.clients.pods(clients))
         self.clients = frozenset(clients)
 
     async def _start(self) -> dict[int, ServerStatus]:
@@ -233,7 +230,8 @@ class MpsGroup:
         return all(value is not None and abs(value - percent) <= _SLACK_PERCENT for value in found)
 
     async def _revive(self, what: str) -> list[Incident]:
-        self._fault_since, self._offender = None, 0
+        self._fault_since = None
+        self._offender.forget()
         try:
             async with self._starting:
                 states = await self._start()
@@ -259,43 +257,41 @@ class MpsGroup:
         return [self._incident(RECOVERED, f"{self._name}: the MPS daemon answers again", "Normal")]
 
     async def _note_faults(self, states: dict[int, ServerStatus]) -> list[Incident]:
-        # The log may be read a moment after the state: who was named a look before the fault counts.
-        before, self._named = self._named, offender_in(await asyncio.to_thread(self._log.news))
+        await asyncio.to_thread(self._offender.read)
         faulty = [server for server, status in states.items() if status is ServerStatus.FAULT]
-        now = self._node.clock()
         if not faulty:
             return self._note_recovery()
-        self._offender = self._named or self._offender or before or await asyncio.to_thread(self._blamed_client)
+        await asyncio.to_thread(self._offender.search)
+        now = self._node.clock()
         if self._fault_since is None:
             self._fault_since = now
             text = "a fault of one MPS client has ended the work of all, nobody is admitted until they have gone"
-            return self._troubled(FAULT, f"{self._name}: {text}; {self._blame()}")
+            return self._troubled(FAULT, f"{self._name}: {text}; {self._offender.text(self._node.slices())}")
         if now - self._fault_since >= FAULT_PATIENCE_S:
             await self._clear(faulty)
         return []
 
-    def _blamed_client(self) -> int:
-        """The driver's word counts for clients of this daemon only; it may name the server itself."""
-        return next((pid for pid in self._node.blamed() if pid in self._pods), 0)
-
     def _note_recovery(self) -> list[Incident]:
         if self._fault_since is None:
             return []
-        text = f"{self._name}: the MPS server serves again; {self._blame()}"
-        self._fault_since, self._offender, self.trouble = None, 0, ""
+        text = f"{self._name}: the MPS server serves again; {self._offender.text(self._node.slices())}"
+        self._fault_since, self.trouble = None, ""
+        self._offender.forget()
         return [self._incident(RECOVERED, text, "Normal")]
 
-    def _blame(self) -> str:
-        if not self._offender:
-            return "neither its log nor the driver says whose it was"
-        pod = self._pods.get(self._offender)
-        holders = (f"pod {item.namespace}/{item.pod}" for item in self._node.slices() if item.pod_uid == pod)
-        return f"it was process {self._offender} of {next(holders, 'no pod with a slice')}"
-
     async def _clear(self, faulty: list[int]) -> None:
-        for server in faulty:
-            for client in sorted(await self.control.clients(server), key=lambda pid: pid != self._offender):
-                await self._node.clients.end(client, partial(self._terminate, server, client))
+        """The offender first, the others together: one that hangs must not hold up the end of the fault."""
+        try:
+            pairs = [(server, client) for server in faulty for client in await self.control.clients(server)]
+        except MpsError as error:
+            log.warning("clients of a faulty MPS server not ended", gpus=self.uuids, error=str(error))
+            return
+        first = [pair for pair in pairs if pair[1] == self._offender.pid]
+        for group in (first, [pair for pair in pairs if pair not in first]):
+            await asyncio.gather(*(self._end(server, client) for server, client in group))
+
+    async def _end(self, server: int, client: int) -> None:
+        await self._node.clients.end(client, partial(self._terminate, server, client))
 
     async def _terminate(self, server: int, client: int) -> None:
         try:
