@@ -49,10 +49,10 @@ class Announcer:
 
     def incident(self, incident: Incident, slices: Iterable[Slice]) -> None:
         """Something that concerns all slices on a GPU."""
-        self._on_node("Warning", incident.reason, incident.text)
+        self._on_node(incident.kind, incident.reason, incident.text)
         for item in slices:
             if item.id in incident.slices:
-                self._on_pod(item.namespace, item.pod, item.pod_uid, "Warning", incident.reason, incident.text)
+                self._on_pod(item.namespace, item.pod, item.pod_uid, incident.kind, incident.reason, incident.text)
 
     def _on_pod(self, namespace: str, pod: str, uid: str, kind: str, reason: str, text: str) -> None:
         if self._recorder:

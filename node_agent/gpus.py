@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 import structlog
 
@@ -62,6 +62,11 @@ class Gpus:
         """The processes of a GPU were read; ``blind``: of some the bytes were not told."""
         self._sights[uuid] = self._sights.get(uuid, Sight()).after(blind)
         self._publish()
+
+    def doubt(self, uuids: Iterable[str]) -> None:
+        """What the level of these GPUs rests on has changed: it is detected again at the next ``refresh``."""
+        for uuid in uuids:
+            self._detected.pop(uuid, None)
 
     async def refresh(self) -> tuple[Gpu, ...]:
         """Takes the inventory anew; answers the GPUs whose health or level is another than before."""

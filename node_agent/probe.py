@@ -47,6 +47,10 @@ class Probe:
         """All GPUs now. One of ``known`` that is missing makes NVML look for it anew, now and then."""
         return await self._in_thread(lambda: self._look(frozenset(known)))
 
+    async def driver_version(self) -> str:
+        """Such as ``580.159.04``; empty while NVML cannot be read."""
+        return await self._in_thread(self._driver_version)
+
     async def snapshot(self, uuids: Iterable[str]) -> Snapshot:
         """The processes on these GPUs now."""
         asked = tuple(uuids)
@@ -85,6 +89,13 @@ class Probe:
         elif self._reopen_at is None:
             self._reopen_at = self._clock() + REOPEN_S
         return Look(reading, None, self._xids())
+
+    def _driver_version(self) -> str:
+        try:
+            self._nvml.open()
+            return self._nvml.driver_version()
+        except NvmlError:
+            return ""
 
     def _xids(self) -> tuple[Xid, ...]:
         found: list[Xid] = []

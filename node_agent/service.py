@@ -7,17 +7,23 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import structlog
 
+from tessera.kube import wire
+from tessera.kube.course import Change
 from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
 from tessera.kube.reflector import Reflector
 from tessera.kube.resources import PODS
 from tessera.node_agent.announce import Announcer
 from tessera.node_agent.enforcement.mps import Mps
+from tessera.node_agent.enforcement.mps_contexts import context_limit
+from tessera.node_agent.enforcement.mps_group import Node
+from tessera.node_agent.enforcement.mps_groups import Group, partition
+from tessera.node_agent.enforcement.mps_proof import Proof
 from tessera.node_agent.enforcement.pace import Pace
 from tessera.node_agent.enforcement.port import Limiter
 from tessera.node_agent.enforcement.shim import Shim
@@ -25,10 +31,12 @@ from tessera.node_agent.enforcement.watch import Watch
 from tessera.node_agent.gpus import Gpus
 from tessera.node_agent.health import Rules
 from tessera.node_agent.inventory import Inventory
+from tessera.node_agent.kernel_log import KernelLog
 from tessera.node_agent.local.homes import CgroupHomes, Families, homes_on
 from tessera.node_agent.local.lease_server import EVERYBODY, OWNER, LeaseServer
 from tessera.node_agent.local.leases import Leases
 from tessera.node_agent.metrics import AgentCollector, MetricsServer
+from tessera.node_agent.mps_clients import HostClients
 from tessera.node_agent.nvml import DriverNvml, Nvml
 from tessera.node_agent.over_limit import Graces, OverLimit
 from tessera.node_agent.pods import ContainerNames
@@ -38,6 +46,8 @@ from tessera.node_agent.processes import HostProcesses, Processes
 from tessera.node_agent.server import AgentService, AgentSocket
 from tessera.node_agent.settings import Enforcement, NodeAgentSettings
 from tessera.node_agent.slices import SliceStore
+from tessera.node_agent.stopping import Deadlines, StopPath
+from tessera.node_agent.strays import Strays
 from tessera.node_agent.watcher import Watcher
 
 log = structlog.get_logger()
@@ -55,6 +65,7 @@ class Service:
         nvml: Nvml | None = None,
         processes: Processes | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
         gateway: Gateway | None = None,
     ) -> None:
         self._settings, self._gateway = settings, gateway
@@ -67,7 +78,8 @@ class Service:
         self.probe = Probe(nvml or DriverNvml(), processes, clock)
         rules = Rules(settings.recovery_probes, settings.xid_quiet_s)
         self.inventory = Inventory(rules, settings.state_dir / "inventory.json", _boot_id(), clock)
-        self.limiter = self._limiter(clock)
+        self._kernel_log = KernelLog(settings.kernel_log, clock)
+        self.limiter = self._limiter(processes, clock)
         self.gpus = Gpus(
             self.inventory,
             self.limiter,
@@ -86,11 +98,15 @@ class Service:
             self.probe, self.gpus, self.store, processes, self.limiter, OverLimit(graces), self._announcer,
             self._names.name_of, clock,
         )  # fmt: skip
+        self._deadlines = Deadlines()
+        self._stop_path = StopPath(self._deadlines, lambda: self.watcher.accounts.usages, processes, self.limiter, wall)
+        self._strays = self._strays_of(self.limiter, processes)
         self._pace = Pace(self.store)
         self._socket = AgentSocket(settings.agent_socket, AgentService(self.gpus, self.preparation, self.probe))
         self._metrics = MetricsServer(
             AgentCollector(self.gpus, self.store, self.watcher), settings.metrics_host, settings.metrics_port
         )
+        self._driver = ""
         self._leases = self._lease_server(settings.lease_socket, homes)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -116,8 +132,10 @@ class Service:
             self._tasks.append(asyncio.create_task(_every(self._settings.pace_every_s, self._set_pace), name="pace"))
         if self._gateway and self._recorder:
             here = f"spec.nodeName={self._settings.node}"
-            reflector = Reflector(self._gateway, PODS, self._names, field_selector=here)
+            reflector = Reflector(self._gateway, PODS, self._pod_changed, field_selector=here)
             self._tasks.append(asyncio.create_task(reflector.run(), name="pods"))
+            stopping = _every(self._settings.accounting_every_s, self._stop_path.tick)
+            self._tasks.append(asyncio.create_task(stopping, name="stopping"))
             self._tasks.append(asyncio.create_task(self._recorder.run(), name="events"))
         log.info("node agent ready", node=self._settings.node, gpus=len(self.gpus.now), slices=len(list(self.store)))
 
@@ -146,9 +164,11 @@ class Service:
         if self._settings.metrics_port:
             self._metrics.stop()
         await self.limiter.close()
+        self._kernel_log.close()
         await self.probe.close()
 
     async def _look(self) -> None:
+        self._driver = self._driver or await self.probe.driver_version()
         look = await self.probe.look(self.inventory.devices)
         known = set(self.gpus.now)
         if look.error:
@@ -164,11 +184,19 @@ class Service:
             if gpu.uuid in known and before[gpu.uuid] != gpu.health.healthy:
                 self._announcer.health(gpu)
 
+    def _pod_changed(self, change: Change[wire.Pod]) -> None:
+        self._names(change)
+        self._deadlines(change)
+
     async def _look_after_limiter(self) -> None:
         """Apart from the GPUs' health, which a control program that hangs must not hold up."""
-        for incident in await self.limiter.observe():
+        incidents = await self.limiter.observe()
+        if self._strays:
+            incidents += await self._strays.look()
+        for incident in incidents:
             log.warning(incident.reason, gpu=incident.gpu_uuid, text=incident.text)
             self._announcer.incident(incident, self.store)
+            self.gpus.doubt((incident.gpu_uuid, *incident.also))
 
     async def _set_pace(self) -> None:
         await self._pace.apply(self._pace.paced(self.gpus.now.values()), self.watcher.accounts.usages)
@@ -179,18 +207,37 @@ class Service:
         leases = Leases(self.preparation, self.store, self.gpus, homes)
         return LeaseServer(path, leases, homes.held_by, EVERYBODY if os.getuid() == 0 else OWNER)
 
-    def _limiter(self, clock: Callable[[], float]) -> Limiter:
+    def _limiter(self, processes: Processes, clock: Callable[[], float]) -> Limiter:
         """``auto`` takes the highest level that is proven; of MPS no proof is made yet, so only ``mps`` chooses it."""
         if self._settings.enforcement is not Enforcement.MPS:
             return Watch()
-        return Mps(
-            self._settings.mps_control,
-            self._settings.mps_root,
+        clients = HostClients(processes, lambda: self.store)
+        proof = Proof(self._bytes_of) if self._settings.mps_proof else None
+        node = Node(
             lambda: self.store,
-            lambda pid: self.watcher.end_client(pid),
-            max_clients=self._settings.mps_clients,
-            clock=clock,
+            clients,
+            self._context_limit,
+            clock,
+            proof,
+            self._kernel_log.blamed,
+            lambda: self._driver,
         )
+        return Mps(self._settings.mps_control, self._settings.mps_root, self._mps_groups, node)
+
+    def _strays_of(self, limiter: Limiter, processes: Processes) -> Strays | None:
+        if not isinstance(limiter, Mps):
+            return None
+        return Strays(lambda: self.watcher.accounts.usages, limiter.holds, limiter.clients_of, processes)
+
+    def _context_limit(self) -> int:
+        return context_limit(self._driver, self._settings.mps_clients)
+
+    async def _bytes_of(self, uuid: str, pid: int) -> int | None:
+        found = (await self.probe.snapshot([uuid])).found
+        return next((one.used_bytes for one in found if one.pid == pid), None)
+
+    def _mps_groups(self, kept: tuple[Group, ...]) -> Mapping[str, Group]:
+        return partition(tuple(self.inventory.devices.values()), self._settings.mps_groups, kept)
 
 
 async def _every(period_s: float, work: Callable[[], Awaitable[None]]) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tessera.node_agent.enforcement.mps_groups import Extent
+
 MIB = 1 << 20
 
 
@@ -30,6 +32,7 @@ class NodeAgentSettings(BaseSettings):
     proc_root: Path = Field(Path("/proc"), description="the host's /proc; processes are ended only with /proc itself")
     cgroup_mount: Path = Field(Path("/sys/fs/cgroup"), description="the host's cgroup file system")
     cgroup_root: str = Field("", description="only cgroups below this path count; empty: all")
+    kernel_log: Path = Field(Path("/dev/kmsg"), description="where the driver says whose an error was")
     enforcement: Enforcement = Field(Enforcement.AUTO, description="auto, watch or mps")
     allow_unwatched: bool = Field(False, description="place slices also where the driver tells no bytes of a process")
     shim: str = Field("", description="libtessera.so as make native builds it for this machine; empty: none")
@@ -37,9 +40,11 @@ class NodeAgentSettings(BaseSettings):
     mps_control: str = Field("nvidia-cuda-mps-control", description="the control program; empty: never MPS")
     mps_headroom_bytes: int = Field(512 * MIB, ge=0, description="per GPU, kept back for an MPS server")
     mps_dir: Path | None = Field(None, description="pipe and log folders; default: <state-dir>/mps")
+    mps_groups: Extent = Field(Extent.GPU, description="GPUs that share an MPS daemon: gpu, nvlink-island or node")
     mps_clients: int = Field(
-        48, ge=1, le=60, description="clients of one GPU that are let in: 48 on R580, 60 from R590"
+        0, ge=0, le=60, description="clients of one GPU that are let in; 0: by the driver, 48, or 60 from R590"
     )
+    mps_proof: bool = Field(True, description="use MPS only where the driver was seen to tell the memory of a client")
     accounting_every_s: float = Field(0.25, gt=0, description="between two looks at the GPUs' processes")
     pace_every_s: float = Field(0.2, gt=0, description="between two settings of what launches cost, with a shim")
     inventory_every_s: float = Field(1.0, gt=0, description="between two looks at the GPUs")

@@ -16,7 +16,7 @@ import structlog
 
 from tessera.durable import Disk, LocalDisk, read_json, remove_durably, replace_durably, write_json
 from tessera.model.assignment import Share
-from tessera.model.gpus import Gpu
+from tessera.model.gpus import LEVEL_NONE, Gpu
 from tessera.model.quantities import format_bytes
 from tessera.node_agent.enforcement.limits_files import LIMITS, PACE, limits_text, pace_page
 from tessera.node_agent.enforcement.pacing import Turn, first_turns
@@ -95,7 +95,8 @@ def _unfit(item: Slice, share: Share, gpu: Gpu | None, others: list[Share]) -> R
         return Refusal(Reason(Code.UNHEALTHY, f"GPU {gpu.uuid} is unhealthy: {gpu.health.reason}"))
     if gpu.level < item.min_level and not share.whole:
         text = f"GPU {gpu.uuid} reaches enforcement level {gpu.level}; slice {item.id} needs at least {item.min_level}"
-        return Refusal(Reason(Code.ENFORCEMENT_TOO_WEAK, text))
+        # Below level 0 something is broken, and may be mended.
+        return Refusal(Reason(Code.ENFORCEMENT_TOO_WEAK, text), permanent=gpu.level > LEVEL_NONE)
     if share.mem_bytes > gpu.mem_bytes:
         text = f"GPU {gpu.uuid} has {format_bytes(gpu.mem_bytes)} to give; slice {item.id} asks for"
         return Refusal(Reason(Code.TOO_LARGE, f"{text} {format_bytes(share.mem_bytes)}"))

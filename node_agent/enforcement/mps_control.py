@@ -7,17 +7,38 @@ limit and raises ``MpsError`` with the program's own words.
 import asyncio
 import contextlib
 import os
+import select
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tessera.node_agent.enforcement.mps_replies import ServerStatus, error_of, pids_of, status_of
+from tessera.node_agent.enforcement.mps_replies import (
+    Context,
+    ServerStatus,
+    contexts_of,
+    error_of,
+    percent_of,
+    pids_of,
+    status_of,
+)
 
 MIB = 1 << 20
+_PID_FILE = "nvidia-cuda-mps-control.pid"
+_COMM = "nvidia-cuda-mps"
+"""As much of the daemon's name as the kernel keeps."""
 
 
 class MpsError(Exception):
     """The control program is missing, does not answer, or complains."""
+
+
+class MpsRefused(MpsError):
+    """The control program complains."""
+
+
+class MpsAbsent(MpsRefused):
+    """No daemon runs at this pipe folder."""
 
 
 class MpsControl:
@@ -36,44 +57,60 @@ class MpsControl:
 
     async def start(self) -> tuple[int, ...]:
         """Starts the daemon, or leaves one that runs as it is; answers its servers."""
-        with contextlib.suppress(MpsError):
+        with contextlib.suppress(MpsAbsent):
             return await self.servers()
         for folder in (self.pipe, self.log):
             folder.mkdir(parents=True, exist_ok=True)
         # Without the flag, clients of a second user wait until those of the first have gone; old drivers lack it.
         for arguments in (["-d", "-multiuser-server"], ["-d"]):
             await self._launch(arguments)
-            with contextlib.suppress(MpsError):
+            with contextlib.suppress(MpsAbsent):
                 return await self.servers()
         raise MpsError(f"{self._program} -d: the daemon does not answer; see {self.log}")
 
     async def servers(self) -> tuple[int, ...]:
         """Process ids of the servers."""
-        return pids_of(await self._ask("get_server_list"))
+        return await self._pids("get_server_list")
 
     async def status(self, server: int) -> ServerStatus:
         return status_of(await self._ask(f"get_server_status {server}"))
 
     async def clients(self, server: int) -> tuple[int, ...]:
         """Process ids of a server's clients, as the host numbers them."""
-        return pids_of(await self._ask(f"get_client_list {server}"))
+        return await self._pids(f"get_client_list {server}")
 
     async def start_server(self, uid: int) -> None:
         await self._ask(f"start_server -uid {uid}")
 
-    async def default_memory_limit(self, uuid: str) -> str:
-        """The ceiling as printed, which is rounded: compare with ``same_size``."""
-        return await self._ask(f"get_default_device_pinned_mem_limit {uuid}")
+    async def contexts(self) -> tuple[Context, ...]:
+        """The contexts of all clients, one for each GPU that a client uses; empty where this driver has no ``ps``."""
+        try:
+            return contexts_of(await self._ask("ps"))
+        except MpsRefused:
+            return ()
 
-    async def set_ceiling(self, uuid: str, mem_bytes: int, percent: int, servers: tuple[int, ...]) -> None:
-        """The most that a client of ``servers``, and of servers to come, is given from now on; memory in whole MiB."""
-        memory = f"{mem_bytes // MIB}M"
-        commands = [f"set_default_device_pinned_mem_limit {uuid} {memory}"]
-        commands.append(f"set_default_active_thread_percentage {percent}")
-        for server in servers:
-            commands.append(f"set_device_pinned_mem_limit {server} {uuid} {memory}")
-            commands.append(f"set_active_thread_percentage {server} {percent}")
-        # Such commands answer nothing, or a complaint: they can go together.
+    async def memory_limits(self, uuid: str, servers: tuple[int, ...]) -> tuple[str, ...]:
+        """The ceilings as printed, which are rounded (compare with ``same_size``): of servers to come, and of each."""
+        commands = [f"get_default_device_pinned_mem_limit {uuid}"]
+        commands += [f"get_device_pinned_mem_limit {server} {uuid}" for server in servers]
+        return tuple([await self._ask(command) for command in commands])
+
+    async def percents(self, servers: tuple[int, ...]) -> tuple[float | None, ...]:
+        """The most percent of the multiprocessors that a client is given: of servers to come, and of each."""
+        commands = ["get_default_active_thread_percentage"]
+        commands += [f"get_active_thread_percentage {server}" for server in servers]
+        return tuple([percent_of(await self._ask(command)) for command in commands])
+
+    async def set_ceiling(self, memory: Mapping[str, int], percent: int, servers: tuple[int, ...]) -> None:
+        """The most that a client of ``servers``, and of servers to come, is given from now on: bytes by UUID, in whole
+        MiB, and percent."""
+        commands = [f"set_default_active_thread_percentage {percent}"]
+        commands += [f"set_active_thread_percentage {server} {percent}" for server in servers]
+        for uuid, mem_bytes in memory.items():
+            size = f"{mem_bytes // MIB}M"
+            commands.append(f"set_default_device_pinned_mem_limit {uuid} {size}")
+            commands += [f"set_device_pinned_mem_limit {server} {uuid} {size}" for server in servers]
+        # Such commands answer what was set, nothing, or a complaint: they can go together.
         await self._ask("\n".join(commands))
 
     async def terminate_client(self, server: int, client: int) -> None:
@@ -85,10 +122,34 @@ class MpsControl:
         with contextlib.suppress(MpsError):
             await self._ask("quit")
 
+    def kill(self) -> bool:
+        """Kills a daemon that does not answer; says whether it is gone. Blocks for a second at most."""
+        try:
+            pid = int((self.pipe / _PID_FILE).read_text())
+            handle = os.pidfd_open(pid)
+        except (OSError, ValueError, OverflowError):
+            return False
+        try:
+            if not Path(f"/proc/{pid}/comm").read_text().startswith(_COMM):
+                return False
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            return bool(select.select([handle], [], [], 1.0)[0])
+        except OSError:
+            return False
+        finally:
+            os.close(handle)
+
+    async def _pids(self, command: str) -> tuple[int, ...]:
+        reply = await self._ask(command)
+        pids = pids_of(reply)
+        if pids is None:
+            raise MpsError(f"{command}: found {reply.strip()[:80]!r}; allowed: process ids")
+        return pids
+
     async def _ask(self, command: str) -> str:
         reply = await self._run([], f"{command}\n")
         if complaint := error_of(reply):
-            raise MpsError(f"{command}: {complaint}")
+            raise _refusal(complaint)(f"{command}: {complaint}")
         return reply
 
     async def _launch(self, arguments: list[str]) -> None:
@@ -113,9 +174,8 @@ class MpsControl:
                 await process.wait()
         reply = output.decode(errors="replace")
         if process.returncode:
-            raise MpsError(
-                f"{self._program}: {error_of(reply) or reply.strip() or f'exit status {process.returncode}'}"
-            )
+            text = error_of(reply) or reply.strip() or f"exit status {process.returncode}"
+            raise _refusal(text)(f"{self._program}: {text}")
         return reply
 
     async def _spawn(self, arguments: list[str], **options: Any) -> asyncio.subprocess.Process:
@@ -124,3 +184,7 @@ class MpsControl:
             return await asyncio.create_subprocess_exec(self._program, *arguments, env=environment, **options)
         except OSError as error:
             raise MpsError(f"{self._program}: {error.strerror or error}") from None
+
+
+def _refusal(text: str) -> type[MpsRefused]:
+    return MpsAbsent if "cannot find mps control daemon" in text.lower() else MpsRefused

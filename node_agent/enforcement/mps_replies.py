@@ -5,11 +5,20 @@ one a line or separated by blanks, and errors are sentences on standard output.
 """
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
 
 _ERRORS = ("cannot find mps control daemon", "failed to", "unable to", "invalid", "unrecognized", "error", "denied")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
 _POWERS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One row of ``ps``: a client's context. ``device`` is the beginning of the GPU's UUID, as much as is printed."""
+
+    pid: int
+    device: str
 
 
 class ServerStatus(StrEnum):
@@ -21,9 +30,21 @@ class ServerStatus(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
-def pids_of(reply: str) -> tuple[int, ...]:
-    """The numbers of a list of servers or clients."""
-    return tuple(int(word) for word in reply.split() if word.isdigit())
+def pids_of(reply: str) -> tuple[int, ...] | None:
+    """The numbers of a list of servers or clients; ``None`` if it is no such list."""
+    words = reply.split()
+    return tuple(map(int, words)) if all(word.isdigit() for word in words) else None
+
+
+def contexts_of(reply: str) -> tuple[Context, ...]:
+    """The rows below the heading ``PID ID SERVER DEVICE NAMESPACE COMMAND``; empty where it has other columns."""
+    heading, *rows = reply.strip().splitlines() or [""]
+    columns = heading.split()
+    if "PID" not in columns or "DEVICE" not in columns:
+        return ()
+    pid, device = columns.index("PID"), columns.index("DEVICE")
+    cells = [words for row in rows if len(words := row.split()) > max(pid, device) and words[pid].isdigit()]
+    return tuple(Context(int(words[pid]), words[device]) for words in cells)
 
 
 def status_of(reply: str) -> ServerStatus:

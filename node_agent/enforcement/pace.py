@@ -1,4 +1,5 @@
-"""Keeps the turns of the slices on each GPU whose compute nothing else holds: several times a second."""
+"""Keeps the turns of the slices on each GPU, several times a second: of all where nothing else holds compute, of those
+that may have more than they asked for where MPS does."""
 
 import asyncio
 import time
@@ -8,11 +9,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 import structlog
 
 from tessera.model.assignment import Share
-from tessera.model.gpus import LEVEL_WATCH, Gpu
+from tessera.model.gpus import LEVEL_MPS, LEVEL_WATCH, Gpu
 from tessera.node_agent.accounting import Usage
 from tessera.node_agent.enforcement.demand import works_until
 from tessera.node_agent.enforcement.limits_files import PACE, write_turns
 from tessera.node_agent.enforcement.pacing import FREE, Claim, Turn, turns
+from tessera.node_agent.enforcement.throttling import throttles
 from tessera.node_agent.slices import Slice, SliceStore
 
 log = structlog.get_logger()
@@ -21,6 +23,8 @@ IDLE_NS = 300_000_000
 """How long after its last work a slice counts as having some."""
 
 WorksUntil = Callable[[int], Sequence[int] | None]
+Division = Callable[[Sequence[Claim], Collection[str]], dict[str, Turn]]
+"""The turns of the slices on a GPU, given which of them have work there."""
 
 
 class Pace:
@@ -35,30 +39,29 @@ class Pace:
         self._store, self._works, self._clock_ns = store, works, clock_ns
         self._written: dict[str, dict[int, Turn]] = {}
 
-    def paced(self, gpus: Iterable[Gpu]) -> list[str]:
-        """The GPUs that are had in turns: a slice asks for compute there, and no driver holds it."""
+    def paced(self, gpus: Iterable[Gpu]) -> dict[str, Division]:
+        """The GPUs that are had in turns, and how they are divided: a slice asks for compute there."""
         asked = {share.uuid for item in self._store for share in item.shares if share.core_percent and not share.whole}
-        return [gpu.uuid for gpu in gpus if gpu.uuid in asked and gpu.level <= LEVEL_WATCH]
+        found = {gpu.uuid: _division(gpu.level) for gpu in gpus if gpu.uuid in asked}
+        return {uuid: division for uuid, division in found.items() if division}
 
-    async def apply(self, paced: Collection[str], usages: Iterable[Usage]) -> None:
+    async def apply(self, paced: Mapping[str, Division], usages: Iterable[Usage]) -> None:
         """New turns for the ``paced`` GPUs, from whose programs have work there; all others have none."""
-        await asyncio.to_thread(self._set, frozenset(paced), _pids(usages))
+        await asyncio.to_thread(self._set, dict(paced), _pids(usages))
 
     async def free_all(self) -> None:
         """Nobody waits for a turn any more: containers that run keep their shim, also where it was switched off."""
-        await self.apply((), ())
+        await self.apply({}, ())
 
-    def _set(self, paced: frozenset[str], pids: Mapping[str, Sequence[int]]) -> None:
-        found = {uuid: turns(claims, self._wanting(uuid, pids)) for uuid, claims in self._claims(paced).items()}
+    def _set(self, paced: Mapping[str, Division], pids: Mapping[str, Sequence[int]]) -> None:
+        claims = {uuid: list(_claims(uuid, self._store)) for uuid in paced}
+        found = {uuid: divide(claims[uuid], self._wanting(uuid, pids)) for uuid, divide in paced.items()}
         written = {}
         for item in self._store:
             own = {place: found.get(share.uuid, {}).get(item.id, FREE) for place, share in enumerate(item.shares)}
             before = self._written.get(item.id, {})
             written[item.id] = own if own == before or self._write_page(item, own) else before
         self._written = written
-
-    def _claims(self, paced: Iterable[str]) -> dict[str, list[Claim]]:
-        return {uuid: list(_claims(uuid, self._store)) for uuid in paced}
 
     def _wanting(self, uuid: str, pids: Mapping[str, Sequence[int]]) -> set[str]:
         """A slice whose word cannot be read has work: what it asked for is not lent to others."""
@@ -83,6 +86,12 @@ class Pace:
             log.warning("turns not written", slice=item.id, error=str(error))
             return False
         return True
+
+
+def _division(level: int) -> Division | None:
+    if level <= LEVEL_WATCH:
+        return turns
+    return throttles if level == LEVEL_MPS else None
 
 
 def _pids(usages: Iterable[Usage]) -> dict[str, list[int]]:

@@ -44,12 +44,17 @@ class Edits:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Something that the limiter itself reports, such as a fault that all clients of a GPU share."""
+    """Something that the limiter itself reports, such as a fault that all clients of a GPU share.
+
+    ``also``: further GPUs that it concerns; ``kind``: the event's, Warning or Normal.
+    """
 
     gpu_uuid: str
     reason: str
     text: str
     slices: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    kind: str = "Warning"
 
 
 class Limiter(Protocol):

@@ -1,7 +1,8 @@
 """What the stand-in for nvidia-cuda-mps-control does: the v2 commands over a state file in the pipe folder.
 
-There is no process behind it: a daemon "runs" while its state file exists. Only the standard library is used, since the
-program is started by its path. Replies are as coarse as the real ones.
+There is no process behind it: a daemon "runs" while its state file exists and, where the state names a process, while
+that lives. Only the standard library is used, since the program is started by its path. Replies and the files beside
+the state are those of an H100 with driver 580.159.04.
 """
 
 import contextlib
@@ -9,6 +10,8 @@ import fcntl
 import json
 import os
 import re
+import signal
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,19 @@ State = dict[str, Any]
 
 STATE = "state.json"
 MAX_CLIENTS = 48
+FILES = {
+    "control": stat.S_IFSOCK | 0o666,
+    "control_lock": stat.S_IFREG | 0o666,
+    "control_privileged": stat.S_IFSOCK | 0o755,
+    "log": stat.S_IFIFO | 0o777,
+}
+"""What the daemon makes in its pipe folder, beside the file of its process id."""
+PID_FILE = "nvidia-cuda-mps-control.pid"
+HANGS, BABBLES = "hangs", "babbles"
+BABBLE = "%PDF-1.4 \x07 13 lorem ipsum"
 _FIRST_SERVER = 70000
+_DEVICE_WIDTH = 22
+_PS_HEADING = f"{'PID':<10}{'ID':<10}{'SERVER':<15}{'DEVICE':<26}{'NAMESPACE':<15}{'COMMAND':<15}"
 
 
 class Refused(Exception):
@@ -30,6 +45,8 @@ def opened(pipe: Path) -> Iterator[State]:
     with (pipe / STATE).open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         state: State = json.load(file)
+        if state["process"] and not Path(f"/proc/{state['process']}/stat").exists():
+            raise FileNotFoundError(state["process"])
         yield state
         file.seek(0)
         file.truncate()
@@ -39,13 +56,25 @@ def opened(pipe: Path) -> Iterator[State]:
 def start(pipe: Path, *, multiuser: bool) -> str:
     """Starts the daemon; one a pipe folder."""
     pipe.mkdir(parents=True, exist_ok=True)
-    if (pipe / STATE).exists():
+    with contextlib.suppress(FileNotFoundError), opened(pipe):
         return "An instance of this daemon is already running"
     state = {"servers": {}, "multiuser": multiuser, "memory": {}, "percent": 100.0, "priority": 0, "next": 0}
+    more = {"log": [], "terminated": [], "max_clients": MAX_CLIENTS, "manner": "", "process": 0}
+    devices = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    log_folder = os.environ.get("CUDA_MPS_LOG_DIRECTORY", str(pipe))
     temporary = pipe / f".{STATE}.{os.getpid()}"
-    temporary.write_text(json.dumps({**state, "log": [], "terminated": [], "max_clients": MAX_CLIENTS}))
+    temporary.write_text(json.dumps({**state, **more, "devices": devices, "log_folder": log_folder}))
+    _make_files(pipe)
     temporary.replace(pipe / STATE)
     return ""
+
+
+def _make_files(pipe: Path) -> None:
+    for name, mode in FILES.items():
+        if not (pipe / name).exists():
+            os.mknod(pipe / name, mode)
+            (pipe / name).chmod(stat.S_IMODE(mode))
+    (pipe / PID_FILE).write_text(str(os.getpid()))
 
 
 def command(pipe: Path, line: str) -> str:
@@ -55,14 +84,21 @@ def command(pipe: Path, line: str) -> str:
         return ""
     try:
         with opened(pipe) as state:
+            manner = state["manner"]
             state["log"].append(line.strip())
+        if manner == HANGS:
+            signal.pause()
+        if manner == BABBLES:
+            return BABBLE
+        with opened(pipe) as state:
             reply = str(_commands().get(words[0], _unknown)(state, words[1:]))
     except FileNotFoundError:
         return "Cannot find MPS control daemon process"
     except (KeyError, IndexError, ValueError):
         return f"Invalid argument: {line}"
     if words[0] == "quit":
-        (pipe / STATE).unlink(missing_ok=True)
+        for name in (STATE, PID_FILE, *FILES):
+            (pipe / name).unlink(missing_ok=True)
     return reply
 
 
@@ -114,7 +150,7 @@ def _commands() -> dict[str, Any]:
         "get_default_device_pinned_mem_limit": lambda state, words: coarse(state["memory"][words[0]]),
         "set_device_pinned_mem_limit": _set_memory,
         "get_device_pinned_mem_limit": lambda state, w: coarse(state["servers"][w[0]]["memory"][w[1]]),
-        "set_default_active_thread_percentage": lambda state, words: state.update(percent=_percent(words[0])) or "",
+        "set_default_active_thread_percentage": _set_default_percent,
         "get_default_active_thread_percentage": lambda state, _: f"{state['percent']:.1f}",
         "set_active_thread_percentage": _set_percent,
         "get_active_thread_percentage": lambda state, words: f"{state['servers'][words[0]]['percent']:.1f}",
@@ -147,8 +183,20 @@ def _start_server(state: State, words: list[str]) -> str:
 
 def _ps(state: State, words: list[str]) -> str:
     servers = [state["servers"][words[1]]] if words[:1] == ["-p"] else list(state["servers"].values())
-    rows = [f"{pid}  {s['uid']}  {s['pid']}" for s in servers for pid in s["clients"]]
-    return "\n".join(["PID  UID  SERVER", *rows])
+    rows = [
+        f"{pid:<10}{1:<10}{s['pid']:<15}{device[:_DEVICE_WIDTH]:<26}4026531836     python3"
+        for s in servers
+        for pid, client in s["clients"].items()
+        for device in client["devices"]
+    ]
+    return "\n".join(
+        ["PID       ID        SERVER         DEVICE                    NAMESPACE      COMMAND        ", *rows]
+    )
+
+
+def _set_default_percent(state: State, words: list[str]) -> str:
+    state["percent"] = _percent(words[0])
+    return f"{state['percent']:.1f}"
 
 
 def _set_default_memory(state: State, words: list[str]) -> str:
@@ -165,7 +213,7 @@ def _set_memory(state: State, words: list[str]) -> str:
 
 def _set_percent(state: State, words: list[str]) -> str:
     state["servers"][words[0]]["percent"] = _percent(words[1])
-    return ""
+    return f"{_percent(words[1]):.1f}"
 
 
 def _terminate(state: State, words: list[str]) -> str:
@@ -174,4 +222,4 @@ def _terminate(state: State, words: list[str]) -> str:
         return f"Failed to terminate client {words[1]}: no such client"
     state["terminated"].append(int(words[1]))
     leave(state, int(words[1]))
-    return ""
+    return "0"

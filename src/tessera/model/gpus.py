@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 LEVEL_NONE = -1
 """Not even watched: no slices are placed there, whole GPUs only."""
@@ -47,7 +48,17 @@ class GpuNode:
     gpus: tuple[Gpu, ...]
 
 
-def islands(gpus: Sequence[Gpu]) -> list[int]:
+class Linked(Protocol):
+    """Whatever has NVLinks."""
+
+    @property
+    def uuid(self) -> str: ...
+
+    @property
+    def nvlink_peers(self) -> tuple[str, ...]: ...
+
+
+def islands(gpus: Sequence[Linked]) -> list[int]:
     """The NVLink island of each GPU, numbered from 0: those that reach each other over links among ``gpus``.
 
     A link counts if either end tells of it; a GPU without links is an island by itself.

@@ -11,6 +11,7 @@ from tessera.node_agent.service import Service
 from tessera.node_agent.settings import NodeAgentSettings
 from tessera.node_agent.slices import Slice
 from tessera.simulator.apiserver import ApiServer
+from tessera.simulator.fakes.mps.clients import FakeMps, install
 from tessera.simulator.fakes.processes import FakeProcesses
 
 GIB = 1 << 30
@@ -74,5 +75,74 @@ async def test_each_container_is_held_to_its_own_slice_and_the_pod_hears_of_it(m
             text = f"container side uses 3Gi of GPU {machine.uuids[0]}, limit 1Gi: its newest process"
             assert all(e["message"].startswith(text) and e["involvedObject"]["uid"] == uid for e in events)
             assert processes.pids() == {10}
+        finally:
+            await service.stop()
+
+
+async def test_clients_of_a_pod_that_is_deleted_let_go_before_it_is_killed(machine, tmp_path):
+    settings = NodeAgentSettings(
+        node="node-a", agent_socket=tmp_path / "a.sock", state_dir=tmp_path / "state", accounting_every_s=0.02,
+        inventory_every_s=0.05, enforcement="mps", mps_control=str(install(tmp_path)), mps_dir=tmp_path / "m",
+        mps_proof=False,
+    )  # fmt: skip
+    processes, uuid, ahead_s = FakeProcesses(tmp_path / "proc"), machine.uuids[0], 0.0
+    mps = FakeMps(tmp_path / "m" / uuid / "pipe")
+    async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
+        uid = await make_pod(gateway)
+        service = Service(settings, processes=processes, gateway=gateway, wall=lambda: time.time() + ahead_s)
+        await service.start()
+        try:
+            assert service.gpus.now[uuid].level == 1
+            await service.preparation.prepare(Slice("slot-main", uid, "default", "p", "main", (Share(uuid, GIB),)))
+            processes.start(10, uid, MAIN)
+            mps.connect(10)
+            machine.state.add_process(10, uuid, GIB // 2, mps=True)
+            machine.write()
+            await gateway.delete(PODS, "p", namespace="default", grace_period_s=300)
+
+            async def seen():
+                return bool(service._deadlines.due(time.time() + 300)) and bool(service.watcher.accounts.usages)
+
+            await until(seen)
+            assert mps.state["terminated"] == []
+            ahead_s = 299.0
+
+            async def let_go():
+                return mps.state["terminated"] == [10]
+
+            await until(let_go)
+            assert processes.pids() == {10}
+        finally:
+            await service.stop()
+
+
+async def test_a_program_that_comes_past_mps_is_ended_and_the_pod_hears_of_it(machine, tmp_path):
+    settings = NodeAgentSettings(
+        node="node-a", agent_socket=tmp_path / "a.sock", state_dir=tmp_path / "state", accounting_every_s=0.02,
+        inventory_every_s=0.05, enforcement="mps", mps_control=str(install(tmp_path)), mps_dir=tmp_path / "m",
+        mps_proof=False,
+    )  # fmt: skip
+    processes, uuid = FakeProcesses(tmp_path / "proc"), machine.uuids[0]
+    mps = FakeMps(tmp_path / "m" / uuid / "pipe")
+    async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
+        uid = await make_pod(gateway)
+        service = Service(settings, processes=processes, gateway=gateway)
+        await service.start()
+        try:
+            await service.preparation.prepare(Slice("slot-main", uid, "default", "p", "main", (Share(uuid, GIB),)))
+            mps.connect(10)
+            for pid, flag in ((10, False), (11, True), (12, False)):
+                processes.start(pid, uid, MAIN)
+                machine.state.add_process(pid, uuid, GIB // 4, mps=flag)
+            processes.start(13)
+            machine.state.add_process(13, uuid, GIB // 4)
+            machine.write()
+
+            async def told():
+                events = [e for e in await gateway.list(untyped(EVENTS)) if e["reason"] == "OutsideMps"]
+                return {e["involvedObject"]["kind"] for e in events} == {"Pod", "Node"}
+
+            await until(told)
+            assert processes.pids() == {10, 11, 13}
         finally:
             await service.stop()

@@ -3,19 +3,24 @@
 import asyncio
 import stat
 from pathlib import Path
+from uuid import NAMESPACE_OID, uuid5
 
 import pytest
 
 from tessera.model.assignment import Share
-from tessera.node_agent.enforcement import mps
+from tessera.model.gpus import Gpu
+from tessera.node_agent.enforcement import mps_group
 from tessera.node_agent.enforcement.mps import Mps
 from tessera.node_agent.enforcement.mps_control import MpsControl, MpsError
+from tessera.node_agent.enforcement.mps_groups import Extent, name_of, partition
 from tessera.node_agent.enforcement.mps_replies import ServerStatus
 from tessera.node_agent.enforcement.port import EnforcementError
+from tessera.node_agent.mps_clients import HostClients
 from tessera.node_agent.slices import Slice
 from tessera.simulator.fakes.mps import daemon
 from tessera.simulator.fakes.mps.clients import FakeMps, install
 from tessera.simulator.fakes.mps.daemon import Refused, opened
+from tessera.simulator.fakes.processes import FakeProcesses
 from tests.integration.node_agent.test_service import until
 
 GIB = 1 << 30
@@ -30,21 +35,60 @@ class Clock:
 
 
 class Node:
-    def __init__(self, folder):
-        self.clock, self.slices, self.ended = Clock(), [], []
-        self.limiter = Mps(
-            str(install(folder)), folder, lambda: self.slices, self._end, max_clients=3, clock=self.clock
-        )
-        self.fake = FakeMps(folder / GPU / "pipe")
+    """``links``: who is linked to whom; ``blamed``: whom the driver blames."""
 
-    async def _end(self, pid):
-        self.ended.append(pid)
-        return True
+    def __init__(self, folder, extent=Extent.GPU, gpus=(GPU, "GPU-b"), links=(), limit=3, answer_s=3.0):
+        self.folder, self.clock, self.slices = folder, Clock(), []
+        self.processes = FakeProcesses(folder / "proc")
+        self.extent, self.gpus, self.links, self.limit, self.answer_s = extent, gpus, dict(links), limit, answer_s
+        self.program, self.proof = str(install(folder)), None
+        self.blamed, self.driver = (), "580.159.04"
+        self.fake = FakeMps(folder / GPU / "pipe")
+        self.start()
+
+    def start(self):
+        """The agent, anew."""
+        clients = HostClients(self.processes, lambda: self.slices)
+        node = mps_group.Node(
+            lambda: self.slices,
+            clients,
+            lambda: self.limit,
+            self.clock,
+            self.proof,
+            lambda: self.blamed,
+            lambda: self.driver,
+        )
+        self.limiter = Mps(self.program, self.folder, self._partition, node, answer_s=self.answer_s)
+
+    def _partition(self, kept):
+        gpus = [gpu(uuid, nvlink_peers=self.links.get(uuid, ())) for uuid in self.gpus]
+        return partition(gpus, self.extent, kept)
+
+    def fake_of(self, *uuids):
+        return FakeMps(self.folder / name_of(tuple(sorted(uuids))) / "pipe")
+
+    def program_prints(self, text):
+        """The control program only complains, until it is installed again."""
+        Path(self.program).write_text(f"#!/bin/sh\necho {text}\nexit 1\n")
+
+    def run(self, pid, name, **more):
+        """A process of the pod of a slice becomes a client."""
+        self.processes.start(pid, uid_of(name), "ab" * 32)
+        self.fake.connect(pid, **more)
 
     def give(self, name, mem, core=0, gpus=(GPU,), **more):
-        item = Slice(name, f"pod-{name}", "default", name, "main", tuple(Share(g, mem, core) for g in gpus), **more)
+        item = Slice(name, uid_of(name), "default", name, "main", tuple(Share(g, mem, core) for g in gpus), **more)
         self.slices.append(item)
         return item
+
+
+def uid_of(name):
+    """The UID of the pod of a slice."""
+    return str(uuid5(NAMESPACE_OID, name))
+
+
+def gpu(uuid, **more):
+    return Gpu(uuid, "H100", 80 * GIB, 80 * GIB, **more)
 
 
 @pytest.fixture
@@ -60,8 +104,10 @@ async def test_detect_starts_a_daemon_and_a_server(node):
 
 
 async def test_no_program_is_level_0_with_the_evidence(tmp_path):
-    limiter = Mps(str(tmp_path / "absent"), tmp_path, list, lambda pid: None)
-    finding = await limiter.detect(GPU)
+    node = Node(tmp_path)
+    node.program = str(tmp_path / "absent")
+    node.start()
+    finding = await node.limiter.detect(GPU)
     assert (finding.level, "No such file" in finding.evidence) == (0, True)
 
 
@@ -100,7 +146,7 @@ async def test_prepare_gives_the_clients_environment_and_sets_the_ceiling(node):
     assert (state["memory"][GPU], state["percent"]) == ("8192M", 50.0)
     node.fake.connect(500)
     server = next(iter(node.fake.state["servers"].values()))
-    assert server["clients"]["500"] == {"memory": {GPU: "8192M"}, "percent": 50.0}
+    assert server["clients"]["500"] == {"memory": {GPU: "8192M"}, "percent": 50.0, "devices": [GPU]}
 
 
 async def test_the_ceiling_sinks_when_the_largest_slice_goes(node):
@@ -121,16 +167,12 @@ async def test_burstable_starts_at_its_limit_and_best_effort_without(node):
     assert "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE" not in (await node.limiter.prepare(free)).env
 
 
-async def test_a_slice_over_two_gpus_is_only_watched(node):
-    assert (await node.limiter.prepare(node.give("a", GIB, gpus=(GPU, "GPU-b")))).level == 0
-
-
 async def test_a_setting_changed_behind_our_back_is_set_again(node):
     await node.limiter.detect(GPU)
     await node.limiter.prepare(node.give("a", 1044 << 20))
     assert await node.limiter.observe() == ()
     node.fake.forget(GPU)
-    assert [i.reason for i in await node.limiter.observe()] == [mps.CHANGED]
+    assert [i.reason for i in await node.limiter.observe()] == [mps_group.CHANGED]
     assert node.fake.state["memory"][GPU] == "1044M"
 
 
@@ -138,19 +180,21 @@ async def test_fault_closes_admission_and_ends_those_who_stay(node):
     await node.limiter.detect(GPU)
     item = node.give("a", GIB)
     await node.limiter.prepare(item)
-    node.fake.connect(500)
-    node.fake.connect(501)
+    node.run(500, "a")
+    node.run(501, "a")
+    node.fake.connect(502)
+    node.processes.start(503)
     node.fake.fault()
-    assert [(i.reason, i.slices) for i in await node.limiter.observe()] == [(mps.FAULT, ("a",))]
-    with pytest.raises(EnforcementError, match="is in FAULT until its clients have gone"):
+    assert [(i.reason, i.slices) for i in await node.limiter.observe()] == [(mps_group.FAULT, ("a",))]
+    with pytest.raises(EnforcementError, match="nobody is admitted until they have gone"):
         await node.limiter.prepare(node.give("b", GIB))
     node.clock.now = 1.0
     assert await node.limiter.observe() == ()
-    assert node.ended == []
+    assert node.processes.pids() == {500, 501, 503}
     node.clock.now = 2.5
     await node.limiter.observe()
-    assert (node.ended, node.fake.state["terminated"]) == ([500, 501], [500, 501])
-    assert await node.limiter.observe() == ()
+    assert (node.processes.pids(), sorted(node.fake.state["terminated"])) == ({503}, [500, 501, 502])
+    assert [(i.reason, i.kind) for i in await node.limiter.observe()] == [(mps_group.RECOVERED, "Normal")]
     assert (await node.limiter.prepare(item)).level == 1
 
 
@@ -158,15 +202,16 @@ async def test_a_daemon_that_died_is_started_again_with_its_settings(node):
     await node.limiter.detect(GPU)
     await node.limiter.prepare(node.give("a", 2 * GIB))
     node.fake.crash()
-    assert [i.reason for i in await node.limiter.observe()] == [mps.LOST]
+    assert [i.reason for i in await node.limiter.observe()] == [mps_group.LOST]
     assert node.fake.state["memory"][GPU] == "2048M"
 
 
 async def test_the_agent_refuses_before_the_driver_does(node):
     await node.limiter.detect(GPU)
-    item = node.give("a", GIB)
-    for pid in (500, 501, 502):
+    for pid in (500, 501):
         node.fake.connect(pid)
+    await node.limiter.prepare(node.give("a", GIB))
+    item = node.give("b", GIB)
     with pytest.raises(EnforcementError, match="has 3 MPS clients, as many as the driver takes"):
         await node.limiter.prepare(item)
 
@@ -207,8 +252,8 @@ class TestTheStandIn:
             await control.status(1)
 
     async def test_sizes_are_printed_coarsely(self, control):
-        await control.set_ceiling(GPU, 1044 << 20, 100, ())
-        assert (await control.default_memory_limit(GPU)).strip() == "1G"
+        await control.set_ceiling({GPU: 1044 << 20}, 100, ())
+        assert [reply.strip() for reply in await control.memory_limits(GPU, ())] == ["1G"]
 
     async def test_another_user_waits_without_multiuser(self, tmp_path):
         fake = FakeMps(tmp_path / "pipe")
@@ -238,6 +283,27 @@ class TestTheStandIn:
         assert await control.status(server) is ServerStatus.FAULT
         await control.terminate_client(server, 2)
         assert await control.status(server) is ServerStatus.ACTIVE
+
+    async def test_replies_are_those_of_a_real_daemon(self, control):
+        await control.start_server(0)
+        server = (await control.servers())[0]
+        FakeMps(control.pipe).connect(1032)
+        said = {
+            f"set_default_device_pinned_mem_limit {GPU} 10G": "",
+            f"get_default_device_pinned_mem_limit {GPU}": "10G",
+            "set_default_active_thread_percentage 50": "50.0",
+            "get_default_active_thread_percentage": "50.0",
+            f"get_client_list {server}": "1032",
+            f"terminate_client {server} 1032": "0",
+            f"get_server_status {server}": "ACTIVE",
+        }
+        assert {command: daemon.command(control.pipe, command) for command in said} == said
+        files = {"control", "control_lock", "control_privileged", "log", "nvidia-cuda-mps-control.pid"}
+        assert files < {path.name for path in control.pipe.iterdir()}
+
+    async def test_a_client_over_two_gpus_has_a_context_on_each(self, control):
+        FakeMps(control.pipe).connect(7, devices=(GPU, "GPU-b"))
+        assert [(c.pid, c.device) for c in await control.contexts()] == [(7, GPU), (7, "GPU-b")]
 
     async def test_quit_stops_it(self, control):
         await control.quit()

@@ -101,7 +101,8 @@ def test_limits_can_be_read_by_any_user_and_records_cannot(tmp_path):
     ("wanted", "others", "code", "permanent"),
     [
         (item(gpu="G9"), [], Code.GPU_GONE, True),
-        (item(gpu="G1"), [], Code.ENFORCEMENT_TOO_WEAK, True),
+        (item(gpu="G1"), [], Code.ENFORCEMENT_TOO_WEAK, False),
+        (item(min_level=3), [], Code.ENFORCEMENT_TOO_WEAK, True),
         (item(mem=11 * GIB), [], Code.TOO_LARGE, True),
         (item(mem=6 * GIB), [item("b", mem=5 * GIB)], Code.OVER_COMMITTED, False),
         (item(core=60), [item("b", core=50)], Code.OVER_COMMITTED, False),
