@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +10,10 @@ from typing import Protocol
 
 class Kernel(Protocol):
     """/proc and pidfds. Each call may raise ``OSError``."""
+
+    def ticks(self) -> int:
+        """Now, as processes' starts are told: in clock ticks since boot."""
+        ...
 
     def pids(self) -> Iterable[int]:
         """All processes of this moment."""
@@ -36,6 +41,9 @@ class HostKernel:
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
+
+    def ticks(self) -> int:
+        return int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
 
     def pids(self) -> Iterable[int]:
         return [int(entry.name) for entry in self._proc.iterdir() if entry.name.isdigit()]

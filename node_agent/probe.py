@@ -28,11 +28,15 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The GPU processes of one moment, whose they are, and the GPUs that could not be asked."""
+    """The GPU processes of one moment, whose they are, and the GPUs that could not be asked.
+
+    ``began``: in ticks; a process that started since then may have the id of the one that the driver meant.
+    """
 
     found: tuple[GpuProcess, ...]
     processes: dict[int, Process]
     failures: dict[str, NvmlError]
+    began: int = 1 << 62
 
 
 class Probe:
@@ -108,6 +112,7 @@ class Probe:
         return tuple(found)
 
     def _snapshot(self, uuids: tuple[str, ...]) -> Snapshot:
+        began = self._processes.ticks()
         found: list[GpuProcess] = []
         failures: dict[str, NvmlError] = {}
         for uuid in uuids:
@@ -116,7 +121,7 @@ class Probe:
             except NvmlError as error:
                 failures[uuid] = error
         looked = {pid: self._processes.look(pid) for pid in {one.pid for one in found}}
-        return Snapshot(tuple(found), {pid: p for pid, p in looked.items() if p}, failures)
+        return Snapshot(tuple(found), {pid: p for pid, p in looked.items() if p}, failures, began)
 
     def _work(self, uuids: tuple[str, ...]) -> dict[str, tuple[Work, ...] | NvmlError]:
         known: dict[str, tuple[Work, ...] | NvmlError] = {}

@@ -31,6 +31,10 @@ class Process:
 class Processes(Protocol):
     """What the agent asks of the host's processes."""
 
+    def ticks(self) -> int:
+        """Now, in the unit of ``Process.started``."""
+        ...
+
     def look(self, pid: int) -> Process | None:
         """The process of this id now, or ``None`` if there is none."""
         ...
@@ -57,6 +61,9 @@ class HostProcesses:
         self._kernel = kernel or HostKernel(proc)
         self._mount = cgroup_mount
         self._root = cgroup_root
+
+    def ticks(self) -> int:
+        return self._kernel.ticks()
 
     def look(self, pid: int) -> Process | None:
         found = self._read(pid)

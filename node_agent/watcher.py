@@ -13,6 +13,7 @@ from tessera.node_agent.gpus import Gpus
 from tessera.node_agent.over_limit import Action, Key, OverLimit, Step
 from tessera.node_agent.probe import Probe, Snapshot
 from tessera.node_agent.processes import Process, Processes
+from tessera.node_agent.sightings import Sightings
 from tessera.node_agent.slices import SliceStore
 
 log = structlog.get_logger()
@@ -39,6 +40,7 @@ class Watcher:
         self._probe, self._gpus, self._store, self._processes = probe, gpus, store, processes
         self._limiter, self._machine, self._announcer = limiter, machine, announcer
         self._name_of, self._clock = name_of, clock
+        self._sightings = Sightings()
         self.accounts = Accounts((), ())
         self.blind: frozenset[str] = frozenset()
         self.ended = dict.fromkeys(Step, 0)
@@ -54,17 +56,9 @@ class Watcher:
         self._note_sight(snapshot)
         self.accounts = account(snapshot.found, snapshot.processes, self._store, self._name_of)
         unread = frozenset(snapshot.failures)
-        for action in self._machine.observe(self._clock(), self.accounts.usages, unread):
+        certain = self._sightings.certain(self.accounts.usages, snapshot.began, unread)
+        for action in self._machine.observe(self._clock(), certain, unread):
             await self._act(action)
-
-    async def end_client(self, pid: int) -> bool:
-        """Kills a GPU process if it belongs to a container that holds a slice."""
-        process = await asyncio.to_thread(self._processes.look, pid)
-        if process is None or process.container is None:
-            return False
-        if process.container.pod_uid not in {item.pod_uid for item in self._store}:
-            return False
-        return await asyncio.to_thread(self._processes.end, process)
 
     def _note_sight(self, snapshot: Snapshot) -> None:
         blind = {one.gpu_uuid for one in snapshot.found if one.used_bytes is None}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tessera.node_agent.cgroups import Container
+from tessera.node_agent.kernel import HostKernel
 from tessera.node_agent.processes import Process
 
 _PARENT_FIELD, _START_FIELD = 4, 22
@@ -131,6 +132,9 @@ class Families:
         self._clients = {client: of for client, of in self._clients.items() if of != container}
 
     # The agent's processes
+
+    def ticks(self) -> int:
+        return HostKernel(self._proc).ticks()
 
     def look(self, pid: int) -> Process | None:
         stat = self._stat(pid)

@@ -65,7 +65,17 @@ class MovingHost:
         """Bytes of a cgroup."""
         return sum(task.used_bytes for task in self.tasks.values() if task.path == path)
 
+    def by_path(self) -> dict[str, int]:
+        """Bytes of each cgroup."""
+        found: dict[str, int] = {}
+        for task in self.tasks.values():
+            found[task.path] = found.get(task.path, 0) + task.used_bytes
+        return found
+
     # The kernel
+
+    def ticks(self) -> int:
+        return next(self._ticks)
 
     def pids(self) -> Iterable[int]:
         self._happen()
@@ -104,7 +114,7 @@ class MovingHost:
     def processes(self, uuid: str) -> tuple[GpuProcess, ...]:
         self._happen()
         if self.chance.random() < self.unrest / 20:
-            raise NvmlError(999, "nvmlDeviceGetComputeRunningProcesses")
+            raise NvmlError("nvmlDeviceGetComputeRunningProcesses", 999, "unknown")
         told = [GpuProcess(t.pid, GPU, t.used_bytes) for t in self.tasks.values() if t.used_bytes]
         stale, self._stale = self._stale, []
         known = {one.pid for one in told}
