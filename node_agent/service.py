@@ -15,7 +15,10 @@ from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
 from tessera.kube.reflector import Reflector
 from tessera.kube.resources import PODS
+from tessera.model.gpus import LEVEL_MPS, LEVEL_NONE, LEVEL_WATCH
 from tessera.node_agent.announce import Announcer
+from tessera.node_agent.enforcement.keepers import Keepers
+from tessera.node_agent.enforcement.ladder import Ladder
 from tessera.node_agent.enforcement.mps import Mps
 from tessera.node_agent.enforcement.pace import Pace
 from tessera.node_agent.enforcement.port import Limiter
@@ -156,10 +159,8 @@ class Service:
         await self._pace.set(paced, await self.probe.work(paced) if paced else {}, self.watcher.accounts.usages)
 
     def _limiter(self, clock: Callable[[], float]) -> Limiter:
-        """``auto`` takes the highest level that is proven; of MPS no proof is made yet, so only ``mps`` chooses it."""
-        if self._settings.enforcement is not Enforcement.MPS:
-            return Watch()
-        return Mps(
+        """``auto`` takes the highest level that is proven; of MPS no proof is made yet, so only ``mps`` asks for it."""
+        mps = Mps(
             self._settings.mps_control,
             self._settings.mps_root,
             lambda: self.store,
@@ -167,6 +168,13 @@ class Service:
             max_clients=self._settings.mps_clients,
             clock=clock,
         )
+        asked = {LEVEL_WATCH} | ({LEVEL_MPS} if self._settings.enforcement is Enforcement.MPS else set())
+        keepers = Keepers(self._settings.state_dir / "keepers", (item.id for item in self.store))
+        return Ladder((mps, Watch()), asked, self._level_of, keepers)
+
+    def _level_of(self, uuid: str) -> int:
+        gpu = self.gpus.now.get(uuid)
+        return gpu.level if gpu else LEVEL_NONE
 
 
 async def _every(period_s: float, work: Callable[[], Awaitable[None]]) -> None:
