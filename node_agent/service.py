@@ -87,6 +87,7 @@ class Service:
         self._metrics = MetricsServer(
             AgentCollector(self.gpus, self.store, self.watcher), settings.metrics_host, settings.metrics_port
         )
+        self._levels: dict[str, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -147,6 +148,15 @@ class Service:
         for gpu in await self.gpus.refresh():
             if gpu.uuid in known and before[gpu.uuid] != gpu.health.healthy:
                 self._announcer.health(gpu)
+        self._tell_levels()
+
+    def _tell_levels(self) -> None:
+        """Against the last look: a level also falls between two, when the watcher sees no bytes."""
+        for gpu in self.gpus.now.values():
+            before = self._levels.get(gpu.uuid, gpu.level)
+            if gpu.level != before:
+                self._announcer.level(gpu, before, self.gpus.finding(gpu.uuid).evidence, self.store)
+            self._levels[gpu.uuid] = gpu.level
 
     async def _look_after_limiter(self) -> None:
         """Apart from the GPUs' health, which a control program that hangs must not hold up."""

@@ -13,6 +13,7 @@ from tessera.node_agent.enforcement.watch import Watch
 from tessera.node_agent.slices import Slice
 from tessera.simulator.fakes.mps.clients import FakeMps, install
 from tests.fakes.disk import FlakyDisk, PowerCut
+from tests.integration.node_agent.test_service import Host
 
 GIB = 1 << 30
 A, B = "GPU-a", "GPU-b"
@@ -143,3 +144,14 @@ async def test_nothing_is_in_force_before_its_level_is_recorded(node, step):
         await node.ladder(disk=disk).prepare(item)
     assert not (node.folder / "mps").exists()
     assert (await node.ladder().prepare(item)).level == LEVEL_MPS
+
+
+async def test_the_agent_keeps_a_slice_under_mps_when_the_operator_turns_it_off(machine, tmp_path):
+    mps_dir = tmp_path / "m"
+    mps_dir.mkdir()
+    more = {"mps_control": str(install(tmp_path)), "mps_dir": mps_dir}
+    async with Host(machine, tmp_path, enforcement="mps", **more) as host:
+        assert (await host.prepare(host.slice("slot-a"))).level == LEVEL_MPS
+    async with Host(machine, tmp_path, enforcement="watch", **more) as host:
+        assert (await host.prepare(host.slice("slot-a"))).level == LEVEL_MPS
+        assert (await host.prepare(host.slice("slot-b", pod="b" * 8))).level == LEVEL_WATCH
