@@ -43,6 +43,17 @@ class Announcer:
         else:
             self._on_node("Warning", "GPUUnhealthy", f"GPU {gpu.uuid} ({gpu.model}): {gpu.health.reason}")
 
+    def level(self, gpu: Gpu, before: int, evidence: str, slices: Iterable[Slice]) -> None:
+        """A GPU has another enforcement level than ``before``; of a lower one the pods on it are told too."""
+        text = f"GPU {gpu.uuid} ({gpu.model}) went from enforcement level {before} to {gpu.level}: {evidence}"
+        if gpu.level > before:
+            self._on_node("Normal", "EnforcementRaised", text)
+            return
+        self._on_node("Warning", "EnforcementLowered", text)
+        for item in slices:
+            if any(share.uuid == gpu.uuid and not share.whole for share in item.shares):
+                self._on_pod(item.namespace, item.pod, item.pod_uid, "Warning", "EnforcementLowered", text)
+
     def xid(self, event: Xid) -> None:
         """The driver reported an error."""
         self._on_node("Warning", "GPUXid", f"GPU {event.gpu_uuid or '(not named)'}: {describe(event.code)}")

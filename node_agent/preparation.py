@@ -8,10 +8,8 @@ from dataclasses import replace
 
 import structlog
 
-from tessera.model.gpus import LEVEL_WATCH
 from tessera.node_agent.enforcement.port import Edits, EnforcementError, Limiter, Mount
 from tessera.node_agent.enforcement.shim import Shim
-from tessera.node_agent.enforcement.watch import Watch
 from tessera.node_agent.gpus import Gpus
 from tessera.node_agent.slices import Refusal, Slice, SliceStore, check
 from tessera.reasons import Code, Reason
@@ -26,7 +24,6 @@ class Preparation:
 
     def __init__(self, store: SliceStore, gpus: Gpus, limiter: Limiter, shim: Shim | None = None) -> None:
         self._store, self._gpus, self._limiter, self._shim = store, gpus, limiter, shim
-        self._watch = Watch()
         self._turn = asyncio.Lock()
 
     async def prepare(self, item: Slice) -> Edits | Refusal:
@@ -55,15 +52,15 @@ class Preparation:
         async with self._turn:
             for item in self._store:
                 try:
-                    await self._limiter_of(item).prepare(item)
-                except EnforcementError as error:
+                    await self._limiter.prepare(item)
+                except (EnforcementError, OSError) as error:
                     log.error("limits of a slice not restored", slice=item.id, error=str(error))
 
     async def _enforce(self, item: Slice, *, new: bool) -> Edits | Refusal:
         try:
             if new:
                 await asyncio.to_thread(self._store.put, item)
-            edits = await self._limiter_of(item).prepare(item)
+            edits = await self._limiter.prepare(item)
             shim = await self._shim_of(item)
         except (EnforcementError, OSError) as error:
             await self._undo(item, new=new)
@@ -94,9 +91,3 @@ class Preparation:
         if self._shim is None or all(share.whole for share in item.shares):
             return ()
         return await asyncio.to_thread(self._shim.mounts)
-
-    def _limiter_of(self, item: Slice) -> Limiter:
-        """Whole GPUs, and GPUs that reach no more, are only watched."""
-        levels = [gpu.level for share in item.shares if (gpu := self._gpus.now.get(share.uuid))]
-        whole = all(share.whole for share in item.shares)
-        return self._watch if whole or min(levels, default=LEVEL_WATCH) <= LEVEL_WATCH else self._limiter

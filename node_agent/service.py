@@ -18,7 +18,10 @@ from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
 from tessera.kube.reflector import Reflector
 from tessera.kube.resources import PODS
+from tessera.model.gpus import LEVEL_MPS, LEVEL_NONE, LEVEL_WATCH
 from tessera.node_agent.announce import Announcer
+from tessera.node_agent.enforcement.keepers import Keepers
+from tessera.node_agent.enforcement.ladder import Ladder
 from tessera.node_agent.enforcement.mps import Mps
 from tessera.node_agent.enforcement.mps_contexts import context_limit
 from tessera.node_agent.enforcement.mps_group import Node
@@ -79,7 +82,8 @@ class Service:
         rules = Rules(settings.recovery_probes, settings.xid_quiet_s)
         self.inventory = Inventory(rules, settings.state_dir / "inventory.json", _boot_id(), clock)
         self._kernel_log = KernelLog(settings.kernel_log, clock)
-        self.limiter = self._limiter(processes, clock)
+        mps = self._mps_of(processes, clock)
+        self.limiter = self._limiter(mps)
         self.gpus = Gpus(
             self.inventory,
             self.limiter,
@@ -100,7 +104,7 @@ class Service:
         )  # fmt: skip
         self._deadlines = Deadlines()
         self._stop_path = StopPath(self._deadlines, lambda: self.watcher.accounts.usages, processes, self.limiter, wall)
-        self._strays = self._strays_of(self.limiter, processes)
+        self._strays = Strays(lambda: self.watcher.accounts.usages, mps.holds, mps.clients_of, processes)
         self._pace = Pace(self.store)
         self._socket = AgentSocket(settings.agent_socket, AgentService(self.gpus, self.preparation, self.probe))
         self._metrics = MetricsServer(
@@ -108,6 +112,7 @@ class Service:
         )
         self._driver = ""
         self._leases = self._lease_server(settings.lease_socket, homes)
+        self._levels: dict[str, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -183,6 +188,15 @@ class Service:
         for gpu in await self.gpus.refresh():
             if gpu.uuid in known and before[gpu.uuid] != gpu.health.healthy:
                 self._announcer.health(gpu)
+        self._tell_levels()
+
+    def _tell_levels(self) -> None:
+        """Against the last look: a level also falls between two, when the watcher sees no bytes."""
+        for gpu in self.gpus.now.values():
+            before = self._levels.get(gpu.uuid, gpu.level)
+            if gpu.level != before:
+                self._announcer.level(gpu, before, self.gpus.finding(gpu.uuid).evidence, self.store)
+            self._levels[gpu.uuid] = gpu.level
 
     def _pod_changed(self, change: Change[wire.Pod]) -> None:
         self._names(change)
@@ -190,10 +204,7 @@ class Service:
 
     async def _look_after_limiter(self) -> None:
         """Apart from the GPUs' health, which a control program that hangs must not hold up."""
-        incidents = await self.limiter.observe()
-        if self._strays:
-            incidents += await self._strays.look()
-        for incident in incidents:
+        for incident in (*await self.limiter.observe(), *await self._strays.look()):
             log.warning(incident.reason, gpu=incident.gpu_uuid, text=incident.text)
             self._announcer.incident(incident, self.store)
             self.gpus.doubt((incident.gpu_uuid, *incident.also))
@@ -207,10 +218,17 @@ class Service:
         leases = Leases(self.preparation, self.store, self.gpus, homes)
         return LeaseServer(path, leases, homes.held_by, EVERYBODY if os.getuid() == 0 else OWNER)
 
-    def _limiter(self, processes: Processes, clock: Callable[[], float]) -> Limiter:
-        """``auto`` takes the highest level that is proven; of MPS no proof is made yet, so only ``mps`` chooses it."""
-        if self._settings.enforcement is not Enforcement.MPS:
-            return Watch()
+    def _limiter(self, mps: Mps) -> Limiter:
+        """MPS only where it is asked for: its clients share each other's faults."""
+        asked = {LEVEL_WATCH} | ({LEVEL_MPS} if self._settings.enforcement is Enforcement.MPS else set())
+        keepers = Keepers(self._settings.state_dir / "keepers", (item.id for item in self.store))
+        return Ladder((mps, Watch()), asked, self._level_of, keepers)
+
+    def _level_of(self, uuid: str) -> int:
+        gpu = self.gpus.now.get(uuid)
+        return gpu.level if gpu else LEVEL_NONE
+
+    def _mps_of(self, processes: Processes, clock: Callable[[], float]) -> Mps:
         clients = HostClients(processes, lambda: self.store)
         proof = Proof(self._bytes_of) if self._settings.mps_proof else None
         node = Node(
@@ -223,11 +241,6 @@ class Service:
             lambda: self._driver,
         )
         return Mps(self._settings.mps_control, self._settings.mps_root, self._mps_groups, node)
-
-    def _strays_of(self, limiter: Limiter, processes: Processes) -> Strays | None:
-        if not isinstance(limiter, Mps):
-            return None
-        return Strays(lambda: self.watcher.accounts.usages, limiter.holds, limiter.clients_of, processes)
 
     def _context_limit(self) -> int:
         return context_limit(self._driver, self._settings.mps_clients)

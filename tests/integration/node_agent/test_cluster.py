@@ -12,6 +12,7 @@ from tessera.node_agent.settings import NodeAgentSettings
 from tessera.node_agent.slices import Slice
 from tessera.simulator.apiserver import ApiServer
 from tessera.simulator.fakes.mps.clients import FakeMps, install
+from tessera.simulator.fakes.nvml.state import NOT_AVAILABLE
 from tessera.simulator.fakes.processes import FakeProcesses
 
 GIB = 1 << 30
@@ -144,5 +145,51 @@ async def test_a_program_that_comes_past_mps_is_ended_and_the_pod_hears_of_it(ma
 
             await until(told)
             assert processes.pids() == {10, 11, 13}
+        finally:
+            await service.stop()
+
+
+async def test_node_and_pods_are_told_of_a_level_that_falls_and_the_node_of_one_that_comes_back(machine, tmp_path):
+    settings = NodeAgentSettings(
+        node="node-a", agent_socket=tmp_path / "a.sock", state_dir=tmp_path / "state", accounting_every_s=0.02,
+        inventory_every_s=0.05,
+    )  # fmt: skip
+    processes, (gpu, other) = FakeProcesses(tmp_path / "proc"), machine.uuids[:2]
+    async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
+        uid = await make_pod(gateway)
+        service = Service(settings, processes=processes, gateway=gateway)
+        await service.start()
+
+        async def told(reason):
+            found = [e for e in await gateway.list(untyped(EVENTS)) if e["reason"] == reason]
+            return {(e["involvedObject"]["kind"], e["involvedObject"]["name"]): e["message"] for e in found}
+
+        try:
+            for name, uuid, pod, pod_uid in (("on", gpu, "p", uid), ("off", other, "q", "another")):
+                await service.preparation.prepare(
+                    Slice(f"slot-{name}", pod_uid, "default", pod, "main", (Share(uuid, GIB),))
+                )
+            processes.start(10, uid, MAIN)
+            machine.state.add_process(10, gpu, NOT_AVAILABLE)
+            machine.write()
+
+            async def fallen():
+                return len(await told("EnforcementLowered")) >= 2
+
+            await until(fallen)
+            lowered = await told("EnforcementLowered")
+            assert set(lowered) == {("Node", "node-a"), ("Pod", "p")}
+            assert all(
+                gpu in text and "from enforcement level 0 to -1: the driver" in text for text in lowered.values()
+            )
+            machine.state.remove_process(10)
+            machine.state.add_process(10, gpu, GIB // 2)
+            machine.write()
+
+            async def risen():
+                return await told("EnforcementRaised")
+
+            await until(risen)
+            assert set(await told("EnforcementRaised")) == {("Node", "node-a")}
         finally:
             await service.stop()

@@ -1,0 +1,175 @@
+"""The ladder over the real limiters, with the stand-in for nvidia-cuda-mps-control."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tessera.model.assignment import Share
+from tessera.model.gpus import LEVEL_MPS, LEVEL_WATCH, Gpu
+from tessera.node_agent.enforcement import mps_group
+from tessera.node_agent.enforcement.keepers import Keepers
+from tessera.node_agent.enforcement.ladder import Ladder
+from tessera.node_agent.enforcement.mps import Mps
+from tessera.node_agent.enforcement.mps_groups import Extent, partition
+from tessera.node_agent.enforcement.watch import Watch
+from tessera.node_agent.mps_clients import HostClients
+from tessera.node_agent.slices import Slice
+from tessera.simulator.fakes.mps.clients import FakeMps, install
+from tessera.simulator.fakes.processes import FakeProcesses
+from tests.fakes.disk import FlakyDisk, PowerCut
+from tests.integration.node_agent.test_service import Host
+
+GIB = 1 << 30
+A, B = "GPU-a", "GPU-b"
+ALL = (LEVEL_WATCH, LEVEL_MPS)
+
+
+def gpu(uuid):
+    return Gpu(uuid, "H100", 80 * GIB, 80 * GIB)
+
+
+class Node:
+    """A node whose agent may be started again on the same disk: ``ladder`` is a fresh one each time."""
+
+    def __init__(self, folder):
+        self.folder, self.program = folder, str(install(folder))
+        self.slices, self.levels = [], {A: LEVEL_MPS, B: LEVEL_MPS}
+        self.processes = FakeProcesses(folder / "proc")
+
+    def ladder(self, asked=ALL, disk=None):
+        clients = HostClients(self.processes, lambda: self.slices)
+        node = mps_group.Node(lambda: self.slices, clients, lambda: 48)
+        mps = Mps(self.program, self.folder / "mps", self._partition, node)
+        keepers = Keepers(self.folder / "keepers", [item.id for item in self.slices], disk)
+        return Ladder((Watch(), mps), asked, self.levels.__getitem__, keepers)
+
+    def _partition(self, kept):
+        return partition([gpu(A), gpu(B)], Extent.GPU, kept)
+
+    def give(self, name, mem, gpus=(A,), whole=False):
+        shares = tuple(Share(gpu, mem, 0, whole) for gpu in gpus)
+        item = Slice(name, f"pod-{name}", "default", name, "main", shares)
+        self.slices.append(item)
+        return item
+
+    def kept(self):
+        files = (self.folder / "keepers").glob("*.json")
+        return {path.stem: json.loads(path.read_text())["level"] for path in files}
+
+    def ceiling(self, gpu=A):
+        return FakeMps(self.folder / "mps" / gpu / "pipe").state["memory"][gpu]
+
+
+@pytest.fixture
+def node(tmp_path):
+    return Node(tmp_path)
+
+
+async def test_the_highest_level_that_works_is_found(node):
+    found = await node.ladder().detect(A)
+    assert (found.level, "an MPS server answers" in found.evidence) == (LEVEL_MPS, True)
+
+
+async def test_why_a_gpu_has_no_higher_level_is_told(node):
+    node.program = str(node.folder / "absent")
+    found = await node.ladder().detect(A)
+    assert found.level == LEVEL_WATCH
+    assert found.evidence.startswith("the driver tells the memory of each process; not level 1: MPS does not work: ")
+    assert "No such file" in found.evidence
+
+
+async def test_a_level_that_is_not_asked_for_is_not_tried(node):
+    found = await node.ladder(asked=(LEVEL_WATCH,)).detect(A)
+    assert (found.level, "level 1" in found.evidence) == (LEVEL_WATCH, False)
+    assert not (node.folder / "mps").exists()
+
+
+async def test_a_slice_is_held_at_the_lowest_level_of_its_gpus(node):
+    node.levels[B] = LEVEL_WATCH
+    edits = await node.ladder().prepare(node.give("a", 4 * GIB, (A, B)))
+    assert (edits.level, edits.env, node.kept()) == (LEVEL_WATCH, {}, {"a": LEVEL_WATCH})
+
+
+async def test_whole_gpus_are_only_watched(node):
+    assert (await node.ladder().prepare(node.give("a", 4 * GIB, whole=True))).level == LEVEL_WATCH
+
+
+async def test_a_gpu_below_every_level_has_its_slices_watched(node):
+    node.levels[A] = -1
+    assert (await node.ladder().prepare(node.give("a", 4 * GIB))).level == LEVEL_WATCH
+
+
+@pytest.mark.parametrize("asked", [ALL, (LEVEL_WATCH,)])
+async def test_a_slice_stays_with_its_level_when_the_gpu_falls_and_the_agent_starts_again(node, asked):
+    large, small = node.give("large", 8 * GIB), node.give("small", 4 * GIB)
+    first = node.ladder()
+    for item in (large, small):
+        await first.prepare(item)
+    node.levels[A] = LEVEL_WATCH
+    again = node.ladder(asked)
+    for item in (large, small):
+        assert (await again.prepare(item)).level == LEVEL_MPS
+    node.slices.remove(large)
+    await again.release(large)
+    assert (node.ceiling(), node.kept()) == ("4096M", {"small": LEVEL_MPS})
+
+
+async def test_a_slice_that_was_watched_stays_so_when_the_gpu_rises(node):
+    node.levels[A] = LEVEL_WATCH
+    item = node.give("a", 4 * GIB)
+    await node.ladder().prepare(item)
+    node.levels[A] = LEVEL_MPS
+    assert (await node.ladder().prepare(item)).env == {}
+
+
+async def test_what_was_released_is_prepared_at_the_level_of_the_day(node):
+    ladder, item = node.ladder(), node.give("a", 4 * GIB)
+    await ladder.prepare(item)
+    await ladder.release(item)
+    await ladder.release(item)
+    node.levels[A] = LEVEL_WATCH
+    assert (await ladder.prepare(item)).level == LEVEL_WATCH
+
+
+async def test_of_slices_that_are_gone_no_level_is_kept(node):
+    await node.ladder().prepare(node.give("a", 4 * GIB))
+    node.slices.clear()
+    node.ladder()
+    assert node.kept() == {}
+
+
+async def test_a_level_that_cannot_be_read_is_found_anew(node):
+    item = node.give("a", 4 * GIB)
+    await node.ladder().prepare(item)
+    (node.folder / "keepers" / "a.json").write_text('{"version": 1, "lev')
+    node.levels[A] = LEVEL_WATCH
+    assert (await node.ladder().prepare(item)).level == LEVEL_WATCH
+    assert node.kept() == {"a": LEVEL_WATCH}
+
+
+@pytest.mark.parametrize("step", range(3))
+async def test_nothing_is_in_force_before_its_level_is_recorded(node, step):
+    item, disk = node.give("a", 4 * GIB), FlakyDisk()
+    disk.crash_in = step
+    with pytest.raises(PowerCut):
+        await node.ladder(disk=disk).prepare(item)
+    assert not (node.folder / "mps").exists()
+    assert (await node.ladder().prepare(item)).level == LEVEL_MPS
+
+
+@pytest.fixture
+def short():
+    """A folder whose sockets have names that the kernel takes."""
+    with tempfile.TemporaryDirectory(prefix="m", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+async def test_the_agent_keeps_a_slice_under_mps_when_the_operator_turns_it_off(machine, tmp_path, short):
+    more = {"mps_control": str(install(tmp_path)), "mps_dir": short, "mps_proof": False}
+    async with Host(machine, tmp_path, enforcement="mps", **more) as host:
+        assert (await host.prepare(host.slice("slot-a"))).level == LEVEL_MPS
+    async with Host(machine, tmp_path, enforcement="watch", **more) as host:
+        assert (await host.prepare(host.slice("slot-a"))).level == LEVEL_MPS
+        assert (await host.prepare(host.slice("slot-b", pod="b" * 8))).level == LEVEL_WATCH
