@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from tessera.model.assignment import Share
-from tessera.node_agent.nvml import GpuProcess, Reading, Work, Xid
+from tessera.node_agent.nvml import GpuProcess, Reading, Xid
 from tessera.node_agent.processes import HostProcesses
 from tessera.node_agent.service import Service
 from tessera.node_agent.settings import Enforcement, NodeAgentSettings
@@ -56,9 +56,6 @@ class Driver:
 
     def utilization(self, uuid: str) -> int:
         return 0
-
-    def work(self, uuid: str, now_us: int) -> tuple[Work, ...] | None:
-        return None
 
     def next_xid(self) -> Xid | None:
         return self._host.next_xid()
