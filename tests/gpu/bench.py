@@ -82,7 +82,8 @@ class Bench:
         self.uuid = str(pynvml.nvmlDeviceGetUUID(self.handle))
         self.name = str(pynvml.nvmlDeviceGetName(self.handle))
         self.driver = str(pynvml.nvmlSystemGetDriverVersion())
-        self.shim = ROOT / "build" / "native" / platform.machine() / "libtessera.so"
+        built = ROOT / "build" / "native" / platform.machine() / "libtessera.so"
+        self.shim = Path(os.environ.get("TESSERA_SHIM") or built)
 
     def seconds(self, wanted: float) -> str:
         """A time of a case, scaled, as an argument."""

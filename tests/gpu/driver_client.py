@@ -77,8 +77,9 @@ class Flat(ctypes.Structure):
 
 
 def say(**values: object) -> None:
-    """One line."""
-    print(json.dumps(values), flush=True)
+    """One line, in one piece: others may write to the same pipe."""
+    sys.stdout.write(f"{json.dumps(values)}\n")
+    sys.stdout.flush()
 
 
 class Driver:

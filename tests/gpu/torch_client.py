@@ -12,8 +12,9 @@ BF16 = torch.bfloat16
 
 
 def say(**values: object) -> None:
-    """One line."""
-    print(json.dumps(values), flush=True)
+    """One line, in one piece: others may write to the same pipe."""
+    sys.stdout.write(f"{json.dumps(values)}\n")
+    sys.stdout.flush()
 
 
 def _rate(work: Callable[[], object], seconds: float, batch: int) -> tuple[int, float]:

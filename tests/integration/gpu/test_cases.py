@@ -1,0 +1,52 @@
+"""The cases of ``make test-gpu`` that a simulated GPU can answer, and what they say where there is none."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tessera.simulator.fakes.cuda import build as cuda
+from tessera.simulator.fakes.nvml import build as nvml
+from tessera.simulator.fakes.nvml import presets
+from tessera.simulator.fakes.nvml.state import ENV, NvmlState
+from tests.integration.local.conftest import _mounts
+from tests.native.conftest import shim
+from tests.native.container import ROOT
+
+__all__ = ["_mounts", "shim"]
+
+
+def run(environment: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "tests.gpu.main", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.fixture
+def simulated(tmp_path: Path, shim: Path) -> dict[str, str]:
+    """One GPU whose driver tells what programs hold."""
+    path = tmp_path / "nvml.state"
+    NvmlState(gpus=presets.host_gpus(["H100"], host="bench")).write(path)
+    NvmlState.let_programs_tell(path)
+    libraries = f"{nvml.library_dir()}:{cuda.library_dir()}"
+    return {ENV: str(path), "LD_LIBRARY_PATH": libraries, "TESSERA_SHIM": str(shim)}
+
+
+def test_without_a_gpu_one_line_says_so():
+    done = run({"LD_LIBRARY_PATH": ""}, "alone")
+    assert (done.returncode, done.stdout.count("\n"), done.stderr) == (0, 1, "")
+    assert done.stdout.startswith("test-gpu: nothing was tested: no GPU here (")
+
+
+def test_memory_and_escapes_on_a_simulated_gpu(simulated: dict[str, str], tmp_path: Path):
+    done = run(simulated, "together", "--cases", "T5", "T13", "--out", str(tmp_path / "report"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (report,) = (tmp_path / "report").glob("*.json")
+    cases = json.loads(report.read_text())["cases"]
+    verdicts = [finding["verdict"] for case in cases.values() for finding in case["findings"]]
+    assert verdicts == ["met"] * 9
+    assert "Not run on this GPU: T0, T1" in report.with_suffix(".md").read_text()
