@@ -57,8 +57,8 @@ class Watcher:
         self.accounts = account(snapshot.found, snapshot.processes, self._store, self._name_of)
         unread = frozenset(snapshot.failures)
         certain = self._sightings.certain(self.accounts.usages, snapshot.began, unread)
-        for action in self._machine.observe(self._clock(), certain, unread):
-            await self._act(action)
+        # Together: a limiter that hangs must not hold up the end of one container by the number of the others.
+        await asyncio.gather(*map(self._act, self._machine.observe(self._clock(), certain, unread)))
 
     def _note_sight(self, snapshot: Snapshot) -> None:
         blind = {one.gpu_uuid for one in snapshot.found if one.used_bytes is None}
@@ -87,7 +87,6 @@ class Watcher:
             await self._terminate(usage.gpu_uuid, process)
             await asyncio.to_thread(self._processes.end, process)
         elif action.step is Step.END_CONTAINER:
-            # Together: one that hangs must not hold up the end of the container by the number of its clients.
             await asyncio.gather(*(self._terminate(usage.gpu_uuid, client.process) for client in usage.clients))
             for member in (process, *(client.process for client in usage.clients)):
                 # The container is known by a process; one that has just ended leads nowhere, another does.
@@ -103,6 +102,9 @@ class Watcher:
         ]
 
     async def _terminate(self, uuid: str, process: Process) -> None:
+        # The limiter knows a process by its id alone, and that may be another's by now.
+        if await asyncio.to_thread(self._processes.look, process.pid) != process:
+            return
         try:
             await asyncio.wait_for(self._limiter.terminate(uuid, process.pid), TERMINATE_S)
         except TimeoutError:
