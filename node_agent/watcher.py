@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -23,7 +23,7 @@ TERMINATE_S = 0.5
 
 
 class Watcher:
-    """``accounts``: the last reading. ``ended``: how many processes and containers were ended, by step."""
+    """``accounts``: the last reading. ``blind``: GPUs of which it did not tell all. ``ended``: how many, by step."""
 
     def __init__(
         self,
@@ -52,21 +52,24 @@ class Watcher:
 
     async def tick(self) -> None:
         """One reading and what follows from it."""
-        snapshot = await self._probe.snapshot(self._gpus.now)
-        self._note_sight(snapshot)
+        asked = tuple(self._gpus.now)
+        snapshot = await self._probe.snapshot(asked)
+        self._note_sight(asked, snapshot)
         self.accounts = account(snapshot.found, snapshot.processes, self._store, self._name_of)
         unread = frozenset(snapshot.failures)
         certain = self._sightings.certain(self.accounts.usages, snapshot.began, unread)
         # Together: a limiter that hangs must not hold up the end of one container by the number of the others.
         await asyncio.gather(*map(self._act, self._machine.observe(self._clock(), certain, unread)))
 
-    def _note_sight(self, snapshot: Snapshot) -> None:
-        blind = {one.gpu_uuid for one in snapshot.found if one.used_bytes is None}
-        for uuid in {one.gpu_uuid for one in snapshot.found}:
-            self._gpus.saw(uuid, blind=uuid in blind)
-        for uuid in blind - self.blind:
-            log.warning("the driver does not tell the memory of a process", gpu=uuid)
-        self.blind = frozenset(blind)
+    def _note_sight(self, asked: Iterable[str], snapshot: Snapshot) -> None:
+        untold = {one.gpu_uuid for one in snapshot.found if one.used_bytes is None}
+        busy = {one.gpu_uuid for one in snapshot.found}
+        read = {u: u in untold if u in busy else None for u in asked if u not in snapshot.failures}
+        self._gpus.saw(read, snapshot.failures)
+        for uuid in (untold | snapshot.failures.keys()) - self.blind:
+            why = str(snapshot.failures.get(uuid, "the driver does not tell the memory of a process"))
+            log.warning("the watcher does not see a GPU", gpu=uuid, why=why)
+        self.blind = frozenset(untold | snapshot.failures.keys())
 
     async def _act(self, action: Action) -> None:
         usage, process = action.usage, action.process

@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from tessera.model.assignment import Share
-from tessera.node_agent.nvml import GpuProcess, Reading, Work, Xid
+from tessera.node_agent.nvml import GpuProcess, NvmlError, Reading, Work, Xid
 from tessera.node_agent.processes import HostProcesses
 from tessera.node_agent.service import Service
 from tessera.node_agent.settings import Enforcement, NodeAgentSettings
@@ -59,6 +59,9 @@ class Driver:
 
     def work(self, uuid: str, now_us: int) -> tuple[Work, ...] | None:
         return None
+
+    def subscribe(self) -> dict[str, NvmlError]:
+        return {}
 
     def next_xid(self) -> Xid | None:
         return self._host.next_xid()
