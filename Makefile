@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt gen native e2e test-gpu bench-shim bench-watcher bench-extender bench-packing bench-parity bench-policy lock
+.PHONY: help setup demo test check fmt gen native e2e escape test-gpu bench-shim bench-watcher bench-extender bench-packing bench-parity bench-policy lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -51,6 +51,11 @@ test-gpu: native  ## what holds on this machine's GPU; adds to docs/gpu-report (
 
 native: $(STAMP)  ## build the shim that containers preload, for x86_64 and aarch64, into build/native
 	@$(BIN)/python native/build.py build/native
+
+escape: $(STAMP)  ## try to get more than a slice, on real Kubernetes programs; a line a row
+	@$(BIN)/python tests/e2e/programs.py >&2
+	@$(RUN) unshare --net -- sh -c 'ip link set lo up && exec "$$@"' escape \
+	  $(BIN)/python -m tests.escape $(ARGS)
 
 bench-shim: $(STAMP)  ## what the shim costs a call, against the fake driver alone
 	@$(RUN) $(BIN)/python -m benchmarks.shim $(ARGS)

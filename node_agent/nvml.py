@@ -17,10 +17,6 @@ _NOT_OFFERED = (3, 13, 25)
 """NOT_SUPPORTED, FUNCTION_NOT_FOUND, ARGUMENT_VERSION_MISMATCH: this GPU or driver cannot tell."""
 _ANY = tuple(range(1, 1000))
 
-_AHEAD_US = 1_000_000
-"""How far the driver's clock may be ahead of ours."""
-NOT_SUPPORTED = 3
-
 
 class NvmlError(Exception):
     """A call failed with NVML's ``code`` (0: the library is not there)."""
@@ -65,14 +61,6 @@ class GpuProcess:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """What a process had of a GPU's time, in percent on average since one was asked last."""
-
-    pid: int
-    percent: float
-
-
-@dataclass(frozen=True, slots=True)
 class Xid:
     """An error that the driver reported on a GPU."""
 
@@ -105,10 +93,6 @@ class Nvml(Protocol):
         """Percent of the last sampling period in which the GPU was busy."""
         ...
 
-    def work(self, uuid: str, now_us: int) -> tuple[Work, ...] | None:
-        """What each process did on one GPU since this was asked last; ``None``: the driver has not looked since."""
-        ...
-
     def subscribe(self) -> dict[str, NvmlError]:
         """Asks for the error events of the GPUs of the last reading, once each; answers the GPUs that refuse."""
         ...
@@ -127,7 +111,6 @@ class DriverNvml:
         self._events: Any = None
         self._heard: set[str] = set()
         self._names: dict[int, str] = {}
-        self._worked: dict[str, int] = {}
         self._open = False
 
     def open(self) -> None:
@@ -179,19 +162,6 @@ class DriverNvml:
 
     def utilization(self, uuid: str) -> int:
         return int(_call("nvmlDeviceGetUtilizationRates", self._handle(uuid)).gpu)
-
-    def work(self, uuid: str, now_us: int) -> tuple[Work, ...] | None:
-        since, none_since = min(self._worked.get(uuid, 0), now_us), (0, 6)
-        samples: Any = _or([], none_since, "nvmlDeviceGetProcessUtilization", self._handle(uuid), since)
-        # Drivers have been seen to answer entries of noise, with percentages and processes that cannot be.
-        sound = [s for s in samples if s.pid and since < s.timeStamp <= now_us + _AHEAD_US and s.smUtil <= 100]
-        if not sound:
-            return None
-        self._worked[uuid] = max(int(s.timeStamp) for s in sound)
-        found: dict[int, list[int]] = {}
-        for sample in sound:
-            found.setdefault(int(sample.pid), []).append(int(sample.smUtil))
-        return tuple(Work(pid, sum(percents) / len(percents)) for pid, percents in found.items())
 
     def subscribe(self) -> dict[str, NvmlError]:
         if self._events is None:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from tessera.node_agent.nvml import GpuProcess, Nvml, NvmlError, Reading, Work, Xid
+from tessera.node_agent.nvml import GpuProcess, Nvml, NvmlError, Reading, Xid
 from tessera.node_agent.processes import Process, Processes
 
 T = TypeVar("T")
@@ -69,11 +69,6 @@ class Probe:
         asked = tuple(uuids)
         return await self._in_thread(lambda: self._utilizations(asked))
 
-    async def work(self, uuids: Iterable[str]) -> dict[str, tuple[Work, ...] | NvmlError]:
-        """What each process did, by GPU: those on which the driver has looked again, and those that cannot tell."""
-        asked = tuple(uuids)
-        return await self._in_thread(lambda: self._work(asked))
-
     async def close(self) -> None:
         await self._in_thread(self._nvml.close)
         self._thread.shutdown(wait=False)
@@ -127,16 +122,6 @@ class Probe:
                 failures[uuid] = error
         looked = {pid: self._processes.look(pid) for pid in {one.pid for one in found}}
         return Snapshot(tuple(found), {pid: p for pid, p in looked.items() if p}, failures, began)
-
-    def _work(self, uuids: tuple[str, ...]) -> dict[str, tuple[Work, ...] | NvmlError]:
-        known: dict[str, tuple[Work, ...] | NvmlError] = {}
-        for uuid in uuids:
-            try:
-                if (found := self._nvml.work(uuid, time.time_ns() // 1000)) is not None:
-                    known[uuid] = found
-            except NvmlError as error:
-                known[uuid] = error
-        return known
 
     def _utilizations(self, uuids: tuple[str, ...]) -> dict[str, int]:
         known = {}

@@ -58,6 +58,7 @@ def lone_agent() -> Iterator[LoneAgent]:
     with tempfile.TemporaryDirectory(prefix="tessera-run-", ignore_cleanup_errors=True) as made:
         folder = Path(made)
         NvmlState(gpus=presets.host_gpus([MODEL], host="simulated")).write(folder / STATE)
+        NvmlState.let_programs_tell(folder / STATE)
         environment = {ENV: str(folder / STATE), "LD_LIBRARY_PATH": ":".join(libraries)}
         with _child(folder, environment) as child:
             _await(folder, child)

@@ -3,7 +3,7 @@
 # Does nothing where all are there. Needs root only when something is missing.
 set -eu
 
-packages="etcd-server runc containernetworking-plugins busybox-static iproute2 iptables util-linux"
+packages="etcd-server runc containernetworking-plugins busybox-static musl iproute2 iptables util-linux"
 missing=""
 for package in $packages; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||

@@ -1,9 +1,13 @@
+#define _GNU_SOURCE
 #include "budget.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -15,6 +19,7 @@
 #define F_OFD_SETLKW 38
 #endif
 
+#define STATE_ENV "TESSERA_FAKE_NVML_STATE"
 enum { SLOTS = 256, SIZE = 65536 };
 /* Byte ranges far behind the file's end: they are only names. */
 #define ALL (1ll << 40)
@@ -22,7 +27,8 @@ enum { SLOTS = 256, SIZE = 65536 };
 
 typedef struct {
   uint64_t bytes[MOST_GPUS];
-  uint8_t rest[64];
+  uint64_t context;
+  uint8_t rest[56];
 } slot_t;
 
 typedef struct {
@@ -60,7 +66,7 @@ static bool take_slot(void) {
   for (unsigned i = 0; i < SLOTS; i++) {
     if (!lock_range(F_OFD_SETLK, F_WRLCK, SLOT(i))) continue;
     own = &truth->slot[i];
-    *own = (slot_t){{0}, {0}};
+    *own = (slot_t){{0}, 0, {0}};
     return true;
   }
   return false;
@@ -68,9 +74,7 @@ static bool take_slot(void) {
 
 /* Before any other file that is to tell the same: a process's files close in the order of their numbers, and who asks
  * the other one after this one has gone finds too much there, never too little. */
-CUresult budget_open(void) {
-  const char *path = getenv("TESSERA_FAKE_CUDA_TRUTH");
-  if (!path) return CUDA_SUCCESS;
+static CUresult open_truth(const char *path) {
   file = open(path, O_RDWR | O_CLOEXEC);
   if (file < 0) return CUDA_ERROR_OPERATING_SYSTEM;
   truth = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -79,6 +83,31 @@ CUresult budget_open(void) {
   bool done = take_slot();
   lock_range(F_OFD_SETLK, F_UNLCK, ALL);
   return done ? CUDA_SUCCESS : CUDA_ERROR_OPERATING_SYSTEM;
+}
+
+/* As the real driver's kernel module tells NVML whose memory it is, whatever the process says: by a lock on a file, whose
+ * owner the kernel names as the reader's own process ids go. The stub NVML library reads the slot (state.h). */
+static CUresult open_holder(const char *machine) {
+  char path[512];
+  if (snprintf(path, sizeof path, "%s.holders/XXXXXX", machine) >= (int)sizeof path) return CUDA_ERROR_OPERATING_SYSTEM;
+  *strrchr(path, '/') = 0;
+  if (access(path, W_OK)) return CUDA_SUCCESS; /* nobody wants to know */
+  path[strlen(path)] = '/';
+  file = mkostemp(path, O_CLOEXEC);
+  /* Locked before it has a size: until then nobody believes it. */
+  if (file < 0 || !lock_range(F_SETLK, F_WRLCK, 0) || ftruncate(file, sizeof(slot_t))) return CUDA_ERROR_OPERATING_SYSTEM;
+  fchmod(file, 0666);
+  void *at = mmap(NULL, sizeof(slot_t), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  if (at == MAP_FAILED) return CUDA_ERROR_OPERATING_SYSTEM;
+  own = at;
+  own->context = 1;
+  return CUDA_SUCCESS;
+}
+
+CUresult budget_open(void) {
+  const char *path = getenv("TESSERA_FAKE_CUDA_TRUTH"), *machine = getenv(STATE_ENV);
+  if (path) return open_truth(path);
+  return machine ? open_holder(machine) : CUDA_SUCCESS;
 }
 
 void budget_close(void) {

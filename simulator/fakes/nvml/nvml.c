@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -24,7 +23,6 @@ typedef struct { unsigned long long total, free, used; } memory_t;
 typedef struct { unsigned version; unsigned long long total, reserved, free, used; } memory_v2_t;
 typedef struct { unsigned gpu, memory; } utilization_t;
 typedef struct { unsigned pid; unsigned long long used; unsigned gpu_instance, compute_instance; } process_info_t;
-typedef struct { unsigned pid; unsigned long long stamp_us; unsigned sm, memory, encoder, decoder; } work_t;
 typedef struct { char legacy[16]; unsigned domain, bus, device, id, subsystem; char bus_id[32]; } pci_t;
 typedef struct { device_t *device; unsigned long long type, data; unsigned gpu_instance, compute_instance; } event_t;
 typedef struct { unsigned sms, copy, decoder, encoder, jpeg, ofa, gpu_slices, compute_slices; unsigned long long mem_mb; } attributes_t;
@@ -288,6 +286,17 @@ int nvmlDeviceGetP2PStatus(device_t *handle, device_t *peer, unsigned capability
   return leave(peer ? SUCCESS : INVALID_ARGUMENT);
 }
 
+typedef struct {
+  process_info_t *out;
+  unsigned found, room;
+} listed_t;
+
+static void add_holder(unsigned pid, unsigned long long used, void *data) {
+  listed_t *listed = data;
+  if (listed->found < listed->room && listed->out) listed->out[listed->found] = (process_info_t){pid, used, ~0u, ~0u};
+  listed->found++;
+}
+
 static int processes_of(gpu_t *gpu, unsigned mps, unsigned *count, process_info_t *out) {
   unsigned found = 0, room = *count;
   for (unsigned i = 0; i < state.processes; i++) {
@@ -296,6 +305,9 @@ static int processes_of(gpu_t *gpu, unsigned mps, unsigned *count, process_info_
     if (out && found < room) out[found] = (process_info_t){process->pid, process->used, ~0u, ~0u};
     found++;
   }
+  listed_t listed = {out, found, room};
+  if (!mps) state_holders((unsigned)(gpu - state.gpu), add_holder, &listed);
+  found = listed.found;
   *count = found;
   return found > room || (found && !out) ? INSUFFICIENT_SIZE : SUCCESS;
 }
@@ -322,23 +334,6 @@ int nvmlDeviceGetUtilizationRates(device_t *handle, utilization_t *out) {
   ENTER_GPU(handle);
   *out = (utilization_t){gpu->utilization, gpu->mem_utilization};
   return leave(SUCCESS);
-}
-
-/* One sample for each process that works, of this moment. */
-int nvmlDeviceGetProcessUtilization(device_t *handle, work_t *out, unsigned *count, unsigned long long since) {
-  ENTER_GPU(handle);
-  unsigned room = out ? *count : 0, found = 0;
-  struct timespec t;
-  clock_gettime(CLOCK_REALTIME, &t);
-  unsigned long long now = (unsigned long long)t.tv_sec * 1000000 + (unsigned long long)t.tv_nsec / 1000;
-  for (unsigned i = 0; now > since && i < state.processes; i++) {
-    process_t *process = &state.process[i];
-    if (!process->sm || strcmp(process->gpu, gpu->uuid)) continue;
-    if (found < room) out[found] = (work_t){process->pid, now, process->sm, 0, 0, 0};
-    found++;
-  }
-  *count = found;
-  return leave(!found ? NOT_FOUND : found > room ? INSUFFICIENT_SIZE : SUCCESS);
 }
 
 int nvmlDeviceGetComputeMode(device_t *handle, unsigned *out) {

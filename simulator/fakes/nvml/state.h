@@ -19,7 +19,7 @@ typedef struct {
 } gpu_t;
 
 typedef struct {
-  unsigned pid, mps, sm;
+  unsigned pid, mps;
   unsigned long long used;
   char gpu[96];
 } process_t;
@@ -51,5 +51,8 @@ typedef struct {
 /* Reads the file again if it is another one than last time. 0, or -1 when there is no readable file. */
 int state_refresh(void);
 extern state_t state;
+/* Processes of the fake CUDA driver that have a context, and their bytes on a GPU: each holds a lock on a file of its own in
+ * `<state file>.holders`, if there is such a folder. */
+void state_holders(unsigned gpu, void (*each)(unsigned pid, unsigned long long bytes, void *data), void *data);
 
 #endif

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ENV = "TESSERA_FAKE_NVML_STATE"
+HOLDERS = ".holders"
+"""Beside the state file: a folder in which processes of the fake CUDA driver say what they hold, if it is there."""
 NOT_AVAILABLE = -1
 """``used_bytes`` of a process whose memory the driver does not tell."""
 
@@ -38,13 +40,12 @@ class FakeGpu:
 
 @dataclass(frozen=True, slots=True)
 class FakeProcess:
-    """A process on a GPU; ``used_bytes`` may be ``NOT_AVAILABLE``; ``work_percent``: of the GPU's time."""
+    """A process on a GPU; ``used_bytes`` may be ``NOT_AVAILABLE``."""
 
     pid: int
     gpu: str
     used_bytes: int
     mps: bool = False
-    work_percent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +79,10 @@ class NvmlState:
     cuda: int = 13000
     epoch: int = 0
 
-    def add_process(self, pid: int, gpu: str, used_bytes: int, *, mps: bool = False, work_percent: int = 0) -> None:
+    def add_process(self, pid: int, gpu: str, used_bytes: int, *, mps: bool = False) -> None:
         """A process appears on a GPU, or uses another amount from now on."""
         self.remove_process(pid, gpu)
-        self.processes.append(FakeProcess(pid, gpu, used_bytes, mps, work_percent))
+        self.processes.append(FakeProcess(pid, gpu, used_bytes, mps))
 
     def remove_process(self, pid: int, gpu: str = "") -> None:
         """A process leaves one GPU, or all."""
@@ -111,6 +112,13 @@ class NvmlState:
             file.write("\n".join(self._lines()) + "\n")
         Path(temporary).replace(path)
 
+    @staticmethod
+    def let_programs_tell(path: Path) -> None:
+        """From now on NVML also tells of programs on the fake CUDA driver that have this state file."""
+        folder = path.with_name(path.name + HOLDERS)
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o1777)
+
     def _lines(self) -> list[str]:
         lines = [f"machine driver={self.driver} cuda={self.cuda} epoch={self.epoch}"]
         lines += [_gpu_line(gpu) for gpu in self.gpus]
@@ -131,8 +139,8 @@ def _gpu_line(gpu: FakeGpu) -> str:
 
 def _process_line(process: FakeProcess) -> str:
     used = "NA" if process.used_bytes == NOT_AVAILABLE else str(process.used_bytes)
-    kind, work = "mps" if process.mps else "compute", process.work_percent
-    return f"process pid={process.pid} gpu={process.gpu} used={used} type={kind} sm={work}"
+    kind = "mps" if process.mps else "compute"
+    return f"process pid={process.pid} gpu={process.gpu} used={used} type={kind}"
 
 
 def _failure_line(failure: Failure) -> str:

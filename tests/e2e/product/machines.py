@@ -16,6 +16,7 @@ class Machine:
         self.path = path
         self.state = NvmlState(gpus=host_gpus(models, host=name))
         self.write()
+        self.state.let_programs_tell(path)
 
     @property
     def environment(self) -> dict[str, str]:

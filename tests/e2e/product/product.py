@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +24,9 @@ MODELS = {"node-a": ["H100", "L4", "L4", "T4"], "node-b": ["A100", "L4"]}
 class Product:
     """Installed and ready after ``start``. ``processes`` are ours, by name: scheduler, plugin-NODE, agent-NODE."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
+    def __init__(self, cluster: Cluster, shim: Path | None = None) -> None:
+        """``shim``: a folder as ``native/build.py`` makes it; none: containers are held without."""
+        self.cluster, self._shim = cluster, shim
         self.directory = cluster.directory / "product"
         self.directory.mkdir()
         self.chart = Chart(cluster)
@@ -87,6 +89,8 @@ class Product:
         }
         agent = self.chart.environment("DaemonSet", "tessera-node", "node-agent") | common | machine.environment
         agent |= {"TESSERA_STATE_DIR": str(home / "agent"), "TESSERA_METRICS_PORT": "0"}
+        if self._shim:
+            agent["TESSERA_SHIM"] = str(self._shim / platform.machine() / "libtessera.so")
         plugin = self.chart.environment("DaemonSet", "tessera-node", "device-plugin") | common | {
             "TESSERA_STATE_DIR": str(home / "plugin"),
             "TESSERA_KUBELET_DIR": str(node.kubelet_dir),

@@ -79,6 +79,16 @@ def test_signals_reach_the_command(commands: Commands):
         assert (run.stdout.read(), run.wait(60)) == ("caught\n", 3)
 
 
+@pytest.mark.parametrize("way", [["env", "-u", "LD_PRELOAD"], ["setsid", "--wait", "env", "-u", "LD_PRELOAD"]])
+def test_what_goes_around_the_shim_is_the_watchers(commands: Commands, way: list[str]):
+    """The driver gives it more than its slice, and tells; it does not live to say so."""
+    code = f"{CUDA}assert not take(3072) and not take(2048)\nprint(told(), flush=True)\nsys.stdin.read()"
+    with commands.start(SIMULATE, [*way, *python(code)]) as run:
+        assert run.stdout is not None and run.stderr is not None
+        assert run.stdout.readline().startswith("(7"), run.stderr.read()
+        assert run.wait(60) == 137
+
+
 def test_a_client_that_is_killed_takes_all_of_it_along(commands: Commands, tmp_path: Path):
     """The command, what it put in the background, the agent and its folder."""
     commands.environment["TMPDIR"] = str(tmp_path)
