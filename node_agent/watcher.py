@@ -58,8 +58,12 @@ class Watcher:
         self.accounts = account(snapshot.found, snapshot.processes, self._store, self._name_of)
         unread = frozenset(snapshot.failures)
         certain = self._sightings.certain(self.accounts.usages, snapshot.began, unread)
-        # Together: a limiter that hangs must not hold up the end of one container by the number of the others.
-        await asyncio.gather(*map(self._act, self._machine.observe(self._clock(), certain, unread)))
+        actions = self._machine.observe(self._clock(), certain, unread)
+        for action in actions:
+            self._tell(action)
+        await self._let_go([one for action in actions for one in _ending(action)])
+        for action in actions:
+            await asyncio.to_thread(self._end, action)
 
     def _note_sight(self, asked: Iterable[str], snapshot: Snapshot) -> None:
         untold = {one.gpu_uuid for one in snapshot.found if one.used_bytes is None}
@@ -71,9 +75,8 @@ class Watcher:
             log.warning("the watcher does not see a GPU", gpu=uuid, why=why)
         self.blind = frozenset(untold | snapshot.failures.keys())
 
-    async def _act(self, action: Action) -> None:
+    def _tell(self, action: Action) -> None:
         usage, process = action.usage, action.process
-        holders = self._holders(usage)
         self.ended[action.step] += 1
         log.warning(
             "over limit",
@@ -85,16 +88,24 @@ class Watcher:
             pod_uid=usage.container.pod_uid,
             container_id=usage.container.container_id,
         )
-        self._announcer.over_limit(holders, action)
+        self._announcer.over_limit(self._holders(usage), action)
+
+    async def _let_go(self, clients: list[tuple[str, Process]]) -> None:
+        """The limiter ends them in its own way, all together: one that hangs must not hold up the others' end."""
+
+        def same() -> list[tuple[str, Process]]:
+            # The limiter knows a process by its id alone, and that may be another's by now.
+            return [(uuid, process) for uuid, process in clients if self._processes.look(process.pid) == process]
+
+        if clients:
+            await asyncio.gather(*(self._terminate(*one) for one in await asyncio.to_thread(same)))
+
+    def _end(self, action: Action) -> None:
         if action.step is Step.END_CLIENT:
-            await self._terminate(usage.gpu_uuid, process)
-            await asyncio.to_thread(self._processes.end, process)
+            self._processes.end(action.process)
         elif action.step is Step.END_CONTAINER:
-            await asyncio.gather(*(self._terminate(usage.gpu_uuid, client.process) for client in usage.clients))
-            for member in (process, *(client.process for client in usage.clients)):
-                # The container is known by a process; one that has just ended leads nowhere, another does.
-                if await asyncio.to_thread(self._processes.end_container, member):
-                    break
+            # The container is known by a process; one that has just ended leads nowhere, another does.
+            any(map(self._processes.end_container, (action.process, *(one.process for one in action.usage.clients))))
 
     def _holders(self, usage: Usage) -> list[tuple[str, str, str, str]]:
         """Namespace, pod, UID and container of the slices that ``usage`` is held against."""
@@ -105,10 +116,16 @@ class Watcher:
         ]
 
     async def _terminate(self, uuid: str, process: Process) -> None:
-        # The limiter knows a process by its id alone, and that may be another's by now.
-        if await asyncio.to_thread(self._processes.look, process.pid) != process:
-            return
         try:
             await asyncio.wait_for(self._limiter.terminate(uuid, process.pid), TERMINATE_S)
         except TimeoutError:
             log.warning("terminate_client took too long", gpu=uuid, pid=process.pid)
+
+
+def _ending(action: Action) -> tuple[tuple[str, Process], ...]:
+    """The clients that end with an action, by GPU."""
+    if action.step is Step.END_CLIENT:
+        return ((action.usage.gpu_uuid, action.process),)
+    if action.step is Step.END_CONTAINER:
+        return tuple((action.usage.gpu_uuid, client.process) for client in action.usage.clients)
+    return ()
