@@ -25,7 +25,10 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """One container on one GPU. ``used_bytes`` sums what is known; ``blind``: something is not."""
+    """One container on one GPU. ``used_bytes`` sums what is known; ``blind``: something is not.
+
+    ``best_effort``: all its slices are.
+    """
 
     container: Container
     gpu_uuid: str
@@ -34,6 +37,7 @@ class Usage:
     clients: tuple[Client, ...]
     slices: tuple[str, ...]
     blind: bool = False
+    best_effort: bool = False
 
     @property
     def over(self) -> bool:
@@ -77,7 +81,8 @@ def _usage(container: Container, uuid: str, clients: list[Client], slices: list[
     ids = tuple(item.id for item in own)
     used = sum(client.used_bytes or 0 for client in clients)
     blind = any(client.used_bytes is None for client in clients)
-    return Usage(container, uuid, used, max(limits, default=0), tuple(clients), ids, blind)
+    best_effort = bool(own) and all(item.qos == "best-effort" for item in own)
+    return Usage(container, uuid, used, max(limits, default=0), tuple(clients), ids, blind, best_effort)
 
 
 def _limit(item: Slice, uuid: str) -> int:

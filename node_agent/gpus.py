@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 import structlog
 
@@ -12,6 +12,7 @@ from tessera.model.quantities import round_down
 from tessera.node_agent.enforcement.detect import Sight, finding_of
 from tessera.node_agent.enforcement.port import Finding, Limiter
 from tessera.node_agent.inventory import Inventory
+from tessera.node_agent.nvml import NvmlError
 
 log = structlog.get_logger()
 
@@ -58,9 +59,15 @@ class Gpus:
         sight = self._sights.get(uuid, Sight())
         return finding_of(device, wanted, sight, wsl=self._wsl, allow_unwatched=self._allow_unwatched)
 
-    def saw(self, uuid: str, *, blind: bool) -> None:
-        """The processes of a GPU were read; ``blind``: of some the bytes were not told."""
-        self._sights[uuid] = self._sights.get(uuid, Sight()).after(blind)
+    def saw(self, read: Mapping[str, bool | None], failed: Mapping[str, NvmlError]) -> None:
+        """What came of a look at the processes, by GPU: why it ``failed``, or whether bytes of some were not told.
+
+        ``None``: there were no processes.
+        """
+        for uuid, blind in read.items():
+            self._sights[uuid] = self._sights.get(uuid, Sight()).after(blind)
+        for uuid, error in failed.items():
+            self._sights[uuid] = self._sights.get(uuid, Sight()).failed(str(error))
         self._publish()
 
     def doubt(self, uuids: Iterable[str]) -> None:

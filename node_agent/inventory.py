@@ -5,7 +5,7 @@ is marked unhealthy with the reason and nothing about it is forgotten. The last 
 for a reset outlive the agent.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,8 @@ class Inventory:
         """A GPU's health and the reason against it."""
         return self._conditions[uuid].health
 
-    def observe(self, reading: Reading) -> None:
-        """Takes a look at all GPUs."""
+    def observe(self, reading: Reading, deaf: Mapping[str, NvmlError] | None = None) -> None:
+        """Takes a look at all GPUs; of those that are ``deaf`` the driver does not tell the errors."""
         now, before = self._clock(), {device.index: device.uuid for device in self.devices.values()}
         failed = {before[index]: error for index, error in reading.failures if index in before}
         strangers = [f"GPU {index}: {error}" for index, error in reading.failures if index not in before]
@@ -52,7 +52,10 @@ class Inventory:
         self.devices = _ordered({**self.devices, **seen})
         for uuid in self.devices:
             condition = self._conditions.get(uuid, Condition())
-            if uuid in seen:
+            if uuid in seen and deaf and uuid in deaf:
+                reason = f"its errors cannot be heard of: {deaf[uuid]}"
+                self._conditions[uuid] = silent(condition, reason, self._rules)
+            elif uuid in seen:
                 self._conditions[uuid] = answered(condition, now, self._rules)
             elif uuid in failed:
                 error = failed[uuid]

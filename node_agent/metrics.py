@@ -37,7 +37,7 @@ class AgentCollector(Collector):
         healthy = GaugeMetricFamily("tessera_gpu_healthy", "1 if the GPU can be used", labels=labels)
         level = GaugeMetricFamily("tessera_gpu_enforcement_level", "Enforcement level, -1 to 3", labels=labels)
         memory = GaugeMetricFamily("tessera_gpu_memory_bytes", "Memory that may be given to slices", labels=labels)
-        blind = GaugeMetricFamily("tessera_gpu_blind", "1 if some process's memory is not told", labels=labels)
+        blind = GaugeMetricFamily("tessera_gpu_blind", "1 if memory of its processes is not told", labels=labels)
         for gpu in tuple(self._gpus.now.values()):
             names = (gpu.uuid, gpu.model)
             healthy.add_metric(names, gpu.health.healthy)

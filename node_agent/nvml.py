@@ -4,6 +4,7 @@ NVML finds its GPUs when it is opened; one that was lost and came back is seen a
 of one ``Nvml`` come from one thread at a time.
 """
 
+import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -14,6 +15,7 @@ _CORES_PER_SM = {(7, 0): 64, (7, 2): 64, (7, 5): 64, (8, 0): 64}
 """CUDA cores of a multiprocessor by compute capability, where it is not 128 (CUDA C++ Programming Guide)."""
 _NOT_OFFERED = (3, 13, 25)
 """NOT_SUPPORTED, FUNCTION_NOT_FOUND, ARGUMENT_VERSION_MISMATCH: this GPU or driver cannot tell."""
+_ANY = tuple(range(1, 1000))
 
 
 class NvmlError(Exception):
@@ -91,8 +93,12 @@ class Nvml(Protocol):
         """Percent of the last sampling period in which the GPU was busy."""
         ...
 
+    def subscribe(self) -> dict[str, NvmlError]:
+        """Asks for the error events of the GPUs of the last reading, once each; answers the GPUs that refuse."""
+        ...
+
     def next_xid(self) -> Xid | None:
-        """The next error event since ``open``, without waiting."""
+        """The next error event since ``subscribe``, without waiting; after a failure it begins anew."""
         ...
 
 
@@ -103,6 +109,8 @@ class DriverNvml:
         self._handles: dict[str, Any] = {}
         self._facts: dict[str, Device] = {}
         self._events: Any = None
+        self._heard: set[str] = set()
+        self._names: dict[int, str] = {}
         self._open = False
 
     def open(self) -> None:
@@ -112,12 +120,13 @@ class DriverNvml:
         self._open = True
 
     def close(self) -> None:
-        for function, arguments in (("nvmlEventSetFree", (self._events,)), ("nvmlShutdown", ())):
-            if self._open and (self._events is not None or not arguments):
-                _or(None, (*range(1, 1000),), function, *arguments)
+        self._forget_events()
+        if self._open:
+            _or(None, _ANY, "nvmlShutdown")
         self._handles.clear()
         self._facts.clear()
-        self._events, self._open = None, False
+        self._names.clear()
+        self._open = False
 
     def driver_version(self) -> str:
         return str(_call("nvmlSystemGetDriverVersion"))
@@ -132,6 +141,7 @@ class DriverNvml:
             except NvmlError as error:
                 failures.append((index, error))
         self._handles = {uuid: handle for handle, uuid in found.values()}
+        self._names |= {_address(handle): uuid for handle, uuid in found.values()}
         devices = []
         for index, (handle, uuid) in found.items():
             try:
@@ -153,20 +163,44 @@ class DriverNvml:
     def utilization(self, uuid: str) -> int:
         return int(_call("nvmlDeviceGetUtilizationRates", self._handle(uuid)).gpu)
 
+    def subscribe(self) -> dict[str, NvmlError]:
+        if self._events is None:
+            self._events = _or(None, _NOT_OFFERED, "nvmlEventSetCreate")
+        refused: dict[str, NvmlError] = {}
+        if self._events is None:
+            return refused
+        for uuid in self._handles.keys() - self._heard:
+            try:
+                _or(None, _NOT_OFFERED, "nvmlDeviceRegisterEvents", self._handles[uuid], 8, self._events)
+                self._heard.add(uuid)
+            except NvmlError as error:
+                refused[uuid] = error
+        return refused
+
     def next_xid(self) -> Xid | None:
         if self._events is None:
-            self._subscribe()
+            return None
         timeout = 10
-        event = _or(None, (timeout, *_NOT_OFFERED), "nvmlEventSetWait_v2", self._events, 0)
+        try:
+            event = _or(None, (timeout, *_NOT_OFFERED), "nvmlEventSetWait_v2", self._events, 0)
+        except NvmlError:
+            self._forget_events()
+            raise
         if event is None:
             return None
-        return Xid(str(_call("nvmlDeviceGetUUID", event.device)) if event.device else "", int(event.eventData))
+        return Xid(self._name(event.device), int(event.eventData))
 
-    def _subscribe(self) -> None:
-        events = _call("nvmlEventSetCreate")
-        for handle in self._handles.values():
-            _or(None, _NOT_OFFERED, "nvmlDeviceRegisterEvents", handle, 8, events)
-        self._events = events
+    def _name(self, handle: Any) -> str:
+        """A GPU's UUID, also of one that has failed and does not tell it any more; empty: not known."""
+        if not handle:
+            return ""
+        return self._names.get(_address(handle)) or str(_or("", _ANY, "nvmlDeviceGetUUID", handle))
+
+    def _forget_events(self) -> None:
+        if self._events is not None:
+            _or(None, _ANY, "nvmlEventSetFree", self._events)
+        self._events = None
+        self._heard.clear()
 
     def _handle(self, uuid: str) -> Any:
         if uuid not in self._handles:
@@ -197,7 +231,7 @@ class DriverNvml:
         nvlink, ok = 2, 0
         others = [(peer, other) for peer, other in self._handles.items() if peer != uuid]
         status = "nvmlDeviceGetP2PStatus"
-        return tuple(p for p, other in others if _or(-1, (*range(1, 1000),), status, handle, other, nvlink) == ok)
+        return tuple(p for p, other in others if _or(-1, _ANY, status, handle, other, nvlink) == ok)
 
 
 def _memory(handle: Any) -> tuple[int, int]:
@@ -207,6 +241,11 @@ def _memory(handle: Any) -> tuple[int, int]:
     if found is None:
         return int(_call("nvmlDeviceGetMemoryInfo", handle).total), 0
     return int(found.total), int(found.reserved)
+
+
+def _address(handle: Any) -> int:
+    """By which NVML knows a GPU while it is open."""
+    return ctypes.cast(handle, ctypes.c_void_p).value or 0
 
 
 def _bytes(value: Any) -> int | None:

@@ -1,9 +1,11 @@
 """What is done about a container that uses more of a GPU than it was given. Pure; time is given.
 
 The ladder: an event at once; after a grace the newest process of the container on that GPU is ended; if it is still
-over after another grace, the whole container is. Only time over the limit counts, and an episode is forgotten after
-``clear_s`` under it, so that dipping below the limit in between gains nothing. Time in which the GPU could not be read
-is neither. Only processes that the present reading shows in a container over its limit are ever named.
+over after another grace, the whole container is. A best-effort one is ended first: it has no first grace, so where
+several are over on a full GPU it makes room before the others lose anything. Only time over the limit counts, and an
+episode is forgotten after ``clear_s`` under it, so that dipping below the limit in between gains nothing. Time in which
+the GPU could not be read is neither. Only processes that the present reading shows in a container over its limit are
+ever named.
 """
 
 from collections.abc import Iterable
@@ -83,8 +85,8 @@ class OverLimit:
     def _climb(self, now: float, key: Key, usage: Usage) -> Action | None:
         episode = self._episodes.get(key)
         if episode is None:
-            self._episodes[key] = _Episode(seen=now)
-            return Action(Step.TELL, usage, newest(usage).process)
+            self._episodes[key] = _Episode(seen=now, ended_client=usage.best_effort)
+            return Action(Step.END_CLIENT if usage.best_effort else Step.TELL, usage, newest(usage).process)
         # The time between two readings counts only if both were over.
         since = now - episode.seen if episode.over_last else 0.0
         episode = replace(episode, seen=now, over_last=True, over_s=episode.over_s + since)

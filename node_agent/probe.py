@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from tessera.node_agent.nvml import GpuProcess, Nvml, NvmlError, Reading, Xid
@@ -19,11 +19,15 @@ _MAX_XIDS = 64
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What NVML said of the GPUs: a reading, or the error of NVML as a whole; and the new error events."""
+    """What NVML said of the GPUs: a reading, or the error of NVML as a whole; and the new error events.
+
+    ``deaf``: GPUs that answered and whose error events cannot be had.
+    """
 
     reading: Reading | None
     error: NvmlError | None
     xids: tuple[Xid, ...] = ()
+    deaf: Mapping[str, NvmlError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ class Probe:
             self._reopen_at = None
         elif self._reopen_at is None:
             self._reopen_at = self._clock() + REOPEN_S
-        return Look(reading, None, self._xids())
+        return Look(reading, None, *self._events({device.uuid for device in reading.devices}))
 
     def _driver_version(self) -> str:
         try:
@@ -96,15 +100,16 @@ class Probe:
         except NvmlError:
             return ""
 
-    def _xids(self) -> tuple[Xid, ...]:
+    def _events(self, uuids: set[str]) -> tuple[tuple[Xid, ...], dict[str, NvmlError]]:
+        """New error events, and the GPUs of ``uuids`` of which there may be more; they are asked again."""
         found: list[Xid] = []
         try:
+            deaf = self._nvml.subscribe()
             while len(found) < _MAX_XIDS and (event := self._nvml.next_xid()):
                 found.append(event)
-        except NvmlError:
-            # The events are asked again at the next look; what is wrong shows in the reading.
-            pass
-        return tuple(found)
+        except NvmlError as error:
+            deaf = dict.fromkeys(uuids, error)
+        return tuple(found), deaf
 
     def _snapshot(self, uuids: tuple[str, ...]) -> Snapshot:
         began = self._processes.ticks()

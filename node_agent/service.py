@@ -179,7 +179,7 @@ class Service:
         if look.error:
             self.inventory.failed(look.error)
         elif look.reading:
-            self.inventory.observe(look.reading)
+            self.inventory.observe(look.reading, look.deaf)
         for event in look.xids:
             self.inventory.xid(event)
             log.warning("Xid", gpu=event.gpu_uuid, xid=event.code)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -23,7 +23,7 @@ TERMINATE_S = 0.5
 
 
 class Watcher:
-    """``accounts``: the last reading. ``ended``: how many processes and containers were ended, by step."""
+    """``accounts``: the last reading. ``blind``: GPUs of which it did not tell all. ``ended``: how many, by step."""
 
     def __init__(
         self,
@@ -52,25 +52,31 @@ class Watcher:
 
     async def tick(self) -> None:
         """One reading and what follows from it."""
-        snapshot = await self._probe.snapshot(self._gpus.now)
-        self._note_sight(snapshot)
+        asked = tuple(self._gpus.now)
+        snapshot = await self._probe.snapshot(asked)
+        self._note_sight(asked, snapshot)
         self.accounts = account(snapshot.found, snapshot.processes, self._store, self._name_of)
         unread = frozenset(snapshot.failures)
         certain = self._sightings.certain(self.accounts.usages, snapshot.began, unread)
-        for action in self._machine.observe(self._clock(), certain, unread):
-            await self._act(action)
+        actions = self._machine.observe(self._clock(), certain, unread)
+        for action in actions:
+            self._tell(action)
+        await self._let_go([one for action in actions for one in _ending(action)])
+        for action in actions:
+            await asyncio.to_thread(self._end, action)
 
-    def _note_sight(self, snapshot: Snapshot) -> None:
-        blind = {one.gpu_uuid for one in snapshot.found if one.used_bytes is None}
-        for uuid in {one.gpu_uuid for one in snapshot.found}:
-            self._gpus.saw(uuid, blind=uuid in blind)
-        for uuid in blind - self.blind:
-            log.warning("the driver does not tell the memory of a process", gpu=uuid)
-        self.blind = frozenset(blind)
+    def _note_sight(self, asked: Iterable[str], snapshot: Snapshot) -> None:
+        untold = {one.gpu_uuid for one in snapshot.found if one.used_bytes is None}
+        busy = {one.gpu_uuid for one in snapshot.found}
+        read = {u: u in untold if u in busy else None for u in asked if u not in snapshot.failures}
+        self._gpus.saw(read, snapshot.failures)
+        for uuid in (untold | snapshot.failures.keys()) - self.blind:
+            why = str(snapshot.failures.get(uuid, "the driver does not tell the memory of a process"))
+            log.warning("the watcher does not see a GPU", gpu=uuid, why=why)
+        self.blind = frozenset(untold | snapshot.failures.keys())
 
-    async def _act(self, action: Action) -> None:
+    def _tell(self, action: Action) -> None:
         usage, process = action.usage, action.process
-        holders = self._holders(usage)
         self.ended[action.step] += 1
         log.warning(
             "over limit",
@@ -82,17 +88,24 @@ class Watcher:
             pod_uid=usage.container.pod_uid,
             container_id=usage.container.container_id,
         )
-        self._announcer.over_limit(holders, action)
+        self._announcer.over_limit(self._holders(usage), action)
+
+    async def _let_go(self, clients: list[tuple[str, Process]]) -> None:
+        """The limiter ends them in its own way, all together: one that hangs must not hold up the others' end."""
+
+        def same() -> list[tuple[str, Process]]:
+            # The limiter knows a process by its id alone, and that may be another's by now.
+            return [(uuid, process) for uuid, process in clients if self._processes.look(process.pid) == process]
+
+        if clients:
+            await asyncio.gather(*(self._terminate(*one) for one in await asyncio.to_thread(same)))
+
+    def _end(self, action: Action) -> None:
         if action.step is Step.END_CLIENT:
-            await self._terminate(usage.gpu_uuid, process)
-            await asyncio.to_thread(self._processes.end, process)
+            self._processes.end(action.process)
         elif action.step is Step.END_CONTAINER:
-            # Together: one that hangs must not hold up the end of the container by the number of its clients.
-            await asyncio.gather(*(self._terminate(usage.gpu_uuid, client.process) for client in usage.clients))
-            for member in (process, *(client.process for client in usage.clients)):
-                # The container is known by a process; one that has just ended leads nowhere, another does.
-                if await asyncio.to_thread(self._processes.end_container, member):
-                    break
+            # The container is known by a process; one that has just ended leads nowhere, another does.
+            any(map(self._processes.end_container, (action.process, *(one.process for one in action.usage.clients))))
 
     def _holders(self, usage: Usage) -> list[tuple[str, str, str, str]]:
         """Namespace, pod, UID and container of the slices that ``usage`` is held against."""
@@ -107,3 +120,12 @@ class Watcher:
             await asyncio.wait_for(self._limiter.terminate(uuid, process.pid), TERMINATE_S)
         except TimeoutError:
             log.warning("terminate_client took too long", gpu=uuid, pid=process.pid)
+
+
+def _ending(action: Action) -> tuple[tuple[str, Process], ...]:
+    """The clients that end with an action, by GPU."""
+    if action.step is Step.END_CLIENT:
+        return ((action.usage.gpu_uuid, action.process),)
+    if action.step is Step.END_CONTAINER:
+        return tuple((action.usage.gpu_uuid, client.process) for client in action.usage.clients)
+    return ()

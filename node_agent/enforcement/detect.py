@@ -1,10 +1,11 @@
 """Which level of enforcement each GPU has, with the evidence.
 
-Whatever the setting, a GPU whose driver does not tell the bytes of its processes is not even watched (-1): one such
-answer is a condition, ``BLIND_READS`` in a row lower the level and as many good ones raise it again.
+Whatever the setting, a GPU whose driver does not tell the bytes of its processes, or which processes it has, is not
+even watched (-1): one such answer is a condition, ``BLIND_READS`` in a row lower the level and as many good ones raise
+it again.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tessera.model.gpus import LEVEL_NONE, LEVEL_WATCH
 from tessera.node_agent.enforcement.port import Finding
@@ -14,19 +15,37 @@ BLIND_READS = 3
 
 
 @dataclass(frozen=True, slots=True)
+class Streak:
+    """Something that is good or bad, and how often in a row it was seen to be the other."""
+
+    bad: bool = False
+    contrary: int = 0
+
+    def after(self, bad: bool) -> "Streak":
+        """Seen once more."""
+        if bad == self.bad:
+            return Streak(self.bad)
+        if self.contrary + 1 >= BLIND_READS:
+            return Streak(bad)
+        return Streak(self.bad, self.contrary + 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Sight:
-    """How often in a row the driver has, or has not, told the bytes of every process."""
+    """What the driver told of a GPU: bytes ``untold``, or its processes ``unread`` because of the last ``error``."""
 
-    blind: bool = False
-    streak: int = 0
+    untold: Streak = Streak()
+    unread: Streak = Streak()
+    error: str = ""
 
-    def after(self, blind_now: bool) -> "Sight":
-        """One more reading with at least one process on the GPU."""
-        if blind_now == self.blind:
-            return Sight(self.blind, 0)
-        if self.streak + 1 >= BLIND_READS:
-            return Sight(blind_now, 0)
-        return Sight(self.blind, self.streak + 1)
+    def after(self, blind: bool | None) -> "Sight":
+        """The processes were read; ``blind``: of some the bytes were not told, ``None``: there were none."""
+        untold = self.untold if blind is None else self.untold.after(blind)
+        return replace(self, untold=untold, unread=self.unread.after(False))
+
+    def failed(self, error: str) -> "Sight":
+        """The processes could not be read."""
+        return replace(self, unread=self.unread.after(True), error=error)
 
 
 def finding_of(device: Device, wanted: Finding, sight: Sight, *, wsl: bool, allow_unwatched: bool) -> Finding:
@@ -34,7 +53,9 @@ def finding_of(device: Device, wanted: Finding, sight: Sight, *, wsl: bool, allo
     unwatched = ""
     if wsl:
         unwatched = "WSL: the driver does not tell the memory of processes"
-    elif sight.blind:
+    elif sight.unread.bad:
+        unwatched = f"the processes could not be read, {BLIND_READS} times in a row: {sight.error}"
+    elif sight.untold.bad:
         unwatched = f"the driver did not tell the memory of processes, {BLIND_READS} times in a row"
     if unwatched and allow_unwatched:
         return Finding(LEVEL_WATCH, f"{unwatched}; allowed by the operator")

@@ -32,7 +32,7 @@ class Agent:
         if look.error:
             self.inventory.failed(look.error)
         elif look.reading:
-            self.inventory.observe(look.reading)
+            self.inventory.observe(look.reading, look.deaf)
         for event in look.xids:
             self.inventory.xid(event)
         snapshot = await self.probe.snapshot(self.inventory.devices)

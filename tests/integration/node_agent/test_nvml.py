@@ -64,6 +64,7 @@ def test_a_hundred_processes(machine, nvml):
 
 def test_xids_come_once_and_in_order(machine, nvml):
     nvml.read()
+    assert nvml.subscribe() == {}
     assert nvml.next_xid() is None
     machine.state.xid(machine.uuids[1], 31)
     machine.state.xid(machine.uuids[0], 79)

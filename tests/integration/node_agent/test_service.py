@@ -32,12 +32,14 @@ async def until(condition: Callable[[], bool], limit_s: float = 10.0) -> None:
 class Host:
     """An agent with its machine, processes and a client."""
 
-    def __init__(self, machine, tmp_path: Path, **settings) -> None:
+    def __init__(self, machine, tmp_path: Path, processes=FakeProcesses, **settings) -> None:
         self.machine = machine
-        self.processes = FakeProcesses(tmp_path / "proc")
+        self.processes = processes(tmp_path / "proc")
+        fast = {"accounting_every_s": 0.02, "inventory_every_s": 0.03}
+        graces = {"over_limit_grace_s": 0.1, "over_limit_container_grace_s": 0.1}
         self.settings = NodeAgentSettings(
-            node="node-a", agent_socket=tmp_path / "agent.sock", state_dir=tmp_path / "state", accounting_every_s=0.02,
-            inventory_every_s=0.03, over_limit_grace_s=0.1, over_limit_container_grace_s=0.1, api=False, **settings,
+            node="node-a", agent_socket=tmp_path / "agent.sock", state_dir=tmp_path / "state", api=False,
+            **{**fast, **graces, **settings},
         )  # fmt: skip
         self.later_s = 0.0
         self.service = Service(self.settings, processes=self.processes, clock=lambda: time.monotonic() + self.later_s)
@@ -94,8 +96,9 @@ async def test_inventory_stream_follows_health_both_ways(host):
     assert "GPU is lost" in second.gpus[2].health_reason
     host.machine.state.change(host.machine.uuids[2], lost=False)
     host.machine.write()
-    third = await stream.read()
-    assert all(g.healthy for g in third.gpus)
+    # Meanwhile it was not watched either, and that may come back at another moment.
+    while not all(g.healthy and g.level == 0 for g in (await stream.read()).gpus):
+        pass
 
 
 async def test_prepare_answers_the_limits_and_is_idempotent(host):

@@ -1,5 +1,7 @@
 """Which bytes count against which limit."""
 
+from dataclasses import replace
+
 from tessera.model.assignment import Share
 from tessera.node_agent.accounting import account
 from tessera.node_agent.cgroups import Container
@@ -49,3 +51,11 @@ def test_processes_of_nobody_and_of_other_pods_are_foreign():
 def test_untold_bytes_are_not_zero_bytes():
     _, accounts = look([(1, "G0", None), (2, "G0", 4)], {1: A, 2: A})
     assert (accounts.usages[0].used_bytes, accounts.usages[0].blind) == (4, True)
+
+
+def test_best_effort_is_what_holds_nothing_better():
+    cheap = replace(SIDE, qos="best-effort")
+    _, accounts = look([(1, "G0", 4), (3, "G0", 5)], {1: A, 3: B}, (MAIN, cheap))
+    assert [(u.container, u.best_effort) for u in accounts.usages] == [(A, False), (B, True)]
+    _, unnamed = look([(3, "G0", 5)], {3: B}, (MAIN, cheap), {})
+    assert not unnamed.usages[0].best_effort, "until the container's name is known it may be the better one"

@@ -9,9 +9,9 @@ C = Container("pod", "container")
 GRACES = Graces(client_s=1.0, container_s=2.0, clear_s=10.0)
 
 
-def usage(*used: int | None, limit: int = 10, container: Container = C, gpu: str = "GPU-a") -> Usage:
+def usage(*used: int | None, limit: int = 10, container: Container = C, gpu: str = "GPU-a", best_effort=False) -> Usage:
     clients = tuple(Client(Process(i + 1, i + 1, container), u) for i, u in enumerate(used))
-    return Usage(container, gpu, sum(u or 0 for u in used), limit, clients, ("slice",), None in used)
+    return Usage(container, gpu, sum(u or 0 for u in used), limit, clients, ("slice",), None in used, best_effort)
 
 
 def steps(machine: OverLimit, now: float, *usages: Usage) -> list[tuple[Step, int]]:
@@ -28,6 +28,14 @@ def test_event_then_newest_process_then_container():
     assert steps(machine, 3.0, over) == [(Step.END_CONTAINER, 2)]
     assert steps(machine, 4.0, over) == []
     assert steps(machine, 5.0, over) == [(Step.END_CONTAINER, 2)]
+
+
+def test_best_effort_makes_room_before_the_others_lose_anything():
+    machine, other = OverLimit(GRACES), Container("pod", "other")
+    both = (usage(6, 5), usage(6, 5, container=other, best_effort=True))
+    assert steps(machine, 0.0, *both) == [(Step.TELL, 2), (Step.END_CLIENT, 2)]
+    assert steps(machine, 1.0, usage(6, 3), both[1]) == []
+    assert steps(machine, 2.0, both[1]) == [(Step.END_CONTAINER, 2)]
 
 
 def test_at_the_limit_is_not_over():
