@@ -108,7 +108,7 @@ def _ended(pid: int) -> bool:
 
 def measure(folder: Path, trials: int, seed: int) -> Plain:
     """The times of all trials, those that never ended left out. Raises ``BenchError``, ``BuildError``, ``OSError``."""
-    lab, chance = Lab(folder), random.Random(seed)
+    machine, lab, chance = figures.machine(), Lab(folder), random.Random(seed)
     found: list[float | None] = []
     with lab.agent():
         while len(found) < trials:
@@ -120,7 +120,7 @@ def measure(folder: Path, trials: int, seed: int) -> Plain:
             print(f"trial {len(found)} of {trials}", file=sys.stderr, flush=True)
     ended = [took for took in found if took is not None]
     times = [round(took, 3) for took in ended]
-    return {"machine": figures.machine(), "trials": trials, "seed": seed, "seconds": times}
+    return {"machine": machine, "trials": trials, "seed": seed, "seconds": times}
 
 
 def last_line(found: Plain) -> str:

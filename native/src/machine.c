@@ -80,8 +80,9 @@ void yield(void) { call(SYS_sched_yield, 0, 0, 0, 0, 0, 0); }
 
 uint32_t process_id(void) { return (uint32_t)call(SYS_getpid, 0, 0, 0, 0, 0, 0); }
 
+/* Without waiting: a pipe in place of a file would hold the program until somebody writes to it. */
 static long opened(const char *path, long flags) {
-  return call(SYS_openat, AT_FDCWD, (long)path, flags | O_CLOEXEC | O_NOFOLLOW, 0666, 0, 0);
+  return call(SYS_openat, AT_FDCWD, (long)path, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666, 0, 0);
 }
 
 int open_file(const char *path) {

@@ -1,5 +1,6 @@
 """Limits and ledgers that are missing, half written, noise or empty."""
 
+import os
 import random
 import sys
 from collections.abc import Callable
@@ -29,6 +30,15 @@ def limits_of_another_size(c: Container) -> None:
     c.limits_file.write_text(c.limits_file.read_text().replace("67108864", "97108864"))
 
 
+def limits_of_another_version(c: Container) -> None:
+    """With the right check."""
+    body, _, end = c.limits_file.read_bytes().replace(b"tessera 1\n", b"tessera 2\n").rpartition(b"end ")
+    check = 0xCBF29CE484222325
+    for byte in body:
+        check = (check ^ byte) * 0x100000001B3 % 2**64
+    c.limits_file.write_bytes(body + f"end {end.split()[0].decode()} {check:x}\n".encode())
+
+
 def limits_of_noise(c: Container) -> None:
     c.limits_file.write_bytes(random.Random(1).randbytes(4096))
 
@@ -42,6 +52,16 @@ def a_link_in_place_of_the_limits(c: Container) -> None:
     c.limits_file.symlink_to("elsewhere")
 
 
+def a_folder_in_place_of_the_limits(c: Container) -> None:
+    c.limits_file.unlink()
+    c.limits_file.mkdir()
+
+
+def a_pipe_in_place_of_the_limits(c: Container) -> None:
+    c.limits_file.unlink()
+    os.mkfifo(c.limits_file)
+
+
 def no_folder_for_the_ledger(c: Container) -> None:
     c.usage_file.unlink()
     c.usage_file.parent.rmdir()
@@ -50,6 +70,16 @@ def no_folder_for_the_ledger(c: Container) -> None:
 def a_link_in_place_of_the_ledger(c: Container) -> None:
     c.usage_file.rename(c.usage_file.with_name("elsewhere"))
     c.usage_file.symlink_to("elsewhere")
+
+
+def a_folder_in_place_of_the_ledger(c: Container) -> None:
+    c.usage_file.unlink()
+    c.usage_file.mkdir()
+
+
+def a_pipe_in_place_of_the_ledger(c: Container) -> None:
+    c.usage_file.unlink()
+    os.mkfifo(c.usage_file)
 
 
 def no_ledger(c: Container) -> None:
@@ -70,7 +100,9 @@ def a_ledger_of_noise(c: Container) -> None:
 
 BREAKS = [
     *(no_limits, empty_limits, half_of_the_limits, limits_of_another_size, limits_of_noise, limits_that_are_too_long),
-    *(a_link_in_place_of_the_limits, no_folder_for_the_ledger, a_link_in_place_of_the_ledger, a_ledger_of_noise),
+    *(a_link_in_place_of_the_limits, a_folder_in_place_of_the_limits, a_pipe_in_place_of_the_limits),
+    *(a_link_in_place_of_the_ledger, a_folder_in_place_of_the_ledger, a_pipe_in_place_of_the_ledger),
+    *(limits_of_another_version, no_folder_for_the_ledger, a_ledger_of_noise),
 ]
 
 
