@@ -70,7 +70,7 @@ class StopPath:
         self._told: set[tuple[str, Process]] = set()
 
     async def tick(self) -> None:
-        """Ends the clients that are due, each once on each GPU, all together."""
+        """Ends the clients that are due, on each GPU, all together; one for whom there was no time is tried again."""
         usages, due = list(self._usages()), self._deadlines.due(self._wall())
         living = {(usage.gpu_uuid, client.process) for usage in usages for client in usage.clients}
         stopping = {
@@ -79,18 +79,22 @@ class StopPath:
             if usage.container.pod_uid in due
             for client in usage.clients
         }
-        fresh = stopping - self._told
-        self._told = (self._told & living) | stopping
-        await asyncio.gather(*(self._terminate(uuid, process) for uuid, process in fresh))
+        self._told &= living
+        fresh = list(stopping - self._told)
+        answered = await asyncio.gather(*(self._terminate(uuid, process) for uuid, process in fresh))
+        self._told |= {one for one, done in zip(fresh, answered, strict=True) if done}
 
-    async def _terminate(self, uuid: str, process: Process) -> None:
+    async def _terminate(self, uuid: str, process: Process) -> bool:
+        """False: the limiter did not answer."""
         if await asyncio.to_thread(self._processes.look, process.pid) != process:
-            return
+            return True
         try:
             if await asyncio.wait_for(self._limiter.terminate(uuid, process.pid), TERMINATE_S):
                 log.info("client ended before its pod is killed", gpu=uuid, pid=process.pid)
         except TimeoutError:
             log.warning("terminate_client took too long", gpu=uuid, pid=process.pid)
+            return False
+        return True
 
 
 def _seconds(text: str | None) -> float | None:

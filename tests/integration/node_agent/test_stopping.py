@@ -59,7 +59,8 @@ async def test_clients_that_live_shortly_before_the_kill_are_ended_in_the_server
     await stop.path.tick()
     assert stop.terminated == []
     stop.now = KILLED_AT - 1.5
-    await stop.path.tick()
+    while len(stop.terminated) < 2:
+        await stop.path.tick()
     await stop.path.tick()
     assert sorted(stop.terminated) == [10, 11]
     assert stop.processes.pids() == {10, 11}
@@ -76,7 +77,8 @@ async def test_fifty_pods_stopped_with_notice_wedge_nobody(stop):
         stop.usage = Usage(container, GPU, 0, GIB, (client,), ("a",))
         stop.deadlines(Upserted(pod(uid)))
         stop.now = KILLED_AT - 1.0
-        await stop.path.tick()
+        while len(stop.terminated) == number:  # a busy machine may have no time for the control program at once
+            await stop.path.tick()
         stop.node.fake.kill(100)
         stop.deadlines(Deleted(pod(uid)))
     assert stop.terminated == [100] * 50
@@ -133,7 +135,7 @@ async def test_a_process_id_that_was_given_away_is_left_alone(stop):
     assert stop.terminated == []
 
 
-async def test_a_daemon_that_hangs_holds_up_nothing(stop):
+async def test_a_daemon_that_hangs_holds_up_nothing_and_is_asked_again(stop):
     await stop.serve(10, 11)
     stop.node.fake.behave(daemon.HANGS)
     stop.deadlines(Upserted(pod()))
@@ -141,3 +143,5 @@ async def test_a_daemon_that_hangs_holds_up_nothing(stop):
     await stop.path.tick()
     stop.node.fake.behave()
     assert stop.terminated == []
+    while sorted(stop.terminated) != [10, 11]:
+        await stop.path.tick()
