@@ -28,7 +28,7 @@ from tessera.simulator.fakes.nvml.state import ENV, NvmlState
 
 TURNS = 15
 HERE = Path(__file__).resolve().parent
-ALONE, SHIM, IN_TURNS = "driver", "shim", "in turns"
+ALONE, SHIM, IN_TURNS = "driver", "shim", "in-turns"
 Plain = dict[str, Any]
 
 
