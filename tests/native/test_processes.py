@@ -120,6 +120,16 @@ def test_launches_keep_to_the_turn(container: Container):
         assert inside >= 0.95 * len(phases) > 100
 
 
+@pytest.mark.parametrize("call", ["cuEventCreate", "cuEventRecord"])
+def test_launches_that_cannot_be_timed_go_on(container: Container, call: str):
+    container.pace_file.write_bytes(pace_page({0: Turn(0, PERIOD_US - 1)}))
+    settings = "fail=" + ";".join(f"{call}:{number}:999" for number in range(1, 33))
+    code = "began = time.monotonic()\nfor _ in range(30): assert not cuda.cuLaunch(0)\nprint(time.monotonic() - began)"
+    process = container.start([sys.executable, "-c", CONTEXT + code], settings)
+    out, errors = process.communicate(timeout=60)
+    assert not errors and float(out) < 2, "no launch waits for what nobody will tell"
+
+
 def test_who_has_no_turn_at_all_is_let_through_in_the_end(container: Container):
     """Whatever stands in the page: two seconds are the longest wait."""
     container.pace_file.write_bytes(pace_page({0: Turn(0, 1)}))
