@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector
 
 from tessera.node_agent.gpus import Gpus
 from tessera.node_agent.slices import SliceStore
+from tessera.node_agent.unshimmed import Unshimmed
 from tessera.node_agent.watcher import Watcher
 
 _HOLDER = ("namespace", "pod", "container", "slice", "gpu")
@@ -16,8 +17,8 @@ _HOLDER = ("namespace", "pod", "container", "slice", "gpu")
 class AgentCollector(Collector):
     """The prepared slices, their use, and the GPUs of one node."""
 
-    def __init__(self, gpus: Gpus, store: SliceStore, watcher: Watcher) -> None:
-        self._gpus, self._store, self._watcher = gpus, store, watcher
+    def __init__(self, gpus: Gpus, store: SliceStore, watcher: Watcher, unshimmed: Unshimmed) -> None:
+        self._gpus, self._store, self._watcher, self._unshimmed = gpus, store, watcher, unshimmed
 
     def collect(self) -> Iterator[Metric]:
         yield from self._of_gpus()
@@ -31,6 +32,9 @@ class AgentCollector(Collector):
         foreign = GaugeMetricFamily("tessera_foreign_gpu_processes", "GPU processes of no pod with a slice")
         foreign.add_metric((), len(self._watcher.accounts.foreign))
         yield foreign
+        bare = GaugeMetricFamily("tessera_unshimmed_gpu_processes", "GPU processes of slices that run without the shim")
+        bare.add_metric((), self._unshimmed.count)
+        yield bare
 
     def _of_gpus(self) -> Iterable[Metric]:
         labels = ("gpu", "model")

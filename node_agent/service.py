@@ -34,6 +34,7 @@ from tessera.node_agent.enforcement.watch import Watch
 from tessera.node_agent.gpus import Gpus
 from tessera.node_agent.health import Rules
 from tessera.node_agent.inventory import Inventory
+from tessera.node_agent.kernel import HostKernel
 from tessera.node_agent.kernel_log import KernelLog
 from tessera.node_agent.local.homes import CgroupHomes, Families, homes_on
 from tessera.node_agent.local.lease_server import EVERYBODY, OWNER, LeaseServer
@@ -51,6 +52,7 @@ from tessera.node_agent.settings import Enforcement, NodeAgentSettings
 from tessera.node_agent.slices import SliceStore
 from tessera.node_agent.stopping import Deadlines, StopPath
 from tessera.node_agent.strays import Strays
+from tessera.node_agent.unshimmed import Unshimmed
 from tessera.node_agent.watcher import Watcher
 
 log = structlog.get_logger()
@@ -92,7 +94,8 @@ class Service:
             allow_unwatched=settings.allow_unwatched,
             clock=clock,
         )
-        shim = Shim(Path(settings.shim), settings.state_dir / "shim") if settings.shim else None
+        shims = settings.state_dir / "shim" if settings.shim else None
+        shim = Shim(Path(settings.shim), shims) if shims else None
         self.preparation = Preparation(self.store, self.gpus, self.limiter, shim)
         self._recorder = EventRecorder(gateway, "tessera-node-agent", host=settings.node) if gateway else None
         self._announcer = Announcer(self._recorder, settings.node)
@@ -105,10 +108,14 @@ class Service:
         self._deadlines = Deadlines()
         self._stop_path = StopPath(self._deadlines, lambda: self.watcher.accounts.usages, processes, self.limiter, wall)
         self._strays = Strays(lambda: self.watcher.accounts.usages, mps.holds, mps.clients_of, processes)
+        kernel = HostKernel(settings.proc_root)
+        self.unshimmed = Unshimmed(shims, lambda: self.watcher.accounts.usages, self._is_shimmed, processes, kernel)
         self._pace = Pace(self.store)
         self._socket = AgentSocket(settings.agent_socket, AgentService(self.gpus, self.preparation, self.probe))
         self._metrics = MetricsServer(
-            AgentCollector(self.gpus, self.store, self.watcher), settings.metrics_host, settings.metrics_port
+            AgentCollector(self.gpus, self.store, self.watcher, self.unshimmed),
+            settings.metrics_host,
+            settings.metrics_port,
         )
         self._driver = ""
         self._leases = self._lease_server(settings.lease_socket, homes)
@@ -208,6 +215,13 @@ class Service:
             log.warning(incident.reason, gpu=incident.gpu_uuid, text=incident.text)
             self._announcer.incident(incident, self.store)
             self.gpus.doubt((incident.gpu_uuid, *incident.also))
+        for incident in await self.unshimmed.look():
+            log.info(incident.reason, gpu=incident.gpu_uuid, text=incident.text)
+            self._announcer.incident(incident, self.store)
+
+    def _is_shimmed(self, slice_id: str) -> bool:
+        item = self.store.get(slice_id)
+        return item is not None and not all(share.whole for share in item.shares)
 
     async def _set_pace(self) -> None:
         await self._pace.apply(self._pace.paced(self.gpus.now.values()), self.watcher.accounts.usages)

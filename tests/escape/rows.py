@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tests.e2e.cluster import pods
 from tests.e2e.cluster.kubectl import Kubectl
 from tests.e2e.cluster.processes import wait_until
-from tests.escape.cage import NODE, SLICE_MIB, Cage, Escaped, Outcome
+from tests.escape.cage import NODE, SLICE_MIB, Cage, Escaped, Outcome, takers
 
 Try = Callable[[Cage], Outcome]
 TAKE = "/programs/taker plain 64 4096"
@@ -121,6 +121,16 @@ def _exec(cage: Cage) -> Outcome:
 @row("a static program", WATCHER, "containerd, agent", again=True)
 def _static(cage: Cage) -> Outcome:
     return cage.run("exec /programs/taker-static plain 512 4096")
+
+
+@row("a static program within its slice", WATCHER, "containerd, agent", again=True)
+def _unshimmed(cage: Cage) -> Outcome:
+    name = cage.start(cage.pod(cage.container("exec /programs/taker-static plain 64 64")))
+    cage.taken(name)
+    wait_until("the event", lambda: [e for e in cage.tenant.events(name) if e["reason"] == "WithoutShim"], 20)
+    if not takers(cage.tenant.get("Pod", name)["metadata"]["uid"]):
+        raise Escaped("it was ended")
+    return Outcome("detected", "event: WithoutShim; it runs on")
 
 
 @row("a musl program", WATCHER, "containerd, agent", again=True)
