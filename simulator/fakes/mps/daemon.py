@@ -18,7 +18,7 @@ from typing import Any
 
 State = dict[str, Any]
 
-STATE = "state.json"
+STATE, LOCK = "state.json", ".state.lock"
 MAX_CLIENTS = 48
 FILES = {
     "control": stat.S_IFSOCK | 0o666,
@@ -42,15 +42,20 @@ class Refused(Exception):
 @contextlib.contextmanager
 def opened(pipe: Path) -> Iterator[State]:
     """The daemon's state, held alone; changes are kept. Raises ``FileNotFoundError`` if no daemon runs."""
-    with (pipe / STATE).open("r+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        state: State = json.load(file)
+    with (pipe / LOCK).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        state: State = json.loads((pipe / STATE).read_text())
         if state["process"] and not Path(f"/proc/{state['process']}/stat").exists():
             raise FileNotFoundError(state["process"])
         yield state
-        file.seek(0)
-        file.truncate()
-        json.dump(state, file)
+        _write(pipe, state)
+
+
+def _write(pipe: Path, state: State) -> None:
+    """All of it or nothing: the program may be killed at any moment."""
+    temporary = pipe / f".{STATE}.{os.getpid()}"
+    temporary.write_text(json.dumps(state))
+    temporary.replace(pipe / STATE)
 
 
 def start(pipe: Path, *, multiuser: bool) -> str:
@@ -62,10 +67,8 @@ def start(pipe: Path, *, multiuser: bool) -> str:
     more = {"log": [], "terminated": [], "max_clients": MAX_CLIENTS, "manner": "", "process": 0}
     devices = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     log_folder = os.environ.get("CUDA_MPS_LOG_DIRECTORY", str(pipe))
-    temporary = pipe / f".{STATE}.{os.getpid()}"
-    temporary.write_text(json.dumps({**state, **more, "devices": devices, "log_folder": log_folder}))
     _make_files(pipe)
-    temporary.replace(pipe / STATE)
+    _write(pipe, {**state, **more, "devices": devices, "log_folder": log_folder})
     return ""
 
 
