@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -62,3 +62,31 @@ class HostKernel:
 
     def close(self, handle: int) -> None:
         os.close(handle)
+
+
+def kill_if(kernel: Kernel, pid: int, still: Callable[[], bool]) -> bool:
+    """Kills the process of an id if it is ``still`` the one that was meant, asked with its handle in hand.
+
+    Says whether it was signalled.
+    """
+    try:
+        handle = kernel.open(pid)
+    except OSError:
+        return False
+    try:
+        if not still():
+            return False
+        kernel.kill(handle)
+        return True
+    except ProcessLookupError:
+        return False
+    finally:
+        kernel.close(handle)
+
+
+def stat_field(stat: str, number: int) -> str:
+    """A field of /proc/PID/stat, from the third on. Raises ``IndexError``.
+
+    The name in parentheses may hold anything, so fields are counted from behind it.
+    """
+    return stat.rpartition(")")[2].split()[number - 3]

@@ -66,7 +66,7 @@ class Preparation:
             await self._undo(item, new=new)
             permanent = isinstance(error, EnforcementError) and error.permanent
             return Refusal(Reason(Code.ENFORCEMENT_TOO_WEAK, f"slice {item.id}: {error}"), permanent)
-        if edits.level < item.min_level and not all(share.whole for share in item.shares):
+        if edits.level < item.min_level and not item.whole:
             await self._undo(item, new=new)
             text = (
                 f"slice {item.id} over {len(item.shares)} GPUs is held at level {edits.level}; needs {item.min_level}"
@@ -88,6 +88,6 @@ class Preparation:
         await self._limiter.release(item)
 
     async def _shim_of(self, item: Slice) -> tuple[Mount, ...]:
-        if self._shim is None or all(share.whole for share in item.shares):
+        if self._shim is None or item.whole:
             return ()
         return await asyncio.to_thread(self._shim.mounts)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Protocol
 
 from tessera.node_agent.cgroups import Container, Membership, membership_of
-from tessera.node_agent.kernel import HostKernel, Kernel
+from tessera.node_agent.kernel import HostKernel, Kernel, kill_if, stat_field
 
 _ROUNDS = 5
-_START_FIELD = 22
+START_FIELD = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +70,9 @@ class HostProcesses:
         return found[0] if found else None
 
     def end(self, process: Process) -> bool:
-        if process.container is None:
-            return False
-        try:
-            handle = self._kernel.open(process.pid)
-        except OSError:
-            return False
-        try:
-            if self.look(process.pid) != process:
-                return False
-            self._kernel.kill(handle)
-            return True
-        except ProcessLookupError:
-            return False
-        finally:
-            self._kernel.close(handle)
+        return process.container is not None and kill_if(
+            self._kernel, process.pid, lambda: self.look(process.pid) == process
+        )
 
     def end_container(self, process: Process) -> int:
         found = self._read(process.pid)
@@ -108,8 +96,7 @@ class HostProcesses:
     def _read(self, pid: int) -> tuple[Process, Membership | None] | None:
         try:
             stat, lines = self._kernel.read(pid, "stat"), self._kernel.read(pid, "cgroup")
-            # The name in parentheses may hold anything, so fields are counted from behind it.
-            started = int(stat.rpartition(")")[2].split()[_START_FIELD - 3])
+            started = int(stat_field(stat, START_FIELD))
         except (OSError, IndexError, ValueError):
             return None
         member = membership_of(lines, self._root)

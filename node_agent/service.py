@@ -221,7 +221,7 @@ class Service:
 
     def _is_shimmed(self, slice_id: str) -> bool:
         item = self.store.get(slice_id)
-        return item is not None and not all(share.whole for share in item.shares)
+        return item is not None and not item.whole
 
     async def _set_pace(self) -> None:
         await self._pace.apply(self._pace.paced(self.gpus.now.values()), self.watcher.accounts.usages)

@@ -43,6 +43,11 @@ class Slice:
     core_limit_percent: int = 0
 
     @property
+    def whole(self) -> bool:
+        """Whether it is of whole GPUs, which nobody else has."""
+        return all(share.whole for share in self.shares)
+
+    @property
     def holder(self) -> str:
         return f"{self.namespace}/{self.pod}, container {self.container}"
 

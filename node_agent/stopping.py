@@ -6,7 +6,6 @@ when the kubelet kills it, the grace included. ``LEAD_S`` before that every clie
 limiter's way. Kills without notice (grace 0, liveness, out of memory) are the limiter's to find, within a second.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -17,13 +16,12 @@ from tessera.kube import wire
 from tessera.kube.course import Change, Deleted, Replaced, Upserted
 from tessera.node_agent.accounting import Usage
 from tessera.node_agent.enforcement.port import Limiter
+from tessera.node_agent.letting_go import let_go
 from tessera.node_agent.processes import Process, Processes
 
 log = structlog.get_logger()
 
 LEAD_S = 1.5
-TERMINATE_S = 0.5
-"""How long the limiter may take for one client."""
 
 
 class Deadlines:
@@ -80,21 +78,10 @@ class StopPath:
             for client in usage.clients
         }
         self._told &= living
-        fresh = list(stopping - self._told)
-        answered = await asyncio.gather(*(self._terminate(uuid, process) for uuid, process in fresh))
-        self._told |= {one for one, done in zip(fresh, answered, strict=True) if done}
-
-    async def _terminate(self, uuid: str, process: Process) -> bool:
-        """False: the limiter did not answer."""
-        if await asyncio.to_thread(self._processes.look, process.pid) != process:
-            return True
-        try:
-            if await asyncio.wait_for(self._limiter.terminate(uuid, process.pid), TERMINATE_S):
-                log.info("client ended before its pod is killed", gpu=uuid, pid=process.pid)
-        except TimeoutError:
-            log.warning("terminate_client took too long", gpu=uuid, pid=process.pid)
-            return False
-        return True
+        answered = await let_go(self._limiter, self._processes, stopping - self._told)
+        self._told |= answered.keys()
+        for uuid, process in (client for client, ended in answered.items() if ended):
+            log.info("client ended before its pod is killed", gpu=uuid, pid=process.pid)
 
 
 def _seconds(text: str | None) -> float | None:

@@ -10,6 +10,7 @@ from tessera.node_agent.accounting import Accounts, NameOf, Usage, account
 from tessera.node_agent.announce import Announcer
 from tessera.node_agent.enforcement.port import Limiter
 from tessera.node_agent.gpus import Gpus
+from tessera.node_agent.letting_go import let_go
 from tessera.node_agent.over_limit import Action, Key, OverLimit, Step
 from tessera.node_agent.probe import Probe, Snapshot
 from tessera.node_agent.processes import Process, Processes
@@ -17,9 +18,6 @@ from tessera.node_agent.sightings import Sightings
 from tessera.node_agent.slices import SliceStore
 
 log = structlog.get_logger()
-
-TERMINATE_S = 0.5
-"""How long the limiter may take to end a client in its own way before the process is killed."""
 
 
 class Watcher:
@@ -61,7 +59,7 @@ class Watcher:
         actions = self._machine.observe(self._clock(), certain, unread)
         for action in actions:
             self._tell(action)
-        await self._let_go([one for action in actions for one in _ending(action)])
+        await let_go(self._limiter, self._processes, [one for action in actions for one in _ending(action)])
         for action in actions:
             await asyncio.to_thread(self._end, action)
 
@@ -90,16 +88,6 @@ class Watcher:
         )
         self._announcer.over_limit(self._holders(usage), action)
 
-    async def _let_go(self, clients: list[tuple[str, Process]]) -> None:
-        """The limiter ends them in its own way, all together: one that hangs must not hold up the others' end."""
-
-        def same() -> list[tuple[str, Process]]:
-            # The limiter knows a process by its id alone, and that may be another's by now.
-            return [(uuid, process) for uuid, process in clients if self._processes.look(process.pid) == process]
-
-        if clients:
-            await asyncio.gather(*(self._terminate(*one) for one in await asyncio.to_thread(same)))
-
     def _end(self, action: Action) -> None:
         if action.step is Step.END_CLIENT:
             self._processes.end(action.process)
@@ -114,12 +102,6 @@ class Watcher:
             for item in self._store
             if item.pod_uid == usage.container.pod_uid and (item.id in usage.slices or not usage.slices)
         ]
-
-    async def _terminate(self, uuid: str, process: Process) -> None:
-        try:
-            await asyncio.wait_for(self._limiter.terminate(uuid, process.pid), TERMINATE_S)
-        except TimeoutError:
-            log.warning("terminate_client took too long", gpu=uuid, pid=process.pid)
 
 
 def _ending(action: Action) -> tuple[tuple[str, Process], ...]:

@@ -69,7 +69,7 @@ class Ladder:
 
     def _reached(self, item: Slice) -> int:
         """Whole GPUs are only watched."""
-        if all(share.whole for share in item.shares):
+        if item.whole:
             return LEVEL_WATCH
         return min(self._level_of(share.uuid) for share in item.shares)
 

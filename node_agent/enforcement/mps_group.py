@@ -28,14 +28,12 @@ from tessera.node_agent.enforcement.mps_offender import Offender
 from tessera.node_agent.enforcement.mps_proof import Proof
 from tessera.node_agent.enforcement.mps_proven import Proven
 from tessera.node_agent.enforcement.mps_replies import ServerStatus, same_size
-from tessera.node_agent.enforcement.port import EnforcementError, Finding, Incident
+from tessera.node_agent.enforcement.port import TERMINATE_S, EnforcementError, Finding, Incident
 from tessera.node_agent.slices import Slice
 
 log = structlog.get_logger()
 
 FAULT_PATIENCE_S = 2.0
-TERMINATE_S = 0.5
-"""How long the server may take to end a client before its process is killed."""
 SILENT_ROUNDS = 2
 FAULT = "MpsServerFault"
 RECOVERED = "MpsRecovered"
@@ -93,7 +91,7 @@ class MpsGroup:
         """The prepared slices that this daemon holds."""
         own = set(self.uuids)
         inside = (item for item in self._node.slices() if own.issuperset(share.uuid for share in item.shares))
-        return [item for item in inside if not all(share.whole for share in item.shares)]
+        return [item for item in inside if not item.whole]
 
     async def detect(self, uuid: str) -> Finding:
         """Whether one of the GPUs is served. Starts the daemon and a server if need be."""

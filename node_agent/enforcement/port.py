@@ -6,6 +6,9 @@ from typing import Protocol
 
 from tessera.node_agent.slices import Slice
 
+TERMINATE_S = 0.5
+"""How long it may take to end one client in the limiter's way."""
+
 
 class EnforcementError(Exception):
     """The limits could not be put in place. ``permanent``: no retry can mend it."""

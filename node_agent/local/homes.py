@@ -5,16 +5,16 @@ it may not: then a process that leaves its session is still known, because the c
 """
 
 import os
-import signal
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from tessera.node_agent.cgroups import Container
-from tessera.node_agent.kernel import HostKernel
-from tessera.node_agent.processes import Process
+from tessera.node_agent.kernel import HostKernel, kill_if, stat_field
+from tessera.node_agent.processes import START_FIELD, Process
 
-_PARENT_FIELD, _START_FIELD = 4, 22
+_STATE_FIELD, _PARENT_FIELD = 3, 4
 _DEEPEST = 4096
 
 
@@ -66,14 +66,8 @@ class CgroupHomes:
             switch.write_text("1")
             return True
         for pid in members:
-            # A member that has just ended may have given its number away: the kernel is asked again with it in hand.
             with suppress(OSError):
-                handle = os.pidfd_open(pid)
-                try:
-                    if pid in self._members(container):
-                        signal.pidfd_send_signal(handle, signal.SIGKILL)
-                finally:
-                    os.close(handle)
+                kill_if(HostKernel(), pid, partial(self._is_member, container, pid))
         return bool(members)
 
     def empty(self, container: Container) -> bool:
@@ -86,6 +80,9 @@ class CgroupHomes:
                 below.rmdir()
             folder.rmdir()
             folder.parent.rmdir()
+
+    def _is_member(self, container: Container, pid: int) -> bool:
+        return pid in self._members(container)
 
     def _members(self, container: Container) -> list[int]:
         """Of the cgroup and of those that the command made in it."""
@@ -107,7 +104,7 @@ class Families:
     held_by = "cooperation, this user only"
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
-        self._proc = proc
+        self._kernel = HostKernel(proc)
         self._clients: dict[tuple[int, int], Container] = {}
 
     # Homes
@@ -134,7 +131,7 @@ class Families:
     # The agent's processes
 
     def ticks(self) -> int:
-        return HostKernel(self._proc).ticks()
+        return self._kernel.ticks()
 
     def look(self, pid: int) -> Process | None:
         stat = self._stat(pid)
@@ -149,24 +146,17 @@ class Families:
         return sum(self._end(pid, process.container) for pid in self._members(process.container))
 
     def _end(self, pid: int, container: Container, started: int | None = None) -> bool:
-        try:
-            handle = os.pidfd_open(pid)
-        except OSError:
-            return False
-        try:
+        def still() -> bool:
             now = self.look(pid)
-            if now is None or now.container != container or (started is not None and now.started != started):
-                return False
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
-            return True
-        except OSError:
-            return False
-        finally:
-            os.close(handle)
+            return now is not None and now.container == container and started in (None, now.started)
+
+        try:
+            return kill_if(self._kernel, pid, still)
+        except PermissionError:
+            return False  # it has become another user's
 
     def _members(self, container: Container) -> list[int]:
-        pids = [int(entry.name) for entry in self._proc.iterdir() if entry.name.isdigit()]
-        return [pid for pid in pids if self._container_of(pid) == container]
+        return [pid for pid in self._kernel.pids() if self._container_of(pid) == container]
 
     def _container_of(self, pid: int) -> Container | None:
         """A client is not of its own lease: it ends by itself when nobody else is left."""
@@ -182,9 +172,9 @@ class Families:
     def _stat(self, pid: int) -> tuple[int, int] | None:
         """Parent and start time; ``None``: it has ended."""
         try:
-            fields = (self._proc / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
-            ended = fields[0] in "ZX"
-            return None if ended else (int(fields[_PARENT_FIELD - 3]), int(fields[_START_FIELD - 3]))
+            stat = self._kernel.read(pid, "stat")
+            ended = stat_field(stat, _STATE_FIELD) in "ZX"
+            return None if ended else (int(stat_field(stat, _PARENT_FIELD)), int(stat_field(stat, START_FIELD)))
         except (OSError, IndexError, ValueError):
             return None
 
