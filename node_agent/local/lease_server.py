@@ -31,9 +31,12 @@ class LeaseServer:
         """Returns once leases are given. Raises ``OSError``."""
         await self._leases.sweep()
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._serve, self._path, limit=wire.LONGEST)
-        self._path.chmod(self._mode)
+        # Under its name only once it listens: whoever waits for the file may connect.
+        coming = self._path.with_name(f".{self._path.name}")
+        coming.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._serve, coming, limit=wire.LONGEST)
+        coming.chmod(self._mode)
+        coming.rename(self._path)
 
     async def run(self) -> None:
         """Looks after the leases of an agent that was there before, for ever."""
