@@ -51,7 +51,8 @@ static void no_longer_held(CUgraph graph, uint64_t bytes) {
 
 CUresult capture_kept(CUresult done, CUgraph graph, CUdeviceptr pointer, uint64_t bytes) {
   holding_t item = {.kind = CAPTURED, .key = pointer, .bytes = bytes, .owner = (uintptr_t)graph};
-  if (done || !holding_put(&item)) no_longer_held(graph, done ? bytes : 0);
+  if (done) no_longer_held(graph, bytes);
+  else holding_put(&item);
   return done;
 }
 

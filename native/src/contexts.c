@@ -38,8 +38,7 @@ static void left(uint64_t name, bool gone) {
   if (gone) {
     turns_forget((CUcontext)(name & ~1ull));
     give_back_all_of(name);
-  }
-  else holding_each(rename_owner, &back);
+  } else holding_each(rename_owner, &back);
 }
 
 #define END(symbol, context, is_gone)        \

@@ -1,13 +1,12 @@
 #include "gate.h"
 
+#include "bounds.h"
+
 #define FIRST_COST_NS 20 /* a warp, before anything was timed */
 #define LEAST_WAIT_NS 20000ull
 #define MOST_OWED_NS (5 * GATE_PERIOD_NS)
 #define DEAREST_NS 1000000000ull
 #define FADING(sum) ((sum) - (sum) / 8)
-
-static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
-static uint64_t most(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
 static uint64_t cost_of(const gate_t *gate, uint64_t warps) {
   double each = gate->warps ? (double)gate->took / (double)gate->warps : FIRST_COST_NS, cost = each * (double)warps;

@@ -27,11 +27,13 @@ typedef struct {
 static turns_t turns[MOST_CONTEXTS];
 
 static turns_t *turns_of(CUcontext context) {
-  for (unsigned i = 0; i < MOST_CONTEXTS; i++) {
-    if (!turns[i].context) turns[i].context = context;
-    if (turns[i].context == context) return &turns[i];
+  turns_t *free_one = NULL;
+  for (turns_t *one = turns; one < turns + MOST_CONTEXTS; one++) {
+    if (one->context == context) return one;
+    if (!one->context && !free_one) free_one = one;
   }
-  return NULL;
+  if (free_one) free_one->context = context;
+  return free_one;
 }
 
 void turns_forget(CUcontext context) {
@@ -106,9 +108,10 @@ mark_t *await_turn(uint64_t warps, CUstream stream) {
   slice_works(gpu, began);
   if (turn.length >= GATE_PERIOD_NS || capture_on(stream)) return NULL;
   if (HELPER(cuCtxGetCurrent)(&context) || !context) return NULL;
-  while (slice_turn(gpu, &turn) && (wait = try(gpu, turn, context, warps, stream, &mark)) &&
-         now_ns() - began < LONGEST_WAIT_NS)
+  while ((wait = try(gpu, turn, context, warps, stream, &mark)) && now_ns() - began < LONGEST_WAIT_NS) {
     sleep_ns(wait);
+    if (!slice_turn(gpu, &turn)) break;
+  }
   return mark;
 }
 

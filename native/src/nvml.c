@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "bounds.h"
 #include "driver.h"
 #include "loaded.h"
 #include "slice.h"
@@ -42,8 +43,6 @@ static int gpu_of(device_t device) {
   find_gpu(device, &gpu);
   return gpu;
 }
-
-static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 #define SHOW_SLICE(symbol, device, memory)                                                          \
   static _Atomic(void *) get;                                                                       \

@@ -1,8 +1,7 @@
 /* What programs are told of the GPU: the slice. */
+#include "bounds.h"
 #include "driver.h"
 #include "slice.h"
-
-static uint64_t least(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 /* Less than the slice where the GPU itself has less. */
 EXPORT CUresult cuMemGetInfo_v2(size_t *free, size_t *total) {
