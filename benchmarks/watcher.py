@@ -20,43 +20,32 @@ from typing import Any
 
 from benchmarks import figures, options
 from tessera.model.quantities import GIB
+from tessera.node_agent.kernel import STATE_FIELD, HostKernel, stat_field
+from tessera.simulator.agent_process import SOCKET, AgentError, start
 from tessera.simulator.fakes.compiling import BuildError
 from tessera.simulator.fakes.nvml import build, presets
 from tessera.simulator.fakes.nvml.state import ENV, NvmlState
 
 TRIALS, AT_ONCE = 100, 10
-TARGET_S, PATIENCE_S, START_S = 1.5, 10.0, 30.0
+TARGET_S, PATIENCE_S = 1.5, 10.0
 POLL_S = 0.002
 Plain = dict[str, Any]
-
-
-class BenchError(Exception):
-    """A part of the bench does not work; the text says which."""
 
 
 class Lab:
     """An agent on one simulated GPU, and commands in its leases."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._socket = folder, folder / "lease.sock"
+        self._folder, self._socket = folder, folder / SOCKET
         self._state = NvmlState(gpus=presets.host_gpus(["H100"], host="bench"))
         self._environment = {**os.environ, ENV: str(folder / "nvml.state"), "LD_LIBRARY_PATH": str(build.library_dir())}
         self._write()
 
     @contextmanager
     def agent(self) -> Iterator[None]:
-        """While it gives leases. Raises ``BenchError``."""
-        command = [sys.executable, "-m", "tessera.node_agent.main", "--node", "bench", "--api", "false"]
-        command += ["--agent-socket", str(self._folder / "agent.sock"), "--lease-socket", str(self._socket)]
-        command += ["--state-dir", str(self._folder / "state"), "--enforcement", "watch"]
-        with (self._folder / "agent.log").open("wb") as log:
-            process = subprocess.Popen(command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        """While it gives leases. Raises ``AgentError``."""
+        process = start(self._folder, "--enforcement", "watch", environment=self._environment)
         try:
-            deadline = time.monotonic() + START_S
-            while not self._socket.exists():
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise BenchError((self._folder / "agent.log").read_text(errors="replace")[-500:])
-                time.sleep(0.02)
             yield
         finally:
             process.terminate()
@@ -101,13 +90,13 @@ def seconds_to_end(lab: Lab, pid: int) -> float | None:
 
 def _ended(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+        return stat_field(HostKernel().read(pid, "stat"), STATE_FIELD) in "ZX"
     except OSError:
         return True
 
 
 def measure(folder: Path, trials: int, seed: int) -> Plain:
-    """The times of all trials, those that never ended left out. Raises ``BenchError``, ``BuildError``, ``OSError``."""
+    """The times of all trials, those that never ended left out. Raises ``AgentError``, ``BuildError``, ``OSError``."""
     machine, lab, chance = figures.machine(), Lab(folder), random.Random(seed)
     found: list[float | None] = []
     with lab.agent():
@@ -151,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory() as folder:
             found = measure(Path(folder), given.trials, given.seed)
-    except (BenchError, BuildError, OSError) as error:
+    except (AgentError, BuildError, OSError) as error:
         print(f"bench-watcher: {error}", file=sys.stderr)
         return 1
     figures.publish(given.out, "watcher", found, markdown(found))

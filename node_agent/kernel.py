@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
+STATE_FIELD, START_FIELD = 3, 22
+"""Of /proc/PID/stat: the state, and the start in clock ticks since boot."""
+
 
 class Kernel(Protocol):
     """/proc and pidfds. Each call may raise ``OSError``."""

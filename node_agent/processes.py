@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 from tessera.node_agent.cgroups import Container, Membership, membership_of
-from tessera.node_agent.kernel import HostKernel, Kernel, kill_if, stat_field
+from tessera.node_agent.kernel import START_FIELD, HostKernel, Kernel, kill_if, stat_field
 
 _ROUNDS = 5
-START_FIELD = 22
 
 
 @dataclass(frozen=True, slots=True)

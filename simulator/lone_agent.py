@@ -12,7 +12,6 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 from tessera.node_agent.service import Service
 from tessera.node_agent.settings import Enforcement, NodeAgentSettings
 from tessera.settings import LogSettings
-from tessera.simulator.children import last_words
+from tessera.simulator.agent_process import LOG, SOCKET, AgentError, await_leases
 from tessera.simulator.fakes.compiling import BuildError
 from tessera.simulator.fakes.cuda import build as cuda
 from tessera.simulator.fakes.nvml import build as nvml
@@ -30,8 +29,7 @@ from tessera.simulator.fakes.nvml.state import ENV, NvmlState
 from tessera.telemetry import configure_logging
 
 MODEL = "H100"
-SOCKET, STATE, LOG = "lease.sock", "nvml.state", "agent.log"
-START_S = 30.0
+STATE = "nvml.state"
 RELEASE_S = 15.0
 _BUILT = Path(__file__).resolve().parents[1] / "build" / "native" / platform.machine() / "libtessera.so"
 
@@ -61,7 +59,10 @@ def lone_agent() -> Iterator[LoneAgent]:
         NvmlState.let_programs_tell(folder / STATE)
         environment = {ENV: str(folder / STATE), "LD_LIBRARY_PATH": ":".join(libraries)}
         with _child(folder, environment) as child:
-            _await(folder, child)
+            try:
+                await_leases(folder, child)
+            except AgentError as error:
+                raise LoneAgentError(f"--simulate: {error}") from None
             yield LoneAgent(folder / SOCKET, environment)
 
 
@@ -83,14 +84,6 @@ def _child(folder: Path, environment: Mapping[str, str]) -> Iterator["subprocess
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-
-
-def _await(folder: Path, child: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + START_S
-    while not (folder / SOCKET).exists():
-        if child.poll() is not None or time.monotonic() > deadline:
-            raise LoneAgentError(f"--simulate: the agent did not start:\n{last_words(folder / LOG)}")
-        time.sleep(0.02)
 
 
 def settings(folder: Path) -> NodeAgentSettings:

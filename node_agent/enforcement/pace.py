@@ -71,7 +71,8 @@ class Pace:
             place = next((place for place, share in enumerate(item.shares) if share.uuid == uuid), None)
             if place is None or item.id not in pids:
                 continue
-            told = [self._works(pid) for pid in pids[item.id]]
+            # Its processes share the file, so the first that leads to it is enough.
+            told = (self._works(pid) for pid in pids[item.id])
             until = next((words[place] for words in told if words is not None), None)
             if until is None or until + IDLE_NS > now:
                 found.add(item.id)

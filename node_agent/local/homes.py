@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Protocol
 
 from tessera.node_agent.cgroups import Container
-from tessera.node_agent.kernel import HostKernel, kill_if, stat_field
-from tessera.node_agent.processes import START_FIELD, Process
+from tessera.node_agent.kernel import START_FIELD, STATE_FIELD, HostKernel, kill_if, stat_field
+from tessera.node_agent.processes import Process
 
-_STATE_FIELD, _PARENT_FIELD = 3, 4
+_PARENT_FIELD = 4
 _DEEPEST = 4096
 
 
@@ -173,7 +173,7 @@ class Families:
         """Parent and start time; ``None``: it has ended."""
         try:
             stat = self._kernel.read(pid, "stat")
-            ended = stat_field(stat, _STATE_FIELD) in "ZX"
+            ended = stat_field(stat, STATE_FIELD) in "ZX"
             return None if ended else (int(stat_field(stat, _PARENT_FIELD)), int(stat_field(stat, START_FIELD)))
         except (OSError, IndexError, ValueError):
             return None

@@ -19,7 +19,7 @@ HOST = ""
 
 @dataclass(eq=False, slots=True)
 class Task:
-    """A process; ``path``: its cgroup, ``HOST`` for none of a pod; ``since``: when its container went over."""
+    """A process; ``path``: its cgroup, ``HOST`` for none of a pod."""
 
     pid: int
     started: int
@@ -119,9 +119,6 @@ class MovingHost:
         stale, self._stale = self._stale, []
         known = {one.pid for one in told}
         return (*told, *(one for one in stale if one.pid not in known))
-
-    def open_driver(self) -> None:
-        """It needs no opening."""
 
     def reading(self) -> Reading:
         """One GPU."""

@@ -13,13 +13,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pynvml
 
 from tessera.node_agent.enforcement.mps_control import MpsControl
+from tessera.simulator.agent_process import SOCKET, start
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -73,7 +74,6 @@ class Bench:
     folder: Path
     python: str
     scale: float = 1.0
-    agent_env: dict[str, str] = field(default_factory=dict)
     _number: int = 0
 
     def __post_init__(self) -> None:
@@ -115,7 +115,7 @@ class Bench:
 
     @contextlib.contextmanager
     def agent(self, name: str, *options: str) -> Iterator["Agent"]:
-        """A node agent with its own state. Raises ``BenchError``."""
+        """A node agent with its own state. Raises ``AgentError``."""
         with Agent.started(self.folder / name, options) as made:
             yield made
 
@@ -145,41 +145,24 @@ class Agent:
 
     def __init__(self, folder: Path, process: "subprocess.Popen[bytes]") -> None:
         self.folder, self.process = folder, process
-        self.socket, self.log = folder / "lease.sock", folder / "agent.log"
+        self.socket = folder / SOCKET
 
     @classmethod
     @contextlib.contextmanager
     def started(cls, folder: Path, options: Sequence[str]) -> Iterator["Agent"]:
-        """Returns once it gives leases. Raises ``BenchError``."""
+        """Returns once it gives leases. Raises ``AgentError``."""
         folder.mkdir(parents=True)
-        command = [sys.executable, "-m", "tessera.cli.tessera", "node-agent", "--node", "bench", "--api", "false"]
-        command += ["--agent-socket", str(folder / "agent.sock"), "--lease-socket", str(folder / "lease.sock")]
-        command += ["--state-dir", str(folder / "state"), *options]
-        with (folder / "agent.log").open("wb") as log:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        made = cls(folder, process)
+        process = start(folder, *options)
         try:
-            made._await()
-            yield made
+            yield cls(folder, process)
         finally:
             process.terminate()
             process.wait(PATIENCE_S)
-
-    def _await(self) -> None:
-        deadline = time.monotonic() + START_S
-        while not self.socket.exists():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise BenchError(f"the agent did not start: {self.log.read_text(errors='replace')[-500:]}")
-            time.sleep(0.02)
 
     def cpu_s(self) -> float:
         """Seconds of processor time that it has had."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def events(self) -> list[Line]:
-        """Its log."""
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 
 
 class MpsBench:

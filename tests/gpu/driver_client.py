@@ -10,8 +10,7 @@ import sys
 import time
 from ctypes import byref, c_int, c_size_t, c_uint, c_uint64, c_void_p
 
-MULTIPROCESSORS, COOPERATIVE = 16, 95
-OUT_OF_MEMORY = 2
+MULTIPROCESSORS = 16
 MIB = 1 << 20
 SPIN = b"""
 .version 6.0

@@ -152,19 +152,6 @@ def costs() -> None:
     )
 
 
-def stream_ordered() -> None:
-    """Graphs captured over the driver's own allocator: what is allocated meanwhile belongs to the graph."""
-    x = torch.zeros(1 << 20, device="cuda")
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        y = x
-        for _ in range(8):
-            y = y * 1.5 + 1
-    graph.replay()
-    torch.cuda.synchronize()
-    say(allocator=torch.cuda.get_allocator_backend(), result=float(y[0]))
-
-
 def hold(mib: str, seconds: str) -> None:
     """So much memory; what PyTorch itself says that it has."""
     held = torch.empty(int(mib) << 20, dtype=torch.uint8, device="cuda")

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tessera.node_agent.kernel import STATE_FIELD, HostKernel, stat_field
+
 ROOT = Path(__file__).resolve().parents[3]
 RUN = (sys.executable, "-m", "tessera.cli.tessera", "run")
 PATIENCE_S = 60.0
@@ -60,6 +62,6 @@ def until(met: Callable[[], object]) -> None:
 def alive(pid: int) -> bool:
     """Whether there is such a process that has not ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return stat_field(HostKernel().read(pid, "stat"), STATE_FIELD) not in "ZX"
     except OSError:
         return False

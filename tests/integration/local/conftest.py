@@ -1,18 +1,17 @@
 """The shim for simulated leases, and an agent that gives them."""
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tessera.simulator.agent_process import SOCKET, STATE_DIR, start
 from tessera.simulator.fakes.cuda import build as cuda
 from tessera.simulator.fakes.nvml import build as nvml
 from tessera.simulator.fakes.nvml import presets
 from tessera.simulator.fakes.nvml.state import ENV, NvmlState
-from tests.integration.local.commands import Commands, until
+from tests.integration.local.commands import Commands
 from tests.native.conftest import shim
 from tests.native.container import unshare
 
@@ -38,7 +37,7 @@ class Agent:
     """A node agent on two simulated GPUs that outlives its clients."""
 
     def __init__(self, folder: Path, shim: Path) -> None:
-        self.folder, self.socket, self.log = folder, folder / "lease.sock", folder / "agent.log"
+        self.folder, self.socket = folder, folder / SOCKET
         self.environment = {
             ENV: str(folder / "nvml.state"),
             "LD_LIBRARY_PATH": f"{nvml.library_dir()}:{cuda.library_dir()}",
@@ -49,16 +48,8 @@ class Agent:
 
     def start(self) -> None:
         """Returns once it gives leases."""
-        command = [sys.executable, "-m", "tessera.node_agent.main", "--node", "lab", "--api", "false"]
-        command += ["--agent-socket", str(self.folder / "agent.sock"), "--lease-socket", str(self.socket)]
-        command += ["--state-dir", str(self.folder / "state"), "--enforcement", "watch", "--shim", str(self._shim)]
-        self.socket.unlink(missing_ok=True)
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                command, env={**os.environ, **self.environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        until(lambda: self.socket.exists() or self.process is None or self.process.poll() is not None)
-        assert self.process.poll() is None, self.log.read_text()
+        options = ("--enforcement", "watch", "--shim", str(self._shim))
+        self.process = start(self.folder, *options, environment=self.environment)
 
     def end(self, how: Callable[["subprocess.Popen[bytes]"], None]) -> None:
         """``terminate`` or ``kill``."""
@@ -69,7 +60,7 @@ class Agent:
 
     def slices(self) -> list[str]:
         """What it has on record."""
-        return sorted(path.stem for path in (self.folder / "state" / "prepared").glob("*.json"))
+        return sorted(path.stem for path in (self.folder / STATE_DIR / "prepared").glob("*.json"))
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ class Driver:
         self._host = host
 
     def open(self) -> None:
-        self._host.open_driver()
+        return
 
     def close(self) -> None:
         return
