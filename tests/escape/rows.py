@@ -37,12 +37,18 @@ def row(name: str, wall: str, real: str, *, again: bool = False) -> Callable[[Tr
     return add
 
 
+def script(text: str) -> Try:
+    """Runs it as the one container's program."""
+
+    def attempt(cage: Cage) -> Outcome:
+        return cage.run(text)
+
+    return attempt
+
+
 # Without any trick: what the rest is measured by.
 
-
-@row("more than the slice", SHIM, "kubelet, containerd, shim", again=True)
-def _plain(cage: Cage) -> Outcome:
-    return cage.run(f"exec {TAKE}")
+row("more than the slice", SHIM, "kubelet, containerd, shim", again=True)(script(f"exec {TAKE}"))
 
 
 @row("what a program is told of its GPU", SHIM, "kubelet, containerd, shim", again=True)
@@ -58,8 +64,8 @@ def _told(cage: Cage) -> Outcome:
 @row("programs that never ask for CUDA", SHIM, "kubelet, containerd, loaders")
 def _others(cage: Cage) -> Outcome:
     kinds = ("true-old", "true-static", "true-musl")
-    script = "; ".join(f"/programs/{kind} 2>&1 && echo {kind} fine" for kind in kinds)
-    name = cage.start(cage.pod(cage.container(f"{script}; sh -c 'echo sh fine' 2>&1; sleep 600")))
+    each = "; ".join(f"/programs/{kind} 2>&1 && echo {kind} fine" for kind in kinds)
+    name = cage.start(cage.pod(cage.container(f"{each}; sh -c 'echo sh fine' 2>&1; sleep 600")))
     wait_until("the shell", lambda: "sh fine" in cage.tenant.log(name), 60)
     log = cage.tenant.log(name)
     if log.splitlines() != [*(f"{kind} fine" for kind in kinds), "sh fine"]:
@@ -97,9 +103,9 @@ def _clean(cage: Cage) -> Outcome:
     return cage.run(f"exec env -i {keep} {TAKE}")
 
 
-@row("an LD_PRELOAD of its own", SHIM, "containerd, loader, shim", again=True)
-def _preload(cage: Cage) -> Outcome:
-    return cage.run(f"export LD_PRELOAD=/lib/x86_64-linux-gnu/libm.so.6; exec {TAKE}")
+row("an LD_PRELOAD of its own", SHIM, "containerd, loader, shim", again=True)(
+    script(f"export LD_PRELOAD=/lib/x86_64-linux-gnu/libm.so.6; exec {TAKE}")
+)
 
 
 @row("kubectl exec with a clean environment", SHIM, "kubelet, containerd, shim")
@@ -118,9 +124,7 @@ def _exec(cage: Cage) -> Outcome:
 # Past the preloaded library.
 
 
-@row("a static program", WATCHER, "containerd, agent", again=True)
-def _static(cage: Cage) -> Outcome:
-    return cage.run("exec /programs/taker-static plain 512 4096")
+row("a static program", WATCHER, "containerd, agent", again=True)(script("exec /programs/taker-static plain 512 4096"))
 
 
 @row("a static program within its slice", WATCHER, "containerd, agent", again=True)
@@ -133,35 +137,26 @@ def _unshimmed(cage: Cage) -> Outcome:
     return Outcome("detected", "event: WithoutShim; it runs on")
 
 
-@row("a musl program", WATCHER, "containerd, agent", again=True)
-def _musl(cage: Cage) -> Outcome:
-    return cage.run("exec /programs/taker-musl plain 512 4096")
-
-
-@row("dlmopen", WATCHER, "loader, shim, agent", again=True)
-def _dlmopen(cage: Cage) -> Outcome:
-    return cage.run("exec /programs/taker dlmopen 512 4096")
-
-
-@row("RTLD_DEEPBIND", SHIM, "loader, shim, agent", again=True)
-def _deepbind(cage: Cage) -> Outcome:
-    return cage.run("exec /programs/taker deepbind 512 4096")
-
-
-@row("functions found in the driver's own tables", WATCHER, "loader, shim, agent", again=True)
-def _tables(cage: Cage) -> Outcome:
-    return cage.run("exec /programs/taker tables 512 4096")
-
-
-@row("exec after an allocation", SHIM, "containerd, shim", again=True)
-def _exec_self(cage: Cage) -> Outcome:
-    return cage.run("exec /programs/taker exec 64 4096")
-
-
-@row("a nested pid namespace, unshimmed", f"container or {WATCHER}", "containerd, agent", again=True)
-def _pid_namespace(cage: Cage) -> Outcome:
-    refused = "{ echo took 0 at 0; exec sleep 600; }"
-    return cage.run(f"unshare -U -r -p -f /programs/taker-static plain 512 4096 2>/dev/null || {refused}")
+for _name, _wall, _real, _text in (
+    ("a musl program", WATCHER, "containerd, agent", "exec /programs/taker-musl plain 512 4096"),
+    ("dlmopen", WATCHER, "loader, shim, agent", "exec /programs/taker dlmopen 512 4096"),
+    ("RTLD_DEEPBIND", SHIM, "loader, shim, agent", "exec /programs/taker deepbind 512 4096"),
+    (
+        "functions found in the driver's own tables",
+        WATCHER,
+        "loader, shim, agent",
+        "exec /programs/taker tables 512 4096",
+    ),
+    ("exec after an allocation", SHIM, "containerd, shim", "exec /programs/taker exec 64 4096"),
+    (
+        "a nested pid namespace, unshimmed",
+        f"container or {WATCHER}",
+        "containerd, agent",
+        "unshare -U -r -p -f /programs/taker-static plain 512 4096 2>/dev/null"
+        " || { echo took 0 at 0; exec sleep 600; }",
+    ),
+):
+    row(_name, _wall, _real, again=True)(script(_text))
 
 
 # The slice's own files.
@@ -175,16 +170,12 @@ def _zeros(cage: Cage) -> Outcome:
     return cage.judge(name, beside=1984)
 
 
-@row("the usage file truncated", SHIM, "containerd, shim, agent")
-def _truncated(cage: Cage) -> Outcome:
-    return cage.run(
-        f"/programs/taker plain 64 64 >/dev/null & sleep 1; kill $!; : > /run/tessera-usage/ledger; exec {TAKE}"
-    )
-
-
-@row("limits edited from inside", SHIM, "containerd, shim")
-def _limits(cage: Cage) -> Outcome:
-    return cage.run(f"(echo x > /run/tessera/limits || rm -f /run/tessera/limits) 2>/dev/null; exec {TAKE}")
+row("the usage file truncated", SHIM, "containerd, shim, agent")(
+    script(f"/programs/taker plain 64 64 >/dev/null & sleep 1; kill $!; : > /run/tessera-usage/ledger; exec {TAKE}")
+)
+row("limits edited from inside", SHIM, "containerd, shim")(
+    script(f"(echo x > /run/tessera/limits || rm -f /run/tessera/limits) 2>/dev/null; exec {TAKE}")
+)
 
 
 def _covered(path: str) -> Try:
@@ -209,8 +200,8 @@ def _privileged(cage: Cage) -> Outcome:
 def _host_path(cage: Cage) -> Outcome:
     folder = cage.product.cluster.nodes[NODE].home / "tessera" / "agent" / "slices"
     volume = {"name": "agent", "hostPath": {"path": str(folder)}}
-    script = "for f in /agent/*/limits; do : > $f; done 2>/dev/null; for f in /agent/*; do rm -f $f/limits; done; "
-    more = script + "exec /programs/taker-static plain 512 4096"
+    emptied = "for f in /agent/*/limits; do : > $f; done 2>/dev/null; for f in /agent/*; do rm -f $f/limits; done; "
+    more = emptied + "exec /programs/taker-static plain 512 4096"
     return cage.run(more, mounts=[{"name": "agent", "mountPath": "/agent"}], volumes=[volume])
 
 

@@ -80,12 +80,16 @@ async def test_each_container_is_held_to_its_own_slice_and_the_pod_hears_of_it(m
             await service.stop()
 
 
-async def test_clients_of_a_pod_that_is_deleted_let_go_before_it_is_killed(machine, tmp_path):
-    settings = NodeAgentSettings(
+def with_mps(tmp_path) -> NodeAgentSettings:
+    return NodeAgentSettings(
         node="node-a", agent_socket=tmp_path / "a.sock", state_dir=tmp_path / "state", accounting_every_s=0.02,
         inventory_every_s=0.05, enforcement="mps", mps_control=str(install(tmp_path)), mps_dir=tmp_path / "m",
         mps_proof=False,
     )  # fmt: skip
+
+
+async def test_clients_of_a_pod_that_is_deleted_let_go_before_it_is_killed(machine, tmp_path):
+    settings = with_mps(tmp_path)
     processes, uuid, ahead_s = FakeProcesses(tmp_path / "proc"), machine.uuids[0], 0.0
     mps = FakeMps(tmp_path / "m" / uuid / "pipe")
     async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
@@ -118,11 +122,7 @@ async def test_clients_of_a_pod_that_is_deleted_let_go_before_it_is_killed(machi
 
 
 async def test_a_program_that_comes_past_mps_is_ended_and_the_pod_hears_of_it(machine, tmp_path):
-    settings = NodeAgentSettings(
-        node="node-a", agent_socket=tmp_path / "a.sock", state_dir=tmp_path / "state", accounting_every_s=0.02,
-        inventory_every_s=0.05, enforcement="mps", mps_control=str(install(tmp_path)), mps_dir=tmp_path / "m",
-        mps_proof=False,
-    )  # fmt: skip
+    settings = with_mps(tmp_path)
     processes, uuid = FakeProcesses(tmp_path / "proc"), machine.uuids[0]
     mps = FakeMps(tmp_path / "m" / uuid / "pipe")
     async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
