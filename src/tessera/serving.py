@@ -23,6 +23,10 @@ from tessera.joined_writes import JoinedWrites
 
 log = structlog.get_logger()
 
+KEEP_ALIVE_S = 120
+"""Above the 90 s after which Go's clients (kube-apiserver, kube-scheduler) let go of an idle connection: whoever closes
+first on this side may do so under a request that is on its way, and a POST is not sent again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tls:
@@ -52,6 +56,7 @@ class Server:
         self._config = uvicorn.Config(app, host=host, port=port, log_config=None, access_log=False, lifespan="off",
                                       server_header=False, date_header=False, timeout_graceful_shutdown=2,
                                       proxy_headers=False, ws="none", http=JoinedWrites,
+                                      timeout_keep_alive=KEEP_ALIVE_S,
                                       **_tls_arguments(tls))  # fmt: skip
         self._server = uvicorn.Server(self._config)
         self._tasks: list[asyncio.Task[None]] = []

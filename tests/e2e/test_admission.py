@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import copy
 import random
@@ -13,7 +14,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import uvicorn
 import yaml
 from starlette.applications import Starlette
 
@@ -25,6 +25,7 @@ from tessera.scheduler.webhook.compatibility import Dialect
 from tessera.scheduler.webhook.patches import applied
 from tessera.scheduler.webhook.rewrite import Options, rewrite
 from tessera.scheduler.webhook.routes import routes
+from tessera.serving import Server, Tls
 from tests.e2e import programs
 from tests.e2e.admission_objects import (
     BAD,
@@ -128,17 +129,17 @@ def _serve(cluster: Cluster, secret: Json, port: int) -> Callable[[], None]:
         files[name] = cluster.directory / "certs" / f"webhook-{name}"
         files[name].write_bytes(base64.b64decode(value))
     app = Starlette(routes=routes(Options(tolerate=True, compatibility=frozenset({Dialect.HAMI}))))
-    config = uvicorn.Config(app, cluster.block.api, port, log_level="warning",
-                            ssl_certfile=files["tls.crt"], ssl_keyfile=str(files["tls.key"]))  # fmt: skip
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
+    server = Server(app, cluster.block.api, port, Tls(files["tls.crt"], files["tls.key"]))
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
+    asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
 
     def stop() -> None:
-        server.should_exit = True
+        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
 
-    wait_until("webhook listening", lambda: server.started, 10)
     return stop
 
 
