@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt gen native e2e escape test-gpu bench-shim bench-watcher bench-extender bench-packing bench-parity bench-policy lock
+.PHONY: help setup setup-torch demo test check fmt gen native e2e escape test-gpu bench-shim bench-watcher bench-extender bench-packing bench-parity bench-policy lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -30,6 +30,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PIP) --require-hashes -r requirements.lock >&2
 	@$(PIP) --no-deps --no-build-isolation -e . >&2
 	@touch $(STAMP)
+
+setup-torch: $(STAMP)  ## setup, and the torch that the tests of remote/ run with (0.6 GB)
+	@$(BIN)/python -m tests.remote.setup_torch
 
 demo: $(STAMP)  ## run the embedded cluster; ARGS="--once -o json" passes options on
 	@$(RUN) $(BIN)/tessera demo $(ARGS)

@@ -18,9 +18,14 @@ def run(
     gpu_model: Annotated[str, typer.Option(metavar="NAMES", help="Models that will do.")] = "",
     enforcement: Annotated[str, typer.Option(metavar="LEVEL", help="Lowest level that will do.")] = "",
     socket: Annotated[Path | None, typer.Option(metavar="PATH", help="The agent's, if not the usual one.")] = None,
+    pool: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="On the device served there, not on this machine.")
+    ] = "",
     simulate: Annotated[bool, typer.Option("--simulate", help="On a simulated GPU, with an agent of its own.")] = False,
 ) -> int:
-    """Run a command on this machine, held to a slice of its GPUs until it ends."""
+    """Run a command held to a slice of a GPU until it ends: this machine's, or with --pool another's."""
+    if pool:
+        return _in_pool(command, pool, gpu_mem)
     from tessera.cli.leasing import default_socket
     from tessera.cli.run_command import Wish
     from tessera.cli.run_command import run as run_command
@@ -36,3 +41,14 @@ def run(
     except LoneAgentError as error:
         print(f"tessera run: {error}", file=sys.stderr)
         return 1
+
+
+def _in_pool(command: list[str], pool: str, gpu_mem: str) -> int:
+    from tessera.cli.pool_run import run as run_there
+    from tessera.model.quantities import QuantityError, parse_up
+
+    try:
+        mem_bytes = parse_up(gpu_mem) if gpu_mem else 0
+    except QuantityError as error:
+        raise typer.BadParameter(str(error), param_hint="--gpu-mem") from None
+    return run_there(command, pool, mem_bytes)

@@ -14,6 +14,7 @@ import typer
 
 from tessera import __version__
 from tessera.cli.run import run
+from tessera.cli.serve import serve
 from tessera.cli.simulate import simulate
 
 app = typer.Typer(
@@ -108,6 +109,7 @@ def up(
 
 app.command()(simulate)
 app.command()(run)
+app.command()(serve)
 
 
 @app.command(context_settings=PASS_ON, add_help_option=False)

@@ -1,0 +1,28 @@
+"""A command whose ``cuda`` is a slice on another machine: only variables are set, and it takes this process's place."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import tessera.remote
+from tessera.cli.run_command import CANNOT_RUN, NOT_FOUND
+
+_PACKAGE = Path(tessera.__file__).parent
+_HOOK = Path(tessera.remote.__file__).parent / "hook"
+
+
+def run(command: Sequence[str], pool: str, mem_bytes: int) -> int:
+    """Answers only if the command cannot be run."""
+    path = os.pathsep.join(filter(None, (str(_HOOK), os.environ.get("PYTHONPATH", ""))))
+    given = {"TESSERA_POOL": pool, "TESSERA_ALIAS_CUDA": "1", "TESSERA_REMOTE_HOME": str(_PACKAGE), "PYTHONPATH": path}
+    if mem_bytes:
+        given["TESSERA_POOL_GPU_MEM"] = str(mem_bytes)
+    try:
+        os.execvpe(command[0], list(command), {**os.environ, **given})
+    except FileNotFoundError:
+        print(f"tessera run: command: found {command[0]!r}; allowed: a program that is there", file=sys.stderr)
+        return NOT_FOUND
+    except OSError as error:
+        print(f"tessera run: command: found {command[0]!r}: {error.strerror}; allowed: a program", file=sys.stderr)
+        return CANNOT_RUN

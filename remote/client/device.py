@@ -1,0 +1,214 @@
+"""Runs torch's operators on the remote device."""
+
+import builtins
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from tessera.remote.client import backward
+from tessera.remote.client.arguments import Call
+from tessera.remote.client.handles import Deferred, Handle, first_number
+from tessera.remote.client.plans import Plan, Plans, fresh_of, tree_of
+from tessera.remote.client.session import Session
+from tessera.remote.client.specs import Spec
+from tessera.remote.client.tensor import RemoteTensor
+from tessera.remote.client.transfers import bytes_of, dense_order, new_record, tensor_of
+from tessera.remote.protocol import records, replies
+from tessera.remote.protocol.records import Code
+
+Special = Callable[["Device", Any, tuple[Any, ...], dict[str, Any]], Any]
+"""What is done in place of sending a call."""
+
+
+class Device:
+    """One session's, made by ``open_session`` at the first use. ``special``: by operator."""
+
+    def __init__(self, open_session: Callable[[], Session], special: Mapping[Any, Special]) -> None:
+        self._open, self._special = open_session, special
+        self._session: Session | None = None
+        self._seed = torch.initial_seed() % (1 << 64)
+        self._plans: Plans | None = None
+        self.in_child = False
+        """Whether this process was forked from one that had used the device."""
+        self._blocking = os.environ.get("TESSERA_LAUNCH_BLOCKING") == "1"
+
+    @property
+    def connected(self) -> bool:
+        return self._session is not None
+
+    @property
+    def session(self) -> Session:
+        """Raises ``ConnectError``."""
+        if self.in_child:
+            raise RuntimeError("the remote device cannot be used in a forked process; start processes by 'spawn'")
+        if self._session is None:
+            self._session = self._open()
+            self._plans = Plans(self._session.put)
+            self._send_seed()
+        return self._session
+
+    def close(self) -> None:
+        """Ends the session, if there is one."""
+        if self._session is not None:
+            self._session.close()
+
+    def forked(self) -> None:
+        """This process is a copy: the session is its parent's."""
+        self.in_child, self._session = self._session is not None or self.in_child, None
+
+    def run(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """One operator, whatever its arguments."""
+        special = self._special.get(function)
+        try:
+            return self.call(function, args, kwargs) if special is None else special(self, function, args, kwargs)
+        except Exception as error:
+            task = backward.running()
+            if task < 0:
+                raise
+            return backward.keep(task, error)
+
+    def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """One operator, on the executor."""
+        session = self.session
+        assert self._plans is not None
+        call = Call(function, args, kwargs, self._resolve)
+        plan = self._plans.get(call)
+        if plan.waits:
+            return self._waited(call, plan, args, kwargs)
+        handles = self._deferred(call, plan) if plan.view else self._sent(call, plan)
+        outputs = [
+            None if spec is None else RemoteTensor(spec, handle)
+            for spec, handle in zip(plan.outputs, handles, strict=True)
+        ]
+        if self._blocking:
+            session.flush()
+            self.synchronize()
+        return _grown(plan.tree, outputs, args, kwargs)
+
+    def _sent(self, call: Call, plan: Plan) -> list[Handle]:
+        session, first = self.session, first_number()
+        numbers = [handle.number for handle in call.handles]
+        session.put(plan.packed.pack(Code.CALL, plan.form, plan.layout, first, *numbers, *call.floats))
+        return [Handle(session, number) for number in range(first, first + len(plan.outputs))]
+
+    def _deferred(self, call: Call, plan: Plan) -> list[Handle]:
+        def send(first: int) -> None:
+            numbers = [handle.number for handle in call.handles]
+            self.session.put(plan.packed.pack(Code.CALL, plan.form, plan.layout, first, *numbers, *call.floats))
+
+        deferred = Deferred(self.session, send)
+        return [deferred.output() for _ in plan.outputs]
+
+    def _waited(self, call: Call, plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        first = first_number()
+        numbers = [handle.number for handle in call.handles]
+
+        def record(request: int) -> bytes:
+            return plan.packed.pack(Code.CALL_SYNC, plan.form, 0, first, request, *numbers, *call.floats)
+
+        reply = self._ask(record)
+        assert isinstance(reply[0], replies.Outputs)
+        specs = [_spec(output) for output in reply[0].outputs]
+        outputs = [
+            None if spec is None else RemoteTensor(spec, Handle(self.session, number))
+            for number, spec in enumerate(specs, first)
+        ]
+        returns = call.function._schema.returns
+        result = tuple(outputs) if len(returns) > 1 else outputs[0] if outputs else None
+        return _grown(tree_of(call.function, result, fresh_of(call.function, result)), outputs, args, kwargs)
+
+    def upload(self, tensor: torch.Tensor) -> RemoteTensor:
+        """A copy of a tensor of this machine."""
+        ordered, back = dense_order(tensor.detach().resolve_conj().resolve_neg())
+        number = first_number()
+        self.session.upload(new_record(number, ordered), bytes_of(ordered))
+        made = RemoteTensor(Spec(tuple(ordered.shape), ordered.stride(), ordered.dtype), Handle(self.session, number))
+        if back == tuple(range(tensor.dim())):
+            return made
+        permuted: RemoteTensor = self.call(torch.ops.aten.permute.default, (made, list(back)), {})
+        return permuted
+
+    def download(self, tensor: RemoteTensor) -> torch.Tensor:
+        """A copy in this machine's memory; waits for all that was asked for before."""
+
+        def record(request: int) -> bytes:
+            out = bytearray()
+            records.put(records.Read(request, number), out)
+            return bytes(out)
+
+        number = tensor._handle.number
+        _, data = self._ask(record)
+        return tensor_of(data, tensor._spec)
+
+    def memory(self) -> replies.Memory:
+        """What the session holds, and held at most."""
+
+        def record(request: int) -> bytes:
+            out = bytearray()
+            records.put(records.Memory(request), out)
+            return bytes(out)
+
+        reply, _ = self._ask(record)
+        assert isinstance(reply, replies.Memory)
+        return reply
+
+    def synchronize(self) -> None:
+        """Waits for all that was asked for; raises the first error of it."""
+
+        def record(request: int) -> bytes:
+            out = bytearray()
+            records.put(records.Sync(request), out)
+            return bytes(out)
+
+        self._ask(record)
+
+    def seed(self, seed: int) -> None:
+        """Starts the device's generator anew."""
+        self._seed = seed % (1 << 64)
+        if self._session is not None:
+            self._send_seed()
+
+    def _send_seed(self) -> None:
+        out = bytearray()
+        records.put(records.Seed(self._seed), out)
+        self.session.put(bytes(out))
+
+    def _ask(self, record: Callable[[int], bytes]) -> tuple[replies.Reply, bytearray]:
+        reply, data = self.session.ask(record)
+        if isinstance(reply, replies.Failed):
+            raise _exception(reply)
+        return reply, data
+
+    def _resolve(self, tensor: torch.Tensor) -> tuple[Spec, Handle]:
+        if isinstance(tensor, RemoteTensor):
+            return tensor._spec, tensor._handle
+        if tensor.device.type != "cpu":
+            raise RuntimeError(f"tensor: found one on {tensor.device}; allowed: the remote device and CPU scalars")
+        sent = self.upload(tensor)
+        return sent._spec, sent._handle
+
+
+def _grown(tree: Any, outputs: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if tree is None:
+        return None
+    if isinstance(tree, int):
+        return outputs[tree] if tree >= 0 else args[-1 - tree]
+    if isinstance(tree, str):
+        return kwargs[tree]
+    grown = [_grown(branch, outputs, args, kwargs) for branch in tree]
+    return tuple(grown) if isinstance(tree, tuple) else grown
+
+
+def _spec(output: replies.Output) -> Spec | None:
+    return Spec(output.sizes, output.strides, getattr(torch, output.dtype)) if output.dtype else None
+
+
+def _exception(failed: replies.Failed) -> Exception:
+    """The same exception here, if it is one of torch's or Python's own."""
+    known = {"OutOfMemoryError": torch.OutOfMemoryError, "LinAlgError": torch.linalg.LinAlgError}
+    kind = known.get(failed.kind) or getattr(builtins, failed.kind, None)
+    if not (isinstance(kind, type) and issubclass(kind, Exception)):
+        kind = RuntimeError
+    return kind(failed.text)

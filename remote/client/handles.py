@@ -1,0 +1,81 @@
+"""What on the executor a tensor of the client stands for."""
+
+import itertools
+import threading
+import weakref
+from collections.abc import Callable
+
+from tessera.remote.client.session import Session
+
+MOST_OUTPUTS = 1 << 16
+_calls = itertools.count(1)
+_making = threading.RLock()
+
+
+def first_number() -> int:
+    """For the outputs of one call: this number, and the next ``MOST_OUTPUTS`` - 1."""
+    return next(_calls) * MOST_OUTPUTS
+
+
+class Handle:
+    """A tensor on the executor, freed there when the last tensor here has gone.
+
+    Of a view there is nothing on the executor until an operator needs it: ``made_by`` asks for it then.
+    """
+
+    __slots__ = ("__weakref__", "_made_by", "_number", "_session")
+
+    def __init__(self, session: Session, number: int = 0, made_by: "Deferred | None" = None) -> None:
+        self._session, self._number, self._made_by = session, number, made_by
+
+    @property
+    def number(self) -> int:
+        deferred = self._made_by
+        if deferred is not None:
+            deferred.make()
+        return self._number
+
+    def name(self, number: int) -> None:
+        """From now on the executor has it, by this number."""
+        self._number, self._made_by = number, None
+
+    def __del__(self) -> None:
+        if self._number:
+            self._session.queue.free(self._number)
+
+
+class Deferred:
+    """A call that is sent when one of its outputs is needed, or never. ``send`` gets the first output's number.
+
+    The outputs keep the call alive, and not it them: one that has gone meanwhile is freed as soon as it is made.
+    """
+
+    def __init__(self, session: Session, send: Callable[[int], None]) -> None:
+        self._session, self._send = session, send
+        self._outputs: list[weakref.ref[Handle]] = []
+
+    def output(self) -> Handle:
+        """The next one."""
+        handle = Handle(self._session, made_by=self)
+        self._outputs.append(weakref.ref(handle))
+        return handle
+
+    def make(self) -> None:
+        """Sends the call, once."""
+        with _making:
+            outputs, self._outputs = self._outputs, []
+            if not outputs:
+                return
+            first = first_number()
+            self._send(first)
+            for number, output in enumerate(outputs, first):
+                handle = output()
+                if handle is None:
+                    self._session.queue.free(number)
+                else:
+                    handle.name(number)
+            self._send = _sent
+
+
+def _sent(_: int) -> None:
+    raise AssertionError("a call was sent twice")

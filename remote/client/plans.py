@@ -1,0 +1,160 @@
+"""How calls of one operator with arguments of one kind are sent and what they make: worked out once, then looked up."""
+
+import hashlib
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tessera.remote.client.arguments import Call, wire_value, with_metas
+from tessera.remote.client.specs import Spec, flat, spec_of
+from tessera.remote.protocol import records
+
+_SYNCHRONOUS = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``outputs``: the new tensors, ``None`` where the operator gives none.
+
+    ``tree``: what the operator returns, with the number of an output in each place, or the name or (negative, from -1)
+    position of the argument that it returns. ``waits``: only the executor knows the outputs.
+    """
+
+    form: int
+    layout: int
+    packed: struct.Struct
+    outputs: tuple[Spec | None, ...]
+    tree: Any
+    view: bool
+    waits: bool
+
+
+class Plans:
+    """``send`` queues a packed record. Numbers of forms and layouts are used again when they run out."""
+
+    def __init__(self, send: Callable[[bytes], None]) -> None:
+        self._send = send
+        self._plans: dict[Any, Plan] = {}
+        self._forms: dict[Any, int] = {}
+        self._layouts: dict[Any, int] = {}
+
+    def get(self, call: Call) -> Plan:
+        """Raises what the operator raises for such arguments."""
+        plan = self._plans.get(call.key)
+        if plan is None:
+            if max(len(self._plans), len(self._forms), len(self._layouts)) >= records.MAX_KNOWN - 1:
+                for known in (self._plans, self._forms, self._layouts):
+                    known.clear()
+            plan = self._plans[call.key] = self._make(call)
+        return plan
+
+    def _make(self, call: Call) -> Plan:
+        waits = not _SYNCHRONOUS.isdisjoint(call.function.tags)
+        outputs: tuple[Spec | None, ...] = ()
+        tree: Any = None
+        if not waits:
+            try:
+                outputs, tree = _predict(call)
+            except NotImplementedError:
+                waits = True
+        code = records.Code.CALL_SYNC if waits else records.Code.CALL
+        return Plan(
+            self._form(call),
+            0 if waits else self._layout(outputs),
+            records.call_struct(code, len(call.handles), len(call.floats)),
+            outputs,
+            tree,
+            is_view(call.function),
+            waits,
+        )
+
+    def _form(self, call: Call) -> int:
+        args = [wire_value(value) for value in call.args]
+        kwargs = [item for name, value in call.kwargs.items() for item in (name, wire_value(value))]
+        key = (call.function, repr(args), repr(kwargs))
+        if key not in self._forms:
+            number, out = len(self._forms), bytearray()
+            records.put_form(records.Form(number, _name(call.function), _schema(call.function), args, kwargs), out)
+            self._send(bytes(out))
+            self._forms[key] = number
+        return self._forms[key]
+
+    def _layout(self, outputs: tuple[Spec | None, ...]) -> int:
+        geometries = tuple(None if spec is None else (spec.sizes, spec.strides) for spec in outputs)
+        if geometries not in self._layouts:
+            number, out = len(self._layouts) + 1, bytearray()
+            records.put(records.Layout(number, geometries), out)
+            self._send(bytes(out))
+            self._layouts[geometries] = number
+        return self._layouts[geometries]
+
+
+def is_view(function: Any) -> bool:
+    """Whether what it returns shares memory with an argument that it leaves as it is."""
+    return any(item.alias_info is not None and not item.alias_info.is_write for item in function._schema.returns)
+
+
+def tree_of(function: Any, result: Any, fresh: Sequence[Any]) -> Any:
+    """The tree of a ``Plan`` for a result whose new tensors, flat, are ``fresh``."""
+    numbers = iter(range(len(fresh)))
+    returns = function._schema.returns
+    branches = tuple(
+        _argument(function, item)
+        if item.alias_info is not None and item.alias_info.is_write
+        else _branch(value, numbers)
+        for item, value in zip(returns, _values(function, result), strict=True)
+    )
+    return branches if len(returns) > 1 else branches[0] if branches else None
+
+
+def _branch(value: Any, numbers: Any) -> Any:
+    return [_branch(item, numbers) for item in value] if isinstance(value, list | tuple) else next(numbers)
+
+
+def _argument(function: Any, item: Any) -> int | str:
+    """Which argument it is that the operator returns."""
+    for at, argument in enumerate(function._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.before_set & item.alias_info.before_set:
+            return str(argument.name) if argument.kwarg_only else -1 - at
+    raise NotImplementedError(f"{function}: returns what is none of its arguments")
+
+
+def fresh_of(function: Any, result: Any) -> list[Any]:
+    """The new tensors of a result, flat."""
+    pairs = zip(function._schema.returns, _values(function, result), strict=True)
+    return [
+        one for item, value in pairs if item.alias_info is None or not item.alias_info.is_write for one in flat(value)
+    ]
+
+
+def _values(function: Any, result: Any) -> tuple[Any, ...]:
+    """What is returned for each of the schema's returns."""
+    count = len(function._schema.returns)
+    return tuple(result) if count > 1 else (result,) if count else ()
+
+
+def _predict(call: Call) -> tuple[tuple[Spec | None, ...], Any]:
+    args, kwargs, metas = with_metas(call)
+    result = call.function(*args, **kwargs)
+    for meta, spec in metas:
+        if spec_of(meta) != spec:
+            raise RuntimeError(
+                f"{call.function}: found a call that changes the sizes of its argument; allowed: none such"
+            )
+    fresh = fresh_of(call.function, result)
+    if not all(one is None or isinstance(one, torch.Tensor) for one in fresh):
+        raise RuntimeError(f"{call.function}: found a result that is no tensor; not supported on a remote device")
+    outputs = tuple(None if one is None else spec_of(one) for one in fresh)
+    return outputs, tree_of(call.function, result, fresh)
+
+
+def _name(function: Any) -> str:
+    return str(function._schema.name) + (f".{function._schema.overload_name}" if function._schema.overload_name else "")
+
+
+def _schema(function: Any) -> int:
+    digest = hashlib.blake2b(str(function._schema).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")

@@ -1,0 +1,207 @@
+"""The client's end of a session: queues records, sends them in batches, waits for answers, connects again.
+
+One thread reads what comes. Answers carry the number of their request, so that any number of threads may wait, and one
+that gave up waiting leaves nothing behind that another could take for its own.
+"""
+
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Callable
+
+from tessera.remote.client.errors import ConnectError, DeviceLostError
+from tessera.remote.client.queue import Queue
+from tessera.remote.protocol import greeting, records, replies
+from tessera.remote.protocol.errors import ProtocolError
+from tessera.remote.protocol.frames import CHUNK_BYTES, Kind, pack_header
+from tessera.remote.protocol.peer import Ended, Peer, Stream, close, read_frame
+
+BATCH_RECORDS = 32
+LINGER_S = 200e-6
+"""A record that no batch was filled for leaves after this."""
+GRACE_S = 60.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
+
+Connect = Callable[[], Stream]
+
+
+class _Pending:
+    """A request whose answer has not come in full."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.reply: replies.Reply | None = None
+        self.data = bytearray()
+        self.at = 0
+
+
+class Session:
+    """``connect`` makes a connection; ``torch`` is this side's version; ``mem_bytes`` 0: what is given.
+
+    Raises ``ConnectError``.
+    """
+
+    def __init__(self, connect: Connect, torch: str, mem_bytes: int = 0, *, grace_s: float = GRACE_S) -> None:
+        self._connect, self._torch, self._grace_s = connect, torch, grace_s
+        self.queue = Queue()
+        self._peer = Peer(self._deliver)
+        self._order = threading.Lock()
+        self._requests: dict[int, _Pending] = {}
+        self._numbers = itertools.count(1)
+        self._lost: DeviceLostError | None = None
+        self._some = threading.Event()
+        self._closing = False
+        stream, self.welcome = self._greet(greeting.Hello(torch=torch, mem_bytes=mem_bytes))
+        self._peer.attach(stream, self.welcome.received)
+        threading.Thread(target=self._read, args=(stream,), name="tessera-reader", daemon=True).start()
+        threading.Thread(target=self._linger, name="tessera-flusher", daemon=True).start()
+
+    def put(self, record: bytes) -> None:
+        """Queues a packed record; it leaves with a full batch or soon."""
+        self.queue.put(record)
+        if len(self.queue) >= BATCH_RECORDS:
+            self.flush()
+        elif not self._some.is_set():
+            self._some.set()
+
+    def flush(self) -> None:
+        """Sends what is queued. Raises ``DeviceLostError``."""
+        with self._order:
+            self._flush()
+
+    def upload(self, new: records.New, data: memoryview) -> None:
+        """Sends a tensor with its bytes, which may change once this has returned."""
+        head = bytearray()
+        records.put(new, head)
+        with self._order:
+            self.queue.put(bytes(head))
+            self._flush()
+            for at in range(0, len(data), CHUNK_BYTES):
+                self._send(Kind.UPLOAD, bytes(data[at : at + CHUNK_BYTES]))
+
+    def ask(self, record: Callable[[int], bytes]) -> tuple[replies.Reply, bytearray]:
+        """Sends the record made for a new request and waits for the answer. Raises ``DeviceLostError``."""
+        number, pending = next(self._numbers), _Pending()
+        self._requests[number] = pending
+        try:
+            with self._order:
+                self.queue.put(record(number))
+                self._flush()
+            if self._lost is None:
+                pending.done.wait()
+        finally:
+            self._requests.pop(number, None)
+        if pending.reply is None:
+            raise self._lost or DeviceLostError("the session ended")
+        return pending.reply, pending.data
+
+    def close(self) -> None:
+        """Ends the session after what is queued. Never raises."""
+        self._closing = True
+        with contextlib.suppress(DeviceLostError):
+            self.flush()
+        self._peer.say_bye()
+        self._lose("it was closed")
+
+    def _flush(self) -> None:
+        self._some.clear()
+        for batch in self.queue.batches():
+            self._send(Kind.BATCH, batch)
+
+    def _send(self, kind: Kind, payload: bytes) -> None:
+        if self._lost is not None:
+            raise self._lost
+        try:
+            self._peer.send(kind, payload)
+        except Ended as ended:
+            raise self._lost or DeviceLostError(str(ended)) from None
+
+    def _linger(self) -> None:
+        while self._lost is None:
+            self._some.wait()
+            time.sleep(LINGER_S)
+            with contextlib.suppress(DeviceLostError):
+                self.flush()
+
+    def _deliver(self, kind: Kind, payload: bytes) -> None:
+        if kind is Kind.REPLY:
+            reply = replies.decode(payload)
+            pending = self._requests.get(reply.request)
+            if pending is not None:
+                pending.reply = reply
+                if isinstance(reply, replies.Bytes) and reply.size:
+                    pending.data = bytearray(reply.size)
+                else:
+                    pending.done.set()
+        elif kind is Kind.DATA:
+            self._add(payload)
+        else:
+            raise ProtocolError(f"frame: found {kind.name} from the executor; allowed: REPLY, DATA")
+
+    def _add(self, payload: bytes) -> None:
+        (number,) = replies.DATA_HEAD.unpack_from(payload)
+        pending, size = self._requests.get(number), len(payload) - replies.DATA_HEAD.size
+        if pending is None:
+            return
+        if pending.at + size > len(pending.data):
+            raise ProtocolError(f"data: found more than the {len(pending.data)} bytes that were announced")
+        pending.data[pending.at : pending.at + size] = memoryview(payload)[replies.DATA_HEAD.size :]
+        pending.at += size
+        if pending.at == len(pending.data):
+            pending.done.set()
+
+    def _read(self, stream: Stream) -> None:
+        while True:
+            try:
+                while self._peer.take(stream) is not None:
+                    pass
+            except ProtocolError as error:
+                return self._lose(f"the executor broke the protocol: {error}")
+            if self._closing or self._lost:
+                return None
+            try:
+                stream = self._again()
+            except (ConnectError, ProtocolError) as error:
+                return self._lose(str(error))
+
+    def _again(self) -> Stream:
+        """A new connection to the same session, within the grace period. Raises ``ConnectError``."""
+        deadline, pause_s = time.monotonic() + self._grace_s, _FIRST_PAUSE_S
+        while True:
+            try:
+                hello = greeting.Hello(torch=self._torch, session=self.welcome.session, received=self._peer.received)
+                stream, welcome = self._greet(hello)
+                self._peer.attach(stream, welcome.received)
+                return stream
+            except OSError as error:
+                if time.monotonic() + pause_s > deadline:
+                    raise ConnectError(f"no connection for {self._grace_s:.0f} s: {error}") from None
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _greet(self, hello: greeting.Hello) -> tuple[Stream, greeting.Welcome]:
+        stream = self._connect()
+        try:
+            payload = greeting.encode(hello)
+            stream.sendall(pack_header(Kind.HELLO, len(payload)) + payload)
+            frame = read_frame(stream)
+            if frame is None:
+                raise ConnectionResetError("the connection ended before the first answer")
+            header, answer = frame
+            if header.kind is Kind.REFUSED:
+                refused = greeting.decode(greeting.Refused, answer)
+                raise ConnectError(f"refused ({refused.reason}): {refused.text}")
+            if header.kind is not Kind.WELCOME:
+                raise ProtocolError(f"first answer: found {header.kind.name}; allowed: WELCOME, REFUSED")
+            return stream, greeting.decode(greeting.Welcome, answer)
+        except BaseException:
+            close(stream)
+            raise
+
+    def _lose(self, why: str) -> None:
+        self._lost = self._lost or DeviceLostError(why)
+        self._peer.end(why)
+        self._some.set()
+        for pending in list(self._requests.values()):
+            pending.done.set()

@@ -1,0 +1,16 @@
+"""Turns the remote device on in this process."""
+
+import torch
+
+from tessera.remote.client.backend import register
+from tessera.remote.client.connect import connect, mem_bytes
+from tessera.remote.client.session import Session
+
+
+def start(*, alias: bool) -> None:
+    """``alias``: ``cuda`` means it too. Nothing is connected before its first use."""
+    module = register(lambda: Session(connect, torch.__version__, mem_bytes()))
+    if alias:
+        from tessera.remote.client.alias import install
+
+        install(module)

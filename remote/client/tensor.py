@@ -1,0 +1,61 @@
+"""A tensor on the remote device: no memory here, only what it is and which one it is there."""
+
+from typing import Any
+
+import torch
+
+from tessera.remote.client.handles import Handle
+from tessera.remote.client.specs import Spec
+
+DEVICE = "tessera"
+"""What the device is called without the alias."""
+
+
+class RemoteTensor(torch.Tensor):
+    """Autograd, hooks and views are torch's own; operators go to the device of ``remote``."""
+
+    _spec: Spec
+    _handle: Handle
+    remote: Any = None
+    """Runs operators: set once the device is there."""
+
+    @staticmethod
+    def __new__(cls, spec: Spec, handle: Handle) -> "RemoteTensor":
+        made: RemoteTensor = torch.Tensor._make_wrapper_subclass(
+            cls, spec.sizes, spec.strides, spec.offset, dtype=spec.dtype, device=torch.device(DEVICE, 0)
+        )
+        made._spec, made._handle = spec, handle
+        return made
+
+    def __init__(self, spec: Spec, handle: Handle) -> None:
+        super().__init__()
+
+    @classmethod
+    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return RemoteTensor.remote.run(function, args, kwargs or {})
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        shown = repr(self.detach().cpu())
+        grad = ", requires_grad=True" if self.requires_grad else ""
+        return f"{shown[:-1]}, device='{self.device}'{grad})"
+
+    def tolist(self) -> Any:
+        return self.detach().cpu().tolist()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.detach().cpu().requires_grad_(self.requires_grad).__reduce_ex__(protocol)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "RemoteTensor":
+        if not self.is_leaf:
+            raise RuntimeError("deepcopy: found a tensor that is the result of others; allowed: those of the user")
+        if id(self) in memo:
+            return memo[id(self)]  # type: ignore[no-any-return]
+        copied: RemoteTensor = self.detach().clone()
+        if isinstance(self, torch.nn.Parameter):
+            copied = torch.nn.Parameter(copied, self.requires_grad)
+        memo[id(self)] = copied.requires_grad_(self.requires_grad)
+        if self.grad is not None:
+            copied.grad = self.grad.__deepcopy__(memo)
+        return copied

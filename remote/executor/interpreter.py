@@ -1,0 +1,261 @@
+"""Runs the records of one session, in their order, on one device.
+
+An error of an operator poisons what the call should have made; whoever uses that is poisoned too. The first error since
+the last answer is what the next answer tells.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from tessera.remote.executor.forms import Form, constant
+from tessera.remote.executor.overloads import RefusedOperator, find
+from tessera.remote.executor.store import Poisoned, Store
+from tessera.remote.protocol import records, replies
+from tessera.remote.protocol.errors import ProtocolError
+from tessera.remote.protocol.frames import CHUNK_BYTES, Kind
+from tessera.remote.protocol.values import Named, Tag
+
+Answer = Callable[[Kind, bytes], None]
+
+
+class Interpreter:
+    """``answer`` sends a frame to the client."""
+
+    def __init__(self, device: torch.device, limit_bytes: int, answer: Answer) -> None:
+        self.store = Store(limit_bytes)
+        self._device, self._answer = device, answer
+        self._batches = records.Batches()
+        self._forms: dict[int, Form | RefusedOperator] = {}
+        self._layouts: dict[int, records.Layout] = {}
+        self._error: BaseException | None = None
+        self._upload: _Upload | None = None
+
+    def take(self, kind: Kind, payload: bytes) -> None:
+        """One frame of the client. Raises ``ProtocolError`` for what ends the session."""
+        if kind is Kind.UPLOAD:
+            self._uploaded(payload)
+            return
+        if kind is not Kind.BATCH:
+            raise ProtocolError(f"frame: found {kind.name} from the client; allowed: BATCH, UPLOAD")
+        for record in self._batches.read(payload):
+            self._run(record)
+
+    def _run(self, record: records.Record) -> None:
+        if self._upload is not None:
+            raise ProtocolError("record: found one before the bytes of a new tensor have all come")
+        match record:
+            case records.Call():
+                self._call(record)
+            case records.Free(handles):
+                self.store.drop(handles)
+            case records.Form():
+                self._forms[record.number] = self._form(record)
+            case records.Layout():
+                self._layouts[record.number] = record
+            case records.New():
+                self._new(record)
+            case records.Read(request, handle):
+                self._read(request, handle)
+            case records.Sync(request):
+                self._synchronize()
+                self._reply(replies.Done(request))
+            case records.Memory(request):
+                self._reply(replies.Memory(request, self.store.used_bytes, self.store.peak_bytes))
+            case records.Seed(seed):
+                torch.manual_seed(seed)
+
+    def _form(self, record: records.Form) -> Form | RefusedOperator:
+        try:
+            return Form(find(record.overload, record.schema), record.args, record.kwargs, self._device)
+        except RefusedOperator as error:
+            return error
+
+    def _call(self, call: records.Call) -> None:
+        form = self._forms[call.form]
+        if isinstance(form, RefusedOperator):
+            self._failed(call, form)
+            return
+        try:
+            tensors = [self.store.get(handle) for handle in call.tensors]
+            made = _fresh(form, form(iter(tensors), iter(call.floats)))
+            if call.layout:
+                made = _laid_out(made, self._layout(call.layout), copies=not form.overload.view)
+            for handle, tensor in enumerate(made, call.first):
+                if tensor is not None:
+                    self.store.put(handle, tensor)
+        except Exception as error:
+            self._failed(call, error)
+            return
+        if call.request:
+            self._reply(replies.Outputs(call.request, tuple(_description(tensor) for tensor in made)))
+
+    def _layout(self, number: int) -> records.Layout:
+        if number not in self._layouts:
+            raise ProtocolError(f"call: found layout {number}, which was not sent")
+        return self._layouts[number]
+
+    def _failed(self, call: records.Call, error: BaseException) -> None:
+        if isinstance(error, ProtocolError):
+            raise error
+        if isinstance(error, KeyError):
+            raise ProtocolError(f"call: found handle {error}, which is not held") from None
+        cause = _cause(error)
+        self._error = self._error or cause
+        outputs = len(self._layouts[call.layout].outputs) if call.layout in self._layouts else 1
+        self.store.poison(range(call.first, call.first + outputs), cause)
+        if call.request:
+            self._reply(replies.Done(call.request))
+
+    def _new(self, record: records.New) -> None:
+        try:
+            dtype = constant(Named(Tag.DTYPE, record.dtype))
+        except RefusedOperator as error:
+            raise ProtocolError(f"new tensor: {error}") from None
+        if any(size < 0 for size in record.sizes):
+            raise ProtocolError(f"new tensor: found sizes {record.sizes}; allowed: from 0")
+        self._upload = _Upload(record.handle, dtype, record.sizes)
+        try:
+            self.store.check(self._upload.size)
+            self._upload.begin()
+        except torch.OutOfMemoryError as error:
+            self._upload.refuse(error)
+        if not self._upload.left:
+            self._arrived(self._upload)
+
+    def _uploaded(self, payload: bytes) -> None:
+        upload = self._upload
+        if upload is None or len(payload) > upload.left:
+            raise ProtocolError(f"upload: found {len(payload)} bytes; allowed: {upload.left if upload else 0}")
+        upload.add(payload)
+        if not upload.left:
+            self._arrived(upload)
+
+    def _arrived(self, upload: "_Upload") -> None:
+        self._upload = None
+        try:
+            self.store.put(upload.handle, upload.tensor().to(self._device))
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            self._error = self._error or error
+            self.store.poison((upload.handle,), error)
+
+    def _read(self, request: int, handle: int) -> None:
+        data = memoryview(b"")
+        try:
+            data = _bytes_of(self.store.get(handle))
+        except KeyError:
+            raise ProtocolError(f"read: found handle {handle}, which is not held") from None
+        except Exception as error:
+            self._error = self._error or _cause(error)
+        if self._error is not None:
+            self._reply(replies.Done(request))
+            return
+        self._reply(replies.Bytes(request, len(data)))
+        head = replies.DATA_HEAD.pack(request)
+        for at in range(0, len(data), CHUNK_BYTES):
+            self._answer(Kind.DATA, head + data[at : at + CHUNK_BYTES])
+
+    def _synchronize(self) -> None:
+        if self._device.type == "cuda":
+            try:
+                torch.cuda.synchronize(self._device)
+            except RuntimeError as error:
+                self._error = self._error or error
+
+    def _reply(self, reply: replies.Reply) -> None:
+        """The first error since the last answer stands in place of the answer."""
+        error, self._error = self._error, None
+        if error is not None:
+            kind = "OutOfMemoryError" if isinstance(error, torch.OutOfMemoryError) else type(error).__name__
+            reply = replies.Failed(reply.request, kind, str(error))
+        self._answer(Kind.REPLY, replies.encode(reply))
+
+
+class _Upload:
+    """A tensor whose bytes are coming."""
+
+    def __init__(self, handle: int, dtype: torch.dtype, sizes: tuple[int, ...]) -> None:
+        self.handle, self._dtype, self._sizes = handle, dtype, sizes
+        self.size = self.left = math.prod(sizes) * dtype.itemsize
+        self._data = bytearray()
+        self._error: torch.OutOfMemoryError | None = None
+
+    def begin(self) -> None:
+        self._data = bytearray(self.size)
+
+    def refuse(self, error: torch.OutOfMemoryError) -> None:
+        """The bytes still come and are let go."""
+        self._error = error
+
+    def add(self, payload: bytes) -> None:
+        if self._error is None:
+            at = self.size - self.left
+            self._data[at : at + len(payload)] = payload
+        self.left -= len(payload)
+
+    def tensor(self) -> torch.Tensor:
+        if self._error is not None:
+            raise self._error
+        if not self.size:
+            return torch.empty(self._sizes, dtype=self._dtype)
+        return torch.frombuffer(self._data, dtype=self._dtype).reshape(self._sizes)
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    """The elements as of a contiguous tensor in this machine's memory."""
+    tensor = tensor.detach().resolve_conj().resolve_neg()
+    if tensor._is_zerotensor():
+        tensor = torch.zeros(tensor.shape, dtype=tensor.dtype)
+    flat: Any = tensor.cpu().contiguous().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Of what is poisoned, why."""
+    return error.__cause__ if isinstance(error, Poisoned) and error.__cause__ else error
+
+
+def _fresh(form: Form, result: Any) -> list[torch.Tensor | None]:
+    """The tensors that a call made, flat: lists are taken apart, what was passed in is left out."""
+    returned = result if isinstance(result, tuple) else (result,)
+    fresh = form.overload.fresh
+    if len(fresh) == 1:
+        returned = (result,)
+    return [tensor for value, new in zip(returned, fresh, strict=False) if new for tensor in _flat(value)]
+
+
+def _flat(value: Any) -> Iterator[torch.Tensor | None]:
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _flat(item)
+    elif value is None or isinstance(value, torch.Tensor):
+        yield value
+    else:
+        raise RefusedOperator(f"operator: found a result of type {type(value).__name__}; allowed: tensors")
+
+
+def _laid_out(made: list[torch.Tensor | None], layout: records.Layout, *, copies: bool) -> list[torch.Tensor | None]:
+    """As the client expects them: another order in memory is made the expected one, another size is an error."""
+    if len(made) != len(layout.outputs):
+        raise RuntimeError(f"found {len(made)} results where the client expects {len(layout.outputs)}")
+    return [_one_laid_out(tensor, expected, copies) for tensor, expected in zip(made, layout.outputs, strict=True)]
+
+
+def _one_laid_out(tensor: torch.Tensor | None, expected: records.Geometry | None, copies: bool) -> torch.Tensor | None:
+    if tensor is None or expected is None:
+        return tensor
+    sizes, strides = expected
+    if tensor.stride() == strides and tensor.shape == sizes:
+        return tensor
+    if tensor.shape != sizes or not copies:
+        found = f"sizes {tuple(tensor.shape)}, strides {tensor.stride()}"
+        raise RuntimeError(f"found a result of {found} where the client expects {sizes}, {strides}")
+    return torch.empty_strided(sizes, strides, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
+
+
+def _description(tensor: torch.Tensor | None) -> replies.Output:
+    if tensor is None:
+        return replies.Output("", (), ())
+    return replies.Output(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.stride())

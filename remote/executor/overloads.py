@@ -1,0 +1,70 @@
+"""The operators that a session may call: a committed list of overloads, of which each is looked up once.
+
+An overload that is not listed is refused by name. The list is positive: what reads memory by unchecked indices, opens
+files or takes another process's memory is not on it.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_LISTS = Path(__file__).parent / "allowed"
+
+
+class RefusedOperator(Exception):
+    """The client asks for what this executor does not run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overload:
+    """``fresh``: for each value that it returns, whether it is a tensor of its own and not one that was passed in;
+    ``view``: whether what it returns shares memory with what was passed in."""
+
+    function: Any
+    fresh: tuple[bool, ...]
+    view: bool
+
+
+def schema_number(function: Any) -> int:
+    """The first 8 bytes of BLAKE2b of the schema's text."""
+    digest = hashlib.blake2b(str(function._schema).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def fresh_of(function: Any) -> tuple[bool, ...]:
+    returns = function._schema.returns
+    return tuple(item.alias_info is None or not item.alias_info.is_write for item in returns)
+
+
+def list_of(version: str) -> Path:
+    """The file that lists the operators for a version of torch."""
+    return _LISTS / f"{'.'.join(version.split('.')[:2])}.txt"
+
+
+@lru_cache(maxsize=1)
+def allowed() -> frozenset[str]:
+    """The list of this torch's minor version. Raises ``RefusedOperator`` where there is none."""
+    path = list_of(torch.__version__)
+    if not path.exists():
+        known = ", ".join(sorted(path.stem for path in _LISTS.glob("*.txt")))
+        raise RefusedOperator(f"torch: found {torch.__version__}; allowed: {known}")
+    return frozenset(path.read_text().split())
+
+
+def find(name: str, schema: int) -> Overload:
+    """Raises ``RefusedOperator``."""
+    if name not in allowed():
+        raise RefusedOperator(
+            f"operator: found {name!r}; allowed: what the executor lists for torch {torch.__version__}"
+        )
+    namespace, _, rest = name.partition("::")
+    base, _, overload = rest.partition(".")
+    function = getattr(getattr(getattr(torch.ops, namespace), base), overload or "default")
+    if schema_number(function) != schema:
+        raise RefusedOperator(f"operator {name!r}: found another schema than torch {torch.__version__} has here")
+    view = any(item.alias_info is not None and not item.alias_info.is_write for item in function._schema.returns)
+    return Overload(function, fresh_of(function), view)

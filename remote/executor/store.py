@@ -1,0 +1,70 @@
+"""The tensors of a session by handle, and the bytes of their storages."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import torch
+
+
+class OverLimit(torch.OutOfMemoryError):
+    """The session would hold more than its slice."""
+
+
+class Poisoned(Exception):
+    """A tensor that a failed call should have made; the cause is the call's error."""
+
+
+class Store:
+    """Counts each storage once, however many tensors see it. ``limit_bytes`` 0: no limit."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.used_bytes = self.peak_bytes = 0
+        self._held: dict[int, torch.Tensor | BaseException] = {}
+        self._storages: Counter[int] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def get(self, handle: int) -> torch.Tensor:
+        """Raises ``Poisoned`` and, for a handle that was never given, ``KeyError``."""
+        found = self._held[handle]
+        if isinstance(found, BaseException):
+            raise Poisoned from found
+        return found
+
+    def put(self, handle: int, tensor: torch.Tensor) -> None:
+        """Raises ``OverLimit``; the tensor is not kept then."""
+        self.drop((handle,))
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if not self._storages[key]:
+            self.check(size)
+            self.used_bytes += size
+            self.peak_bytes = max(self.peak_bytes, self.used_bytes)
+        self._storages[key] += 1
+        self._held[handle] = tensor
+
+    def check(self, more_bytes: int) -> None:
+        """Raises ``OverLimit`` where so many more bytes do not fit."""
+        if self.limit_bytes and self.used_bytes + more_bytes > self.limit_bytes:
+            found = f"{self.used_bytes} are in use and {more_bytes} more were asked for"
+            raise OverLimit(f"the slice has {self.limit_bytes} bytes, {found}")
+
+    def poison(self, handles: Iterable[int], error: BaseException) -> None:
+        for handle in handles:
+            self.drop((handle,))
+            self._held[handle] = error
+
+    def drop(self, handles: Iterable[int]) -> None:
+        for handle in handles:
+            tensor = self._held.pop(handle, None)
+            if isinstance(tensor, torch.Tensor):
+                self._let_go(tensor.untyped_storage())
+
+    def _let_go(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        self._storages[key] -= 1
+        if not self._storages[key]:
+            del self._storages[key]
+            self.used_bytes -= storage.nbytes()

@@ -1,0 +1,253 @@
+"""What a BATCH frame carries, one record after another: a code, then its fields.
+
+Handles are numbers that the client chooses, never twice in a session. Records take effect in the order in which they
+were sent.
+"""
+
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import NamedTuple
+
+from tessera.remote.protocol.errors import ProtocolError
+from tessera.remote.protocol.values import Named, Reader, Tag, Value, encode, put_text, slots_of
+
+MAX_DIMENSIONS = 64
+MAX_KNOWN = 1 << 16
+"""Forms, and layouts, that a session knows at once; a number that is sent again means the newer."""
+
+Geometry = tuple[tuple[int, ...], tuple[int, ...]]
+"""Sizes and strides."""
+
+
+class Code(IntEnum):
+    FORM = 1
+    CALL = 2
+    CALL_SYNC = 3
+    LAYOUT = 4
+    FREE = 5
+    READ = 6
+    SYNC = 7
+    NEW = 8
+    SEED = 9
+    MEMORY = 10
+
+
+class Form(NamedTuple):
+    """From now on ``number`` stands for a call of ``overload`` with these arguments but for its slots.
+
+    ``schema``: the first 8 bytes of BLAKE2b of the overload's schema as text; the two sides must mean the same.
+    """
+
+    number: int
+    overload: str
+    schema: int
+    args: list[Value]
+    kwargs: list[Value]
+
+
+class Layout(NamedTuple):
+    """From now on ``number`` stands for outputs of these sizes and strides; ``None``: the operator gives none."""
+
+    number: int
+    outputs: tuple[Geometry | None, ...]
+
+
+class Call(NamedTuple):
+    """``first``: the handle of the first output, the next one's is one more.
+
+    ``layout``: how the outputs have to lie, 0 where the client does not know. ``request``: 0, or answer the outputs'
+    descriptions when it is done.
+    """
+
+    form: int
+    layout: int
+    first: int
+    tensors: tuple[int, ...]
+    floats: tuple[float, ...]
+    request: int = 0
+
+
+class Free(NamedTuple):
+    handles: tuple[int, ...]
+
+
+class Read(NamedTuple):
+    """Answer ``request`` with the elements, in the order of a contiguous tensor."""
+
+    request: int
+    handle: int
+
+
+class Sync(NamedTuple):
+    """Answer ``request`` when everything before is done, with the first error since the last answer."""
+
+    request: int
+
+
+class New(NamedTuple):
+    """A contiguous tensor whose bytes follow in UPLOAD frames."""
+
+    handle: int
+    dtype: str
+    sizes: tuple[int, ...]
+
+
+class Seed(NamedTuple):
+    """The session's generator starts anew."""
+
+    seed: int
+
+
+class Memory(NamedTuple):
+    """Answer ``request`` with the bytes that the session holds, and the most that it held at once."""
+
+    request: int
+
+
+Record = Form | Call | Layout | Free | Read | Sync | New | Seed | Memory
+
+_FORM, _CALL, _REQUEST, _PAIR = (struct.Struct(form) for form in ("<IQ", "<IIQ", "<Q", "<QQ"))
+_COUNT, _LAYOUT = struct.Struct("<I"), struct.Struct("<IB")
+_ABSENT = 0xFF
+_SINGLE = {Sync: Code.SYNC, Seed: Code.SEED, Memory: Code.MEMORY}
+
+
+def call_struct(code: Code, tensors: int, floats: int) -> struct.Struct:
+    """A whole record of a call: code, form, layout, first output, [request,] handles, floats."""
+    request = "Q" if code is Code.CALL_SYNC else ""
+    return struct.Struct(f"<BIIQ{request}{tensors}Q{floats}d")
+
+
+def put_form(form: Form, out: bytearray) -> None:
+    """Raises ``ValueError`` for arguments that have no form on the wire."""
+    made = bytearray([Code.FORM]) + _FORM.pack(form.number, form.schema)
+    put_text(form.overload, made)
+    encode(form.args, made)
+    encode(form.kwargs, made)
+    out += made
+
+
+def put(record: Layout | Free | Read | Sync | New | Seed | Memory, out: bytearray) -> None:
+    match record:
+        case Layout(number, outputs):
+            out.append(Code.LAYOUT)
+            out += _LAYOUT.pack(number, len(outputs))
+            for output in outputs:
+                _put_output(output, out)
+        case Free(handles):
+            out.append(Code.FREE)
+            out += struct.pack(f"<I{len(handles)}Q", len(handles), *handles)
+        case Read(request, handle):
+            out.append(Code.READ)
+            out += _PAIR.pack(request, handle)
+        case Sync(number) | Seed(number) | Memory(number):
+            out.append(_SINGLE[type(record)])
+            out += _REQUEST.pack(number)
+        case New(handle, dtype, sizes):
+            out.append(Code.NEW)
+            out += _REQUEST.pack(handle)
+            encode(Named(Tag.DTYPE, dtype), out)
+            _put_sizes(sizes, out)
+
+
+def _put_output(output: Geometry | None, out: bytearray) -> None:
+    if output is None:
+        out.append(_ABSENT)
+    else:
+        sizes, strides = output
+        out += struct.pack(f"<B{2 * len(sizes)}q", len(sizes), *sizes, *strides)
+
+
+def _put_sizes(sizes: tuple[int, ...], out: bytearray) -> None:
+    out += struct.pack(f"<B{len(sizes)}q", len(sizes), *sizes)
+
+
+class Batches:
+    """Reads batches of one session: it knows the forms that came before."""
+
+    def __init__(self) -> None:
+        self._shapes: dict[int, tuple[int, struct.Struct]] = {}
+
+    def read(self, payload: bytes | memoryview) -> Iterator[Record]:
+        """The records of a batch. Raises ``ProtocolError`` at the first that is malformed."""
+        reader = Reader(payload)
+        while reader.left:
+            code = reader.take(1)[0]
+            if not Code.FORM <= code <= Code.MEMORY:
+                raise ProtocolError(f"record code: found {code}; allowed: 1 to {max(Code)}")
+            yield self._record(Code(code), reader)
+
+    def _record(self, code: Code, reader: Reader) -> Record:
+        match code:
+            case Code.FORM:
+                return self._form(reader)
+            case Code.CALL | Code.CALL_SYNC:
+                return self._call(code, reader)
+            case Code.LAYOUT:
+                number, count = reader.unpack(_LAYOUT)
+                return Layout(_known(number), tuple(_output(reader) for _ in range(count)))
+            case Code.FREE:
+                (count,) = reader.unpack(_COUNT)
+                return Free(struct.unpack(f"<{count}Q", reader.take(8 * count)))
+            case Code.READ:
+                return Read(*reader.unpack(_PAIR))
+            case Code.SYNC:
+                return Sync(*reader.unpack(_REQUEST))
+            case Code.NEW:
+                return _new(reader)
+            case Code.SEED:
+                return Seed(*reader.unpack(_REQUEST))
+            case Code.MEMORY:
+                return Memory(*reader.unpack(_REQUEST))
+
+    def _form(self, reader: Reader) -> Form:
+        number, schema = reader.unpack(_FORM)
+        overload, args, kwargs = reader.text(), reader.value(), reader.value()
+        if not isinstance(args, list) or not isinstance(kwargs, list) or len(kwargs) % 2:
+            raise ProtocolError("form: found arguments that are no list of values and no list of names and values")
+        if not all(isinstance(name, str) for name in kwargs[::2]):
+            raise ProtocolError("form: found a keyword that is no text")
+        tensors, floats = slots_of([*args, *kwargs])
+        self._shapes[_known(number)] = tensors, struct.Struct(f"<{tensors}Q{floats}d")
+        return Form(number, overload, schema, args, kwargs)
+
+    def _call(self, code: Code, reader: Reader) -> Call:
+        form, layout, first = reader.unpack(_CALL)
+        request = reader.unpack(_REQUEST)[0] if code is Code.CALL_SYNC else 0
+        if form not in self._shapes:
+            raise ProtocolError(f"call: found form {form}, which was not sent")
+        tensors, shape = self._shapes[form]
+        values = reader.unpack(shape)
+        return Call(form, layout, first, values[:tensors], values[tensors:], request)
+
+
+def _known(number: int) -> int:
+    if number >= MAX_KNOWN:
+        raise ProtocolError(f"form or layout: found number {number}; allowed: up to {MAX_KNOWN - 1}")
+    return number
+
+
+def _output(reader: Reader) -> Geometry | None:
+    dimensions = reader.take(1)[0]
+    if dimensions == _ABSENT:
+        return None
+    if dimensions > MAX_DIMENSIONS:
+        raise ProtocolError(f"layout: found {dimensions} dimensions; allowed: up to {MAX_DIMENSIONS}")
+    numbers = struct.unpack(f"<{2 * dimensions}q", reader.take(16 * dimensions))
+    return numbers[:dimensions], numbers[dimensions:]
+
+
+def _new(reader: Reader) -> New:
+    (handle,) = reader.unpack(_REQUEST)
+    dtype = reader.value()
+    if not isinstance(dtype, Named) or dtype.tag is not Tag.DTYPE:
+        raise ProtocolError("new tensor: found no dtype")
+    return New(handle, dtype.name, _sizes(reader))
+
+
+def _sizes(reader: Reader) -> tuple[int, ...]:
+    count = reader.take(1)[0]
+    if count > MAX_DIMENSIONS:
+        raise ProtocolError(f"sizes: found {count}; allowed: up to {MAX_DIMENSIONS}")
+    return struct.unpack(f"<{count}q", reader.take(8 * count))
