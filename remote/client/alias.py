@@ -11,7 +11,9 @@ import torch
 from torch.amp import autocast_mode, grad_scaler
 from torch.utils import _device
 
+from tessera.remote.client import generators
 from tessera.remote.client.cuda_module import names
+from tessera.remote.client.generators import RemoteGenerator
 from tessera.remote.client.module import RemoteModule
 from tessera.remote.client.tensor import DEVICE, RemoteTensor
 
@@ -57,6 +59,8 @@ def install(module: RemoteModule) -> None:
     torch.backends.cudnn.is_acceptable = lambda tensor: False
     torch.backends.cudnn.version = lambda: None
     torch.load = _loaded(torch.load)
+    torch.Generator = generators.factory(mapped)
+    RemoteGenerator.device = property(lambda self: torch.device(_CUDA, 0))
     for name, value in names(module).items():
         setattr(torch.cuda, name, value)
 

@@ -1,7 +1,8 @@
 """The arguments of a call, taken apart: what tells one kind of call from another, and what changes from call to call.
 
 In the key a tensor stands by its ``Spec`` and a float by its type, since a value that changes at every step (a learning
-rate's correction) would never be found again. Floats in lists are sizes of a kind, and stand by their value.
+rate's correction) would never be found again. Floats in lists, and those of a call without tensors such as ``arange``,
+decide on sizes and stand by their value.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 
+from tessera.remote.client.generators import handle_of
 from tessera.remote.client.handles import Handle
 from tessera.remote.client.specs import Spec
 from tessera.remote.protocol.values import Named, Slot, Tag, Value
@@ -43,6 +45,8 @@ class Call:
         for name, value in kwargs.items():
             self._key.append(name)
             self.kwargs[name] = self._top(value)
+        if not self.handles:
+            self._key.extend(self.floats)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -71,8 +75,9 @@ class Call:
         if kind is torch.device:
             self._key.append(Slot.DEVICE)
             return Slot.DEVICE
-        if kind is torch.Generator:
-            self._key.append(Slot.GENERATOR)
+        if isinstance(value, torch.Generator):
+            self._key.append(torch.Generator)
+            self.handles.append(handle_of(value))
             return Slot.GENERATOR
         self._key.append((kind, value))
         return value
@@ -80,7 +85,7 @@ class Call:
 
 def wire_value(value: Any, *, top: bool = True) -> Value:
     """Raises ``ValueError`` for what cannot be sent."""
-    if isinstance(value, Remote):
+    if isinstance(value, Remote) or value is Slot.GENERATOR:
         return Slot.TENSOR
     if top and type(value) is float:
         return Slot.FLOAT

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from tessera.remote.client import autocast, backward
+from tessera.remote.client import autocast, backward, resizing
 from tessera.remote.client.device import Device
+from tessera.remote.client.generators import RemoteGenerator
 from tessera.remote.client.module import RemoteModule
 from tessera.remote.client.session import Session
 from tessera.remote.client.special import SPECIAL
@@ -31,11 +32,12 @@ def register(open_session: Callable[[], Session]) -> RemoteModule:
     """Makes ``tessera`` a device of torch. Nothing is connected before its first use."""
     device = Device(open_session, SPECIAL)
     module = RemoteModule(device)
-    RemoteTensor.remote = device
+    RemoteTensor.remote = RemoteGenerator.remote = device
     _setup_privateuseone_for_python_backend(DEVICE, backend_module=module)
     _kernels(device)
     _optimizers()
     backward.patch()
+    resizing.patch()
     _parameters()
     atexit.register(device.close)
     os.register_at_fork(after_in_child=device.forked)

@@ -18,8 +18,9 @@ _NOTHING = (
 """There is nothing to do."""
 _MODULE = (
     "current_device", "device_count", "get_device_capability", "get_device_name", "get_device_properties",
-    "is_initialized", "manual_seed", "manual_seed_all", "max_memory_allocated", "mem_get_info", "memory_allocated",
-    "synchronize", "_is_in_bad_fork",
+    "get_rng_state", "get_rng_state_all", "initial_seed", "is_initialized", "manual_seed", "manual_seed_all",
+    "max_memory_allocated", "mem_get_info", "memory_allocated", "seed", "seed_all", "set_rng_state",
+    "set_rng_state_all", "synchronize", "_is_in_bad_fork",
 )  # fmt: skip
 """What the remote device's own module answers."""
 _KEPT = (

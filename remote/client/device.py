@@ -1,16 +1,19 @@
 """Runs torch's operators on the remote device."""
 
 import builtins
+import functools
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
-from tessera.remote.client import backward
+from tessera.remote.client import backward, custom_operators
 from tessera.remote.client.arguments import Call
 from tessera.remote.client.handles import Deferred, Handle, first_number
-from tessera.remote.client.plans import Plan, Plans, fresh_of, tree_of
+from tessera.remote.client.plans import Plan, Plans, Resized, fresh_of, tree_of
+from tessera.remote.client.resizing import resized
 from tessera.remote.client.session import Session
 from tessera.remote.client.specs import Spec
 from tessera.remote.client.tensor import RemoteTensor
@@ -28,7 +31,7 @@ class Device:
     def __init__(self, open_session: Callable[[], Session], special: Mapping[Any, Special]) -> None:
         self._open, self._special = open_session, special
         self._session: Session | None = None
-        self._seed = torch.initial_seed() % (1 << 64)
+        self.seed_value = torch.initial_seed() % (1 << 64)
         self._plans: Plans | None = None
         self.in_child = False
         """Whether this process was forked from one that had used the device."""
@@ -61,6 +64,8 @@ class Device:
     def run(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One operator, whatever its arguments."""
         special = self._special.get(function)
+        if special is None and function.namespace != "aten":
+            special = custom_operators.run
         try:
             return self.call(function, args, kwargs) if special is None else special(self, function, args, kwargs)
         except Exception as error:
@@ -74,10 +79,14 @@ class Device:
         session = self.session
         assert self._plans is not None
         call = Call(function, args, kwargs, self._resolve)
-        plan = self._plans.get(call)
+        try:
+            plan = self._plans.get(call)
+        except Resized as wanted:
+            resized(self, tensors_of([*args, *kwargs.values()])[wanted.at], wanted.spec)
+            return self.call(function, args, kwargs)
         if plan.waits:
             return self._waited(call, plan, args, kwargs)
-        handles = self._deferred(call, plan) if plan.view else self._sent(call, plan)
+        handles = self._deferred(call, plan) if plan.view else self._sent(call, len(plan.outputs))
         outputs = [
             None if spec is None else RemoteTensor(spec, handle)
             for spec, handle in zip(plan.outputs, handles, strict=True)
@@ -87,23 +96,28 @@ class Device:
             self.synchronize()
         return _grown(plan.tree, outputs, args, kwargs)
 
-    def _sent(self, call: Call, plan: Plan) -> list[Handle]:
-        session, first = self.session, first_number()
-        numbers = [handle.number for handle in call.handles]
-        session.put(plan.packed.pack(Code.CALL, plan.form, plan.layout, first, *numbers, *call.floats))
-        return [Handle(session, number) for number in range(first, first + len(plan.outputs))]
+    def _sent(self, call: Call, outputs: int) -> list[Handle]:
+        first = first_number()
+        self._send(call, first)
+        return [Handle(self.session, number) for number in range(first, first + outputs)]
 
-    def _deferred(self, call: Call, plan: Plan) -> list[Handle]:
-        def send(first: int) -> None:
-            numbers = [handle.number for handle in call.handles]
+    def _send(self, call: Call, first: int) -> None:
+        """The plan is looked up here: a number of the one from before may mean something else by now."""
+        plans = self._plans
+        assert plans is not None
+        numbers = [handle.number for handle in call.handles]
+        with plans.lock:
+            plan = plans.get(call)
             self.session.put(plan.packed.pack(Code.CALL, plan.form, plan.layout, first, *numbers, *call.floats))
 
-        deferred = Deferred(self.session, send)
+    def _deferred(self, call: Call, plan: Plan) -> list[Handle]:
+        deferred = Deferred(self.session, functools.partial(self._send, call))
         return [deferred.output() for _ in plan.outputs]
 
     def _waited(self, call: Call, plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        first = first_number()
+        first, plans = first_number(), self._plans
         numbers = [handle.number for handle in call.handles]
+        assert plans is not None
 
         def record(request: int) -> bytes:
             return plan.packed.pack(Code.CALL_SYNC, plan.form, 0, first, request, *numbers, *call.floats)
@@ -117,7 +131,10 @@ class Device:
         ]
         returns = call.function._schema.returns
         result = tuple(outputs) if len(returns) > 1 else outputs[0] if outputs else None
-        return _grown(tree_of(call.function, result, fresh_of(call.function, result)), outputs, args, kwargs)
+        tree = tree_of(call.function, result, fresh_of(call.function, result))
+        if plan.asked:
+            plans.learn(call, tuple(specs), tree)
+        return _grown(tree, outputs, args, kwargs)
 
     def upload(self, tensor: torch.Tensor) -> RemoteTensor:
         """A copy of a tensor of this machine."""
@@ -132,48 +149,38 @@ class Device:
 
     def download(self, tensor: RemoteTensor) -> torch.Tensor:
         """A copy in this machine's memory; waits for all that was asked for before."""
+        return tensor_of(self._bytes(tensor._handle), tensor._spec)
 
-        def record(request: int) -> bytes:
-            out = bytearray()
-            records.put(records.Read(request, number), out)
-            return bytes(out)
+    def downloaded(self, handle: Handle, dtype: torch.dtype) -> torch.Tensor:
+        """A tensor of one dimension of which only the executor knows the length."""
+        return torch.frombuffer(self._bytes(handle), dtype=dtype)
 
-        number = tensor._handle.number
-        _, data = self._ask(record)
-        return tensor_of(data, tensor._spec)
+    def _bytes(self, handle: Handle) -> bytearray:
+        number = handle.number
+        return self._ask(lambda request: _packed(records.Read(request, number)))[1]
 
     def memory(self) -> replies.Memory:
         """What the session holds, and held at most."""
-
-        def record(request: int) -> bytes:
-            out = bytearray()
-            records.put(records.Memory(request), out)
-            return bytes(out)
-
-        reply, _ = self._ask(record)
+        reply, _ = self._ask(lambda request: _packed(records.Memory(request)))
         assert isinstance(reply, replies.Memory)
         return reply
 
     def synchronize(self) -> None:
         """Waits for all that was asked for; raises the first error of it."""
+        self._ask(lambda request: _packed(records.Sync(request)))
 
-        def record(request: int) -> bytes:
-            out = bytearray()
-            records.put(records.Sync(request), out)
-            return bytes(out)
-
-        self._ask(record)
+    def put(self, record: records.Record) -> None:
+        """Anything but a form and a call."""
+        self.session.put(_packed(record))
 
     def seed(self, seed: int) -> None:
         """Starts the device's generator anew."""
-        self._seed = seed % (1 << 64)
+        self.seed_value = seed % (1 << 64)
         if self._session is not None:
             self._send_seed()
 
     def _send_seed(self) -> None:
-        out = bytearray()
-        records.put(records.Seed(self._seed), out)
-        self.session.put(bytes(out))
+        self.put(records.Seed(self.seed_value))
 
     def _ask(self, record: Callable[[int], bytes]) -> tuple[replies.Reply, bytearray]:
         reply, data = self.session.ask(record)
@@ -190,6 +197,12 @@ class Device:
         return sent._spec, sent._handle
 
 
+def _packed(record: records.Record) -> bytes:
+    out = bytearray()
+    records.put(record, out)
+    return bytes(out)
+
+
 def _grown(tree: Any, outputs: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if tree is None:
         return None
@@ -199,6 +212,11 @@ def _grown(tree: Any, outputs: list[Any], args: tuple[Any, ...], kwargs: dict[st
         return kwargs[tree]
     grown = [_grown(branch, outputs, args, kwargs) for branch in tree]
     return tuple(grown) if isinstance(tree, tuple) else grown
+
+
+def tensors_of(values: Any) -> list[Any]:
+    """In the order in which a ``Call`` meets them."""
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
 
 
 def _spec(output: replies.Output) -> Spec | None:

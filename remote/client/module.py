@@ -1,11 +1,13 @@
 """``torch.tessera``: what torch, and programs, ask of a device's module."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from tessera.remote.client.device import Device
+from tessera.remote.client.generators import set_state, state_of
 
 
 class RemoteModule:
@@ -38,6 +40,26 @@ class RemoteModule:
         self._device.seed(seed)
 
     manual_seed_all = manual_seed
+
+    def seed(self) -> None:
+        self.manual_seed(torch.Generator().seed())
+
+    seed_all = seed
+
+    def initial_seed(self) -> int:
+        return self._device.seed_value
+
+    def get_rng_state(self, device: Any = None) -> torch.Tensor:
+        return state_of(self._device, 0)
+
+    def get_rng_state_all(self) -> list[torch.Tensor]:
+        return [self.get_rng_state()]
+
+    def set_rng_state(self, state: torch.Tensor, device: Any = None) -> None:
+        set_state(self._device, 0, state)
+
+    def set_rng_state_all(self, states: Sequence[torch.Tensor]) -> None:
+        self.set_rng_state(states[0])
 
     def _is_in_bad_fork(self) -> bool:
         return self._device.in_child

@@ -2,6 +2,7 @@
 
 import hashlib
 import struct
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,22 @@ from tessera.remote.client.specs import Spec, flat, spec_of
 from tessera.remote.protocol import records
 
 _SYNCHRONOUS = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
+_ASKED = {
+    torch.ops.aten.native_batch_norm.default, torch.ops.aten._native_batch_norm_legit.default,
+    torch.ops.aten._native_batch_norm_legit.no_stats, torch.ops.aten._native_batch_norm_legit_no_training.default,
+    torch.ops.aten._batch_norm_no_update.default, torch.ops.aten._batch_norm_with_update.default,
+    torch.ops.aten.convolution.default, torch.ops.aten._embedding_bag.default,
+    torch.ops.aten._embedding_bag_forward_only.default,
+}  # fmt: skip
+"""Each kind of device gives these in sizes, or in an order in memory, of its own: the executor is asked once a call."""
+
+
+class Resized(Exception):
+    """The call would give an argument another size: the tensor at ``at`` among its tensors becomes ``spec``."""
+
+    def __init__(self, at: int, spec: Spec) -> None:
+        super().__init__(at, spec)
+        self.at, self.spec = at, spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +37,8 @@ class Plan:
     """``outputs``: the new tensors, ``None`` where the operator gives none.
 
     ``tree``: what the operator returns, with the number of an output in each place, or the name or (negative, from -1)
-    position of the argument that it returns. ``waits``: only the executor knows the outputs.
+    position of the argument that it returns. ``waits``: only the executor knows the outputs, for a call that is
+    ``asked`` the first time only.
     """
 
     form: int
@@ -30,19 +48,24 @@ class Plan:
     tree: Any
     view: bool
     waits: bool
+    asked: bool = False
 
 
 class Plans:
-    """``send`` queues a packed record. Numbers of forms and layouts are used again when they run out."""
+    """``send`` queues a packed record. Numbers of forms and layouts are used again when they run out.
+
+    ``lock`` is held from looking up a plan until its call is queued, so that the numbers still mean the same.
+    """
 
     def __init__(self, send: Callable[[bytes], None]) -> None:
         self._send = send
+        self.lock = threading.RLock()
         self._plans: dict[Any, Plan] = {}
         self._forms: dict[Any, int] = {}
         self._layouts: dict[Any, int] = {}
 
     def get(self, call: Call) -> Plan:
-        """Raises what the operator raises for such arguments."""
+        """Raises what the operator raises for such arguments, and ``Resized``."""
         plan = self._plans.get(call.key)
         if plan is None:
             if max(len(self._plans), len(self._forms), len(self._layouts)) >= records.MAX_KNOWN - 1:
@@ -51,8 +74,15 @@ class Plans:
             plan = self._plans[call.key] = self._make(call)
         return plan
 
+    def learn(self, call: Call, outputs: tuple[Spec | None, ...], tree: Any) -> None:
+        """What the executor made of a call that is asked once."""
+        with self.lock:
+            packed = records.call_struct(records.Code.CALL, len(call.handles), len(call.floats))
+            self._plans[call.key] = Plan(self._form(call), self._layout(outputs), packed, outputs, tree, False, False)
+
     def _make(self, call: Call) -> Plan:
-        waits = not _SYNCHRONOUS.isdisjoint(call.function.tags)
+        asked = call.function in _ASKED
+        waits = asked or not _SYNCHRONOUS.isdisjoint(call.function.tags)
         outputs: tuple[Spec | None, ...] = ()
         tree: Any = None
         if not waits:
@@ -69,6 +99,7 @@ class Plans:
             tree,
             is_view(call.function),
             waits,
+            asked,
         )
 
     def _form(self, call: Call) -> int:
@@ -139,11 +170,9 @@ def _values(function: Any, result: Any) -> tuple[Any, ...]:
 def _predict(call: Call) -> tuple[tuple[Spec | None, ...], Any]:
     args, kwargs, metas = with_metas(call)
     result = call.function(*args, **kwargs)
-    for meta, spec in metas:
-        if spec_of(meta) != spec:
-            raise RuntimeError(
-                f"{call.function}: found a call that changes the sizes of its argument; allowed: none such"
-            )
+    for at, (meta, spec) in enumerate(metas):
+        if (now := spec_of(meta)) != spec:
+            raise Resized(at, now)
     fresh = fresh_of(call.function, result)
     if not all(one is None or isinstance(one, torch.Tensor) for one in fresh):
         raise RuntimeError(f"{call.function}: found a result that is no tensor; not supported on a remote device")

@@ -75,8 +75,8 @@ class Session:
         head = bytearray()
         records.put(new, head)
         with self._order:
-            self.queue.put(bytes(head))
             self._flush()
+            self._send(Kind.BATCH, bytes(head))
             for at in range(0, len(data), CHUNK_BYTES):
                 self._send(Kind.UPLOAD, bytes(data[at : at + CHUNK_BYTES]))
 

@@ -6,6 +6,8 @@ import torch
 
 from tessera.remote.client import recurrent
 from tessera.remote.client.device import Device, Special
+from tessera.remote.client.resizing import become, resized
+from tessera.remote.client.specs import Spec
 from tessera.remote.client.tensor import DEVICE, RemoteTensor
 
 aten = torch.ops.aten
@@ -73,13 +75,39 @@ def _seen_anew(view: Any) -> Special:
 
     def change(device: Device, function: Any, args: Args, kwargs: Kwargs) -> Any:
         tensor = args[0]
-        seen = device.call(view, args, kwargs)
-        with torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(torch._C.DispatchKey.Python)):
-            function(*args, **kwargs)
-        tensor._spec, tensor._handle = seen._spec, seen._handle
-        return tensor
+        return become(tensor, device.call(view, args, kwargs))
 
     return change
+
+
+def _resize_(device: Device, function: Any, args: Args, kwargs: Kwargs) -> Any:
+    tensor, sizes = args[:2]
+    format_ = kwargs.get("memory_format") or torch.contiguous_format
+    like = torch.empty(list(sizes), device="meta", memory_format=format_)
+    spec: Spec = tensor._spec
+    return resized(device, tensor, Spec(tuple(sizes), like.stride(), spec.dtype, spec.offset))
+
+
+def _set_(device: Device, function: Any, args: Args, kwargs: Kwargs) -> Any:
+    tensor, other = args
+    if not isinstance(other, RemoteTensor) or other.dtype != tensor.dtype:
+        raise RuntimeError(f"set_: found {other.dtype} on {other.device}; allowed: {tensor.dtype} on the remote device")
+    return become(tensor, other)
+
+
+def _within(tensor: Any, indices: Any) -> list[Any]:
+    return [None if at is None else at.clamp(0, size - 1) for at, size in zip(indices, tensor.shape, strict=False)]
+
+
+def _masked_index(device: Device, function: Any, args: Args, kwargs: Kwargs) -> Any:
+    tensor, mask, indices, fill = args
+    return aten.index.Tensor(tensor, _within(tensor, indices)).masked_fill(mask.logical_not(), fill)
+
+
+def _masked_put(device: Device, function: Any, args: Args, kwargs: Kwargs) -> Any:
+    tensor, mask, indices, values = args
+    values = values.masked_fill(mask.logical_not(), 0)
+    return aten.index_put.default(tensor, _within(tensor, indices), values, True)
 
 
 # A conjugate or a negative is made, not marked: the mark would be on the executor only.
@@ -107,4 +135,12 @@ SPECIAL: dict[Any, Special] = {
     aten.transpose_.default: _seen_anew(aten.transpose.int),
     aten.t_.default: _seen_anew(aten.t.default),
     aten.as_strided_.default: _seen_anew(aten.as_strided.default),
+    aten._has_compatible_shallow_copy_type.default: lambda device, function, args, kwargs: True,
+    aten.resize_.default: _resize_,
+    aten.set_.source_Tensor: _set_,
+    # Without the check of indices that these leave out, a program could read its executor's memory.
+    aten._unsafe_index.Tensor: _instead(aten.index.Tensor),
+    aten._unsafe_index_put.default: _instead(aten.index_put.default),
+    aten._unsafe_masked_index.default: _masked_index,
+    aten._unsafe_masked_index_put_accumulate.default: _masked_put,
 }

@@ -13,11 +13,15 @@ class Spec(NamedTuple):
     dtype: torch.dtype
     offset: int = 0
 
+    @property
+    def extent(self) -> int:
+        """How many elements of its storage it reaches over, from the storage's beginning."""
+        last = sum((size - 1) * stride for size, stride in zip(self.sizes, self.strides, strict=True))
+        return self.offset + last + 1 if 0 not in self.sizes else self.offset
+
     def meta(self) -> torch.Tensor:
         """A tensor of this kind without memory."""
-        last = sum((size - 1) * stride for size, stride in zip(self.sizes, self.strides, strict=True))
-        length = self.offset + last + 1 if 0 not in self.sizes else self.offset
-        whole = torch.empty(length, dtype=self.dtype, device="meta")
+        whole = torch.empty(self.extent, dtype=self.dtype, device="meta")
         return whole.as_strided(self.sizes, self.strides, self.offset)
 
 

@@ -24,7 +24,7 @@ def bytes_of(tensor: torch.Tensor) -> memoryview:
     """The memory of a contiguous tensor; it must live as long as the view."""
     if not tensor.numel():
         return memoryview(b"")
-    flat = tensor.reshape(-1).view(torch.uint8)
+    flat = tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8)
     return memoryview(_numpy(flat)).cast("B")
 
 

@@ -8,7 +8,7 @@ import torch
 from tessera.remote.executor.overloads import Overload, RefusedOperator
 from tessera.remote.protocol.values import Named, Slot, Tag, Value
 
-Fill = Callable[[Iterator[torch.Tensor], Iterator[float]], Any]
+Fill = Callable[[Iterator[Any], Iterator[float]], Any]
 
 _KINDS = {Tag.DTYPE: torch.dtype, Tag.LAYOUT: torch.layout, Tag.MEMORY_FORMAT: torch.memory_format}
 
@@ -23,7 +23,7 @@ class Form:
             str(name): _filler(value, device) for name, value in zip(kwargs[::2], kwargs[1::2], strict=True)
         }
 
-    def __call__(self, tensors: Iterator[torch.Tensor], floats: Iterator[float]) -> Any:
+    def __call__(self, tensors: Iterator[Any], floats: Iterator[float]) -> Any:
         args = [fill(tensors, floats) for fill in self._args]
         return self.overload.function(*args, **{name: fill(tensors, floats) for name, fill in self._kwargs.items()})
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from tessera.remote.executor.forms import Form, constant
+from tessera.remote.executor.generators import Generators
 from tessera.remote.executor.overloads import RefusedOperator, find
 from tessera.remote.executor.store import Poisoned, Store
 from tessera.remote.protocol import records, replies
@@ -27,6 +28,7 @@ class Interpreter:
     def __init__(self, device: torch.device, limit_bytes: int, answer: Answer) -> None:
         self.store = Store(limit_bytes)
         self._device, self._answer = device, answer
+        self._generators = Generators(device)
         self._batches = records.Batches()
         self._forms: dict[int, Form | RefusedOperator] = {}
         self._layouts: dict[int, records.Layout] = {}
@@ -51,6 +53,7 @@ class Interpreter:
                 self._call(record)
             case records.Free(handles):
                 self.store.drop(handles)
+                self._generators.drop(handles)
             case records.Form():
                 self._forms[record.number] = self._form(record)
             case records.Layout():
@@ -66,6 +69,10 @@ class Interpreter:
                 self._reply(replies.Memory(request, self.store.used_bytes, self.store.peak_bytes))
             case records.Seed(seed):
                 torch.manual_seed(seed)
+            case records.Generator(handle, seed):
+                self._generators.start(handle, seed)
+            case records.State() | records.Restore():
+                self._generator_state(record)
 
     def _form(self, record: records.Form) -> Form | RefusedOperator:
         try:
@@ -79,7 +86,7 @@ class Interpreter:
             self._failed(call, form)
             return
         try:
-            tensors = [self.store.get(handle) for handle in call.tensors]
+            tensors: list[Any] = [self._generators.get(handle) or self.store.get(handle) for handle in call.tensors]
             made = _fresh(form, form(iter(tensors), iter(call.floats)))
             if call.layout:
                 made = _laid_out(made, self._layout(call.layout), copies=not form.overload.view)
@@ -108,6 +115,20 @@ class Interpreter:
         self.store.poison(range(call.first, call.first + outputs), cause)
         if call.request:
             self._reply(replies.Done(call.request))
+
+    def _generator_state(self, record: records.State | records.Restore) -> None:
+        generator, tensor = record
+        try:
+            if isinstance(record, records.Restore):
+                self._generators.restore(generator, self.store.get(tensor))
+            else:
+                self.store.put(tensor, self._generators.state(generator).to(self._device))
+        except KeyError as error:
+            raise ProtocolError(f"generator: found handle {error}, which is not held") from None
+        except Exception as error:
+            self._error = self._error or _cause(error)
+            if isinstance(record, records.State):
+                self.store.poison((tensor,), self._error)
 
     def _new(self, record: records.New) -> None:
         try:
@@ -208,8 +229,9 @@ def _bytes_of(tensor: torch.Tensor) -> memoryview:
     tensor = tensor.detach().resolve_conj().resolve_neg()
     if tensor._is_zerotensor():
         tensor = torch.zeros(tensor.shape, dtype=tensor.dtype)
-    flat: Any = tensor.cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else memoryview(b"")
+    whole = tensor.cpu().contiguous()
+    flat: Any = whole.as_strided((whole.numel(),), (1,))
+    return memoryview(flat.view(torch.uint8).numpy()) if whole.numel() else memoryview(b"")
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -31,6 +31,9 @@ class Code(IntEnum):
     NEW = 8
     SEED = 9
     MEMORY = 10
+    GENERATOR = 11
+    STATE = 12
+    RESTORE = 13
 
 
 class Form(NamedTuple):
@@ -105,12 +108,34 @@ class Memory(NamedTuple):
     request: int
 
 
-Record = Form | Call | Layout | Free | Read | Sync | New | Seed | Memory
+class Generator(NamedTuple):
+    """Makes a generator, or starts it anew. A call takes it where it takes a tensor, by its handle."""
+
+    handle: int
+    seed: int
+
+
+class State(NamedTuple):
+    """``tensor`` becomes the state of ``generator``; 0: of the session's own."""
+
+    generator: int
+    tensor: int
+
+
+class Restore(NamedTuple):
+    """``generator`` goes on from the state in ``tensor``."""
+
+    generator: int
+    tensor: int
+
+
+Record = Form | Call | Layout | Free | Read | Sync | New | Seed | Memory | Generator | State | Restore
 
 _FORM, _CALL, _REQUEST, _PAIR = (struct.Struct(form) for form in ("<IQ", "<IIQ", "<Q", "<QQ"))
 _COUNT, _LAYOUT = struct.Struct("<I"), struct.Struct("<IB")
 _ABSENT = 0xFF
 _SINGLE = {Sync: Code.SYNC, Seed: Code.SEED, Memory: Code.MEMORY}
+_DOUBLE = {Read: Code.READ, Generator: Code.GENERATOR, State: Code.STATE, Restore: Code.RESTORE}
 
 
 def call_struct(code: Code, tensors: int, floats: int) -> struct.Struct:
@@ -128,7 +153,8 @@ def put_form(form: Form, out: bytearray) -> None:
     out += made
 
 
-def put(record: Layout | Free | Read | Sync | New | Seed | Memory, out: bytearray) -> None:
+def put(record: Record, out: bytearray) -> None:
+    """Any but a form and a call."""
     match record:
         case Layout(number, outputs):
             out.append(Code.LAYOUT)
@@ -138,9 +164,9 @@ def put(record: Layout | Free | Read | Sync | New | Seed | Memory, out: bytearra
         case Free(handles):
             out.append(Code.FREE)
             out += struct.pack(f"<I{len(handles)}Q", len(handles), *handles)
-        case Read(request, handle):
-            out.append(Code.READ)
-            out += _PAIR.pack(request, handle)
+        case Read() | Generator() | State() | Restore():
+            out.append(_DOUBLE[type(record)])
+            out += _PAIR.pack(*record)
         case Sync(number) | Seed(number) | Memory(number):
             out.append(_SINGLE[type(record)])
             out += _REQUEST.pack(number)
@@ -174,7 +200,7 @@ class Batches:
         reader = Reader(payload)
         while reader.left:
             code = reader.take(1)[0]
-            if not Code.FORM <= code <= Code.MEMORY:
+            if not Code.FORM <= code <= Code.RESTORE:
                 raise ProtocolError(f"record code: found {code}; allowed: 1 to {max(Code)}")
             yield self._record(Code(code), reader)
 
@@ -200,6 +226,12 @@ class Batches:
                 return Seed(*reader.unpack(_REQUEST))
             case Code.MEMORY:
                 return Memory(*reader.unpack(_REQUEST))
+            case Code.GENERATOR:
+                return Generator(*reader.unpack(_PAIR))
+            case Code.STATE:
+                return State(*reader.unpack(_PAIR))
+            case Code.RESTORE:
+                return Restore(*reader.unpack(_PAIR))
 
     def _form(self, reader: Reader) -> Form:
         number, schema = reader.unpack(_FORM)

@@ -1,0 +1,42 @@
+"""The generators of a session: its own, and those that the client made, by handle."""
+
+from collections.abc import Iterable
+
+import torch
+
+
+class Generators:
+    """On one device. 0 is the session's own, which operators take where none is named."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._made: dict[int, torch.Generator] = {}
+
+    def get(self, handle: int) -> torch.Generator | None:
+        return self._made.get(handle)
+
+    def start(self, handle: int, seed: int) -> None:
+        """Makes one, or starts it anew."""
+        if handle not in self._made:
+            self._made[handle] = torch.Generator(self._device)
+        self._made[handle].manual_seed(seed)
+
+    def state(self, handle: int) -> torch.Tensor:
+        """Raises ``KeyError``."""
+        return self._find(handle).get_state()
+
+    def restore(self, handle: int, state: torch.Tensor) -> None:
+        """Raises ``KeyError``, and ``RuntimeError`` for what is no state."""
+        self._find(handle).set_state(state.cpu())
+
+    def drop(self, handles: Iterable[int]) -> None:
+        for handle in handles:
+            self._made.pop(handle, None)
+
+    def _find(self, handle: int) -> torch.Generator:
+        if handle:
+            return self._made[handle]
+        if self._device.type != "cuda":
+            return torch.default_generator
+        torch.cuda.init()
+        return torch.cuda.default_generators[self._device.index or 0]
