@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from tessera.remote.client import autocast, backward, resizing
+from tessera.remote.client import accelerator, autocast, backward, resizing
 from tessera.remote.client.device import Device
 from tessera.remote.client.generators import RemoteGenerator
 from tessera.remote.client.module import RemoteModule
@@ -38,6 +38,7 @@ def register(open_session: Callable[[], Session]) -> RemoteModule:
     _optimizers()
     backward.patch()
     resizing.patch()
+    accelerator.install(module)
     _parameters()
     atexit.register(device.close)
     os.register_at_fork(after_in_child=device.forked)

@@ -12,20 +12,8 @@ from typing import Any
 import torch
 from torch.autograd import graph
 
-_kept: dict[int, BaseException] = {}
-"""By the engine's number of the pass."""
-_NOTHING = object()
-
-
-def running() -> int:
-    """The number of the pass in which this thread runs an operator; -1: none."""
-    return int(torch._C._current_graph_task_id())
-
-
-def keep(task: int, error: BaseException) -> Any:
-    """What an operator returns in place of raising ``error``."""
-    _kept.setdefault(task, error)
-    return _NOTHING
+from tessera.remote.client import hooks
+from tessera.remote.client.kept import first, keep_or_raise
 
 
 def patch() -> None:
@@ -36,12 +24,13 @@ def patch() -> None:
     def run_backward(*args: Any, **kwargs: Any) -> Any:
         try:
             return engine(*args, **kwargs)
-        except RuntimeError as error:
-            raise _first(error) from None
+        except Exception as error:
+            raise first(error) from None
 
     graph._engine_run_backward = run_backward
     torch.autograd._engine_run_backward = run_backward
     torch.autograd.function.BackwardCFunction.apply = _careful(torch.autograd.function.BackwardCFunction.apply)
+    hooks.patch()
 
 
 def _careful(apply: Callable[..., Any]) -> Callable[..., Any]:
@@ -50,16 +39,7 @@ def _careful(apply: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return apply(self, *args)
         except Exception as error:
-            if (task := running()) < 0:
-                raise
-            keep(task, error)
+            keep_or_raise(error)
             return ()
 
     return backward
-
-
-def _first(error: RuntimeError) -> BaseException:
-    """The kept one; passes that nest, and those of other threads, are told apart by being over."""
-    if not _kept:
-        return error
-    return _kept.pop(min(_kept))

@@ -96,7 +96,7 @@ class Event:
 
 def names(module: RemoteModule) -> Mapping[str, Any]:
     """By name, what the module gets."""
-    out: dict[str, Any] = {name: _refusal(name) for name in torch.cuda.__all__ if name not in _KEPT}
+    out: dict[str, Any] = {name: _Refusal(name) for name in torch.cuda.__all__ if name not in _KEPT}
     out.update(dict.fromkeys(_NOTHING, _nothing))
     out.update({name: value for name, value in vars(torch.cuda).items() if name.endswith(("Storage", "Tensor"))})
     for name in _MODULE:
@@ -108,7 +108,7 @@ def names(module: RemoteModule) -> Mapping[str, Any]:
         current_stream=lambda device=None: Stream(), default_stream=lambda device=None: Stream(),
         stream=lambda stream=None: contextlib.nullcontext(stream), StreamContext=contextlib.nullcontext,
         device=_Device, device_of=lambda tensor: contextlib.nullcontext(), can_device_access_peer=lambda *_: False,
-        is_current_stream_capturing=lambda: False,
+        is_current_stream_capturing=lambda: False, _initialized=True,
     )  # fmt: skip
     return out
 
@@ -132,9 +132,17 @@ def _nothing(*_: Any, **__: Any) -> None:
     return
 
 
-def _refusal(name: str) -> Callable[..., Any]:
-    @functools.wraps(getattr(torch.cuda, name))
-    def refuse(*_: Any, **__: Any) -> Any:
-        raise NotImplementedError(f"torch.cuda.{name}: not supported on a remote device")
+class _Refusal:
+    """What is not here: called or looked into, it says so."""
 
-    return refuse
+    def __init__(self, name: str) -> None:
+        self._name = name
+        functools.update_wrapper(self, getattr(torch.cuda, name), updated=())
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError(f"torch.cuda.{self._name}: not supported on a remote device")
+
+    __getitem__ = __enter__ = __call__
+
+    def __exit__(self, *_: object) -> None:
+        return

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from tessera.remote.client import backward, custom_operators
+from tessera.remote.client import custom_operators, kept
 from tessera.remote.client.arguments import Call
 from tessera.remote.client.handles import Deferred, Handle, first_number
 from tessera.remote.client.plans import Plan, Plans, Resized, fresh_of, tree_of
@@ -69,10 +69,10 @@ class Device:
         try:
             return self.call(function, args, kwargs) if special is None else special(self, function, args, kwargs)
         except Exception as error:
-            task = backward.running()
+            task = kept.running()
             if task < 0:
                 raise
-            return backward.keep(task, error)
+            return kept.keep(task, error)
 
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One operator, on the executor."""

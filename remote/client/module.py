@@ -13,6 +13,9 @@ from tessera.remote.client.generators import set_state, state_of
 class RemoteModule:
     """One device; it is connected when something is asked that only the executor knows."""
 
+    _initialized = True
+    """Checkpointing asks, before it keeps the generator's state."""
+
     def __init__(self, device: Device) -> None:
         self._device = device
 

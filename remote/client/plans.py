@@ -82,7 +82,9 @@ class Plans:
 
     def _make(self, call: Call) -> Plan:
         asked = call.function in _ASKED
-        waits = asked or not _SYNCHRONOUS.isdisjoint(call.function.tags)
+        # Indexed by numbers, not by a mask, a result has sizes that are known.
+        known = _SYNCHRONOUS.isdisjoint(call.function.tags) or call.function is torch.ops.aten.index.Tensor
+        waits = asked or not known
         outputs: tuple[Spec | None, ...] = ()
         tree: Any = None
         if not waits:

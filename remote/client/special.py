@@ -81,7 +81,8 @@ def _seen_anew(view: Any) -> Special:
 
 
 def _resize_(device: Device, function: Any, args: Args, kwargs: Kwargs) -> Any:
-    tensor, sizes = args[:2]
+    tensor, wanted = args[:2]
+    sizes = wanted.shape if isinstance(wanted, torch.Tensor) else wanted
     format_ = kwargs.get("memory_format") or torch.contiguous_format
     like = torch.empty(list(sizes), device="meta", memory_format=format_)
     spec: Spec = tensor._spec
@@ -137,6 +138,7 @@ SPECIAL: dict[Any, Special] = {
     aten.as_strided_.default: _seen_anew(aten.as_strided.default),
     aten._has_compatible_shallow_copy_type.default: lambda device, function, args, kwargs: True,
     aten.resize_.default: _resize_,
+    aten.resize_as_.default: _resize_,
     aten.set_.source_Tensor: _set_,
     # Without the check of indices that these leave out, a program could read its executor's memory.
     aten._unsafe_index.Tensor: _instead(aten.index.Tensor),
