@@ -2,12 +2,13 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch demo test check fmt gen native e2e escape test-gpu bench-shim bench-watcher bench-extender bench-packing bench-parity bench-policy lock
+.PHONY: help setup setup-torch demo test check fmt gen native e2e escape test-remote test-remote-full test-gpu bench-shim bench-watcher bench-extender bench-packing bench-parity bench-policy lock
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
+TORCH_STAMP := $(VENV)/.torch-set-up
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 PROTOC := $(BIN)/python -m grpc_tools.protoc -I proto
 PROTOS = $(shell find proto -name '*.proto')
@@ -31,8 +32,11 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PIP) --no-deps --no-build-isolation -e . >&2
 	@touch $(STAMP)
 
-setup-torch: $(STAMP)  ## setup, and the torch that the tests of remote/ run with (0.6 GB)
+setup-torch: $(TORCH_STAMP)  ## setup, and the torch that the tests of remote/ run with (0.6 GB)
+
+$(TORCH_STAMP): $(STAMP) tests/remote/torch.txt
 	@$(BIN)/python -m tests.remote.setup_torch
+	@touch $(TORCH_STAMP)
 
 demo: $(STAMP)  ## run the embedded cluster; ARGS="--once -o json" passes options on
 	@$(RUN) $(BIN)/tessera demo $(ARGS)
@@ -45,6 +49,12 @@ e2e: $(STAMP)  ## run the end-to-end suite on real Kubernetes programs (built on
 	@unshare --net -- sh -c 'ip link set lo up && exec "$$@"' e2e \
 	  $(BIN)/python -m pytest -m e2e tests/e2e $(ARGS)
 	@$(BIN)/python -m pytest -m e2e tests/contract
+
+test-remote: setup-torch  ## run the tests of the remote device (with the torch of setup-torch)
+	@$(RUN) $(BIN)/python -m pytest -n 2 --dist loadfile -m torch tests/remote $(ARGS)
+
+test-remote-full: setup-torch  ## every operator of PyTorch's database on the remote device; ARGS names some
+	@$(RUN) $(BIN)/python -m tests.remote.opinfo.full $(ARGS)
 
 test-gpu: native  ## what holds on this machine's GPU; adds to docs/gpu-report (ARGS="--scale 0.5")
 	@alone=0; together=0; \

@@ -3,6 +3,7 @@
 import builtins
 import functools
 import os
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,6 +34,7 @@ class Device:
         self._session: Session | None = None
         self.seed_value = torch.initial_seed() % (1 << 64)
         self._plans: Plans | None = None
+        self._opening = threading.RLock()
         self.in_child = False
         """Whether this process was forked from one that had used the device."""
         self._blocking = os.environ.get("TESSERA_LAUNCH_BLOCKING") == "1"
@@ -46,11 +48,17 @@ class Device:
         """Raises ``ConnectError``."""
         if self.in_child:
             raise RuntimeError("the remote device cannot be used in a forked process; start processes by 'spawn'")
-        if self._session is None:
-            self._session = self._open()
-            self._plans = Plans(self._session.put)
-            self._send_seed()
-        return self._session
+        return self._session or self._opened()
+
+    def _opened(self) -> Session:
+        """The first use, by whichever thread; the seed goes before anything that another sends."""
+        with self._opening:
+            if self._session is None:
+                session = self._open()
+                session.put(_packed(records.Seed(self.seed_value)))
+                self._plans = Plans(session.put)
+                self._session = session
+            return self._session
 
     def close(self) -> None:
         """Ends the session, if there is one."""
@@ -177,10 +185,7 @@ class Device:
         """Starts the device's generator anew."""
         self.seed_value = seed % (1 << 64)
         if self._session is not None:
-            self._send_seed()
-
-    def _send_seed(self) -> None:
-        self.put(records.Seed(self.seed_value))
+            self.put(records.Seed(self.seed_value))
 
     def _ask(self, record: Callable[[int], bytes]) -> tuple[replies.Reply, bytearray]:
         reply, data = self.session.ask(record)

@@ -1,6 +1,6 @@
 """Tensors from this machine's memory to the executor's and back."""
 
-from typing import Any
+import ctypes
 
 import torch
 
@@ -24,8 +24,8 @@ def bytes_of(tensor: torch.Tensor) -> memoryview:
     """The memory of a contiguous tensor; it must live as long as the view."""
     if not tensor.numel():
         return memoryview(b"")
-    flat = tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8)
-    return memoryview(_numpy(flat)).cast("B")
+    whole = ctypes.c_ubyte * (tensor.numel() * tensor.element_size())
+    return memoryview(whole.from_address(tensor.data_ptr())).cast("B")
 
 
 def new_record(handle: int, tensor: torch.Tensor) -> records.New:
@@ -49,7 +49,3 @@ def _dense(spec: Spec) -> bool:
             return False
         expected *= size
     return True
-
-
-def _numpy(flat: torch.Tensor) -> Any:
-    return flat.numpy()

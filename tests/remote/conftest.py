@@ -17,7 +17,7 @@ if importlib.util.find_spec("torch") is None:
 def address() -> Iterator[str]:
     """Of a ``tessera serve`` that all share."""
     with serving() as found:
-        yield found
+        yield found.address
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
 """One operator of PyTorch's OpInfo database on the remote device against the same on this machine."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -30,13 +31,13 @@ class Outcome:
     gradient: int = 0
     forward_error: str = ""
     gradient_error: str = ""
-    values: list[Any] = field(default_factory=list, repr=False)
 
 
 def full_name(op: Any) -> str:
     return op.name + (f".{op.variant_test_name}" if op.variant_test_name else "")
 
 
+@lru_cache(maxsize=1)
 def operators() -> dict[str, Any]:
     """Those of the database that take float32."""
     return {full_name(op): op for op in op_db if op.supports_dtype(torch.float32, "cpu")}

@@ -14,7 +14,8 @@ FORWARD, GRADIENT = 0.99, 0.98
 def main(names: Sequence[str]) -> int:
     """Exit status 1 below the rates that are promised."""
     warnings.filterwarnings("ignore")
-    with serving() as os.environ["TESSERA_POOL"]:
+    with serving() as served:
+        os.environ["TESSERA_POOL"] = served.address
         return _run(names)
 
 

@@ -1,0 +1,108 @@
+"""Connections that break, sessions that end, and what the others notice of it."""
+
+import json
+import os
+import random
+import signal
+
+import pytest
+
+from tests.remote.proxy import cutting
+from tests.remote.server import Conversation, run, serving
+
+pytestmark = pytest.mark.torch
+
+TRAINING = """
+    import json, sys, torch
+    device = sys.argv[1] if len(sys.argv) > 1 else "cuda"
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(32, 64), torch.nn.Tanh(), torch.nn.Linear(64, 1)).to(device)
+    optimizer, losses = torch.optim.SGD(model.parameters(), 0.05), []
+    for step in range(60):
+        x = torch.randn(64, 32).to(device)
+        loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item() if step % 3 == 0 else None)
+    print(json.dumps([losses, model[0].weight.sum().item()]))
+"""
+
+
+@pytest.fixture(scope="module")
+def unbroken(address):
+    """What the training gives on this machine."""
+    found = run(address, TRAINING.replace('else "cuda"', 'else "cpu"'))
+    assert found.returncode == 0, found.stderr
+    return json.loads(found.stdout)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_connection_cut_anywhere_changes_nothing(address, unbroken, seed):
+    draw = random.Random(seed)
+    cuts = [5000 + draw.randrange(40_000), *(draw.randrange(600, 40_000) for _ in range(12))]
+    with cutting(address, cuts) as proxy:
+        found = run(proxy.address, TRAINING)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout) == unbroken and proxy.connections > 5
+
+
+COUNTING = """
+    import torch
+    x = torch.zeros(4, device="cuda")
+    print(int(x.sum().item()))
+    input()
+    try:
+        for _ in range(500):
+            x += 1
+        print(int(x[0].item()))
+    except RuntimeError as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_a_session_that_is_killed_ends_alone():
+    with serving() as served:
+        programs = [Conversation(served.address, COUNTING) for _ in range(4)]
+        assert [program.hears() for program in programs] == ["0"] * 4
+        executors = served.executors()
+        assert len(executors) == 4
+        os.kill(executors[1], signal.SIGKILL)
+        for program in programs:
+            program.tell()
+        heard = sorted(program.hears() for program in programs)
+        assert heard[:3] == ["500"] * 3
+        assert heard[3].startswith("DeviceLostError the remote device was lost:")
+        for program in programs:
+            program.end()
+
+
+def test_what_a_program_does_without_its_server_is_an_error():
+    with serving() as served:
+        program = Conversation(served.address, COUNTING.replace("except RuntimeError", "except ZeroDivisionError"))
+        assert program.hears() == "0"
+    program.tell()
+    program.process.send_signal(signal.SIGINT)
+    assert program.process.wait(100) != 0
+    program.end()
+
+
+def test_a_session_over_its_slice_gets_the_error_alone(address):
+    code = """
+        import torch
+        held = [torch.zeros(1 << 20, device="cuda") for _ in range(3)]
+        with_other = torch.ones(2, device="cuda")
+        try:
+            held += [torch.zeros(1 << 20, device="cuda") for _ in range(3)]
+            torch.cuda.synchronize()
+        except torch.OutOfMemoryError as error:
+            print("OutOfMemoryError", "16777216" in str(error))
+        del held
+        print(torch.zeros(3 << 20, device="cuda").sum().item(), with_other.sum().item(), torch.cuda.mem_get_info()[1])
+    """
+    with Conversation(address, COUNTING) as other:
+        assert other.hears() == "0"
+        found = run(address, code, "--gpu-mem", "16Mi")
+        assert found.stdout == "OutOfMemoryError True\n0.0 2.0 16777216\n", found.stderr
+        other.tell()
+        assert other.hears() == "500"
