@@ -51,7 +51,7 @@ e2e: $(STAMP)  ## run the end-to-end suite on real Kubernetes programs (built on
 	@$(BIN)/python -m pytest -m e2e tests/contract
 
 test-remote: setup-torch  ## run the tests of the remote device (with the torch of setup-torch)
-	@$(RUN) $(BIN)/python -m pytest -n 2 --dist loadfile -m torch tests/remote $(ARGS)
+	@$(RUN) $(BIN)/python -m pytest -n 2 --dist loadfile -o timeout=600 -m torch tests/remote $(ARGS)
 
 test-remote-full: setup-torch  ## every operator of PyTorch's database on the remote device; ARGS names some
 	@$(RUN) $(BIN)/python -m tests.remote.opinfo.full $(ARGS)

@@ -14,6 +14,8 @@ from typing import NamedTuple
 TESSERA = str(Path(sys.executable).with_name("tessera"))
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """Both sides sum in the same order."""
+PATIENCE_S = 500
+"""For a program, whatever else the machine does."""
 
 
 class Served(NamedTuple):
@@ -45,7 +47,7 @@ def pool_command(address: str, *command: str, options: tuple[str, ...] = ()) -> 
 def run(address: str, code: str, *options: str) -> "subprocess.CompletedProcess[str]":
     """A program of Python to its end."""
     command = pool_command(address, sys.executable, "-c", textwrap.dedent(code), options=options)
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, env={**os.environ, **ONE_THREAD})
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env={**os.environ, **ONE_THREAD})
 
 
 class Conversation:
@@ -68,7 +70,7 @@ class Conversation:
 
     def end(self) -> str:
         """What it said as errors."""
-        return self.process.communicate(timeout=100)[1]
+        return self.process.communicate(timeout=PATIENCE_S)[1]
 
     def __enter__(self) -> "Conversation":
         return self

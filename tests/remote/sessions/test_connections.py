@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from tests.remote.proxy import cutting
-from tests.remote.server import Conversation, run, serving
+from tests.remote.server import PATIENCE_S, Conversation, run, serving
 
 pytestmark = pytest.mark.torch
 
@@ -83,7 +83,7 @@ def test_what_a_program_does_without_its_server_is_an_error():
         assert program.hears() == "0"
     program.tell()
     program.process.send_signal(signal.SIGINT)
-    assert program.process.wait(100) != 0
+    assert program.process.wait(PATIENCE_S) != 0
     program.end()
 
 

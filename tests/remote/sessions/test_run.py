@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.remote.server import ONE_THREAD, pool_command, run
+from tests.remote.server import ONE_THREAD, PATIENCE_S, pool_command, run
 
 pytestmark = pytest.mark.torch
 
@@ -18,7 +18,9 @@ UNREACHABLE = "127.0.0.1:9"
 
 def started(address, *command, **environment):
     given = {**os.environ, **ONE_THREAD, **environment}
-    return subprocess.run(pool_command(address, *command), capture_output=True, text=True, timeout=100, env=given)
+    return subprocess.run(
+        pool_command(address, *command), capture_output=True, text=True, timeout=PATIENCE_S, env=given
+    )
 
 
 def test_output_and_status_are_the_programs(address):
