@@ -60,7 +60,7 @@ def install(module: RemoteModule) -> None:
     torch.backends.cudnn.version = lambda: None
     torch.load = _loaded(torch.load)
     torch.Generator = generators.factory(mapped)
-    RemoteGenerator.device = property(lambda self: torch.device(_CUDA, 0))
+    RemoteGenerator.shown = torch.device(_CUDA, 0)
     for name, value in names(module).items():
         setattr(torch.cuda, name, value)
 

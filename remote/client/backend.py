@@ -34,6 +34,7 @@ def register(open_session: Callable[[], Session]) -> RemoteModule:
     module = RemoteModule(device)
     RemoteTensor.remote = RemoteGenerator.remote = device
     _setup_privateuseone_for_python_backend(DEVICE, backend_module=module)
+    RemoteGenerator.shown = torch.device(DEVICE, 0)
     _kernels(device)
     _optimizers()
     backward.patch()

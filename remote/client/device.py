@@ -32,7 +32,7 @@ class Device:
     def __init__(self, open_session: Callable[[], Session], special: Mapping[Any, Special]) -> None:
         self._open, self._special = open_session, special
         self._session: Session | None = None
-        self.seed_value = torch.initial_seed() % (1 << 64)
+        self.seed_value: int = torch.initial_seed() % (1 << 64)
         self._plans: Plans | None = None
         self._opening = threading.RLock()
         self.in_child = False

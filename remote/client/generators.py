@@ -25,6 +25,8 @@ class RemoteGenerator(torch.Generator):
 
     remote: Any = None
     """The device, once there is one."""
+    shown: Any = None
+    """What the device is called."""
 
     def __init__(self, device: Any = None) -> None:
         self.handle = Handle(self.remote.session, first_number())
@@ -33,8 +35,8 @@ class RemoteGenerator(torch.Generator):
         self.manual_seed(DEFAULT_SEED)
 
     @property
-    def device(self) -> torch.device:
-        return torch.device(DEVICE, 0)
+    def device(self) -> Any:
+        return self.shown
 
     def manual_seed(self, seed: int) -> "RemoteGenerator":
         self._seed = seed % (1 << 64)
@@ -92,7 +94,7 @@ def state_of(device: Any, generator: int) -> torch.Tensor:
     """0: the state of the device's own generator."""
     state = Handle(device.session, first_number())
     device.put(records.State(generator, state.number))
-    return device.downloaded(state, torch.uint8)  # type: ignore[no-any-return]
+    return device.downloaded(state, torch.uint8)
 
 
 def set_state(device: Any, generator: int, state: torch.Tensor) -> None:
