@@ -45,6 +45,7 @@ class Gate:
         self._listener, self._torch, self._admit, self._certificates = listener, torch, admit, certificates
         self.sessions = Sessions(offer)
         self.refused: Counter[str] = Counter()
+        self._counting = threading.Lock()
         self._waiting = threading.BoundedSemaphore(WAITING)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._accept, daemon=True)
@@ -122,8 +123,9 @@ class Gate:
         self._admit(hello)
 
     def _refused(self, address: str, refusal: Refusal) -> None:
-        self.refused[refusal.reason] += 1
-        count = self.refused[refusal.reason]
+        with self._counting:
+            self.refused[refusal.reason] += 1
+            count = self.refused[refusal.reason]
         log.info("connection refused", client=address, reason=refusal.reason, text=str(refusal), count=count)
 
 
