@@ -28,6 +28,7 @@ FIRST_FRAME_S = 5.0
 WAITING = 64
 """Connections whose first frame has not come yet."""
 _PAUSE_S = 0.1
+_PIECE = 4096
 
 Admit = Callable[[greeting.Hello], None]
 """Raises ``Refusal`` for who is not to be let in."""
@@ -159,9 +160,14 @@ def _hand_on(stream: Stream, process: Process, received: int) -> tuple[Stream, S
 
 
 def _tell(stream: Stream, refusal: Refusal) -> None:
+    """Then waits for the client to end: what it still says would have its answer thrown away."""
     payload = greeting.encode(greeting.Refused(refusal.reason, str(refusal)))
     with contextlib.suppress(OSError):
         stream.sendall(pack_header(Kind.REFUSED, len(payload)) + payload)
+        stream.shutdown(socket.SHUT_WR)
+        unread = memoryview(bytearray(_PIECE))
+        while stream.recv_into(unread):
+            pass
 
 
 @contextlib.contextmanager
