@@ -25,14 +25,13 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *options: str) -> Iterator[Served]:
-    """``tessera serve --device cpu``, told to end when the block is left."""
+def serving(folder: Path, *options: str, most_bytes: int = 0) -> Iterator[Served]:
+    """``tessera serve --device cpu``, told to end when the block is left; ``most_bytes``: of each process."""
     log = folder / "serve.log"
     with log.open("w") as sink:
-        process = subprocess.Popen(
-            [_TESSERA, "serve", "--device", "cpu", "-o", "json", *options], stdout=subprocess.PIPE, stderr=sink,
-            text=True, env={**os.environ, "TESSERA_LOG_FORMAT": "json"},
-        )  # fmt: skip
+        command = [*_limits(most_bytes), _TESSERA, "serve", "--device", "cpu", "-o", "json", *options]
+        given = {**os.environ, "TESSERA_LOG_FORMAT": "json", "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=sink, text=True, env=given)
     assert process.stdout is not None
     try:
         line = process.stdout.readline()
@@ -45,6 +44,10 @@ def serving(folder: Path, *options: str) -> Iterator[Served]:
         process.stdout.close()
 
 
+def _limits(most_bytes: int) -> list[str]:
+    return ["prlimit", f"--as={most_bytes}"] if most_bytes else []
+
+
 def run_in_pool(address: str, program: str, *options: str) -> "subprocess.CompletedProcess[str]":
     """``tessera run --pool`` of a Python program."""
     command = [_TESSERA, "run", "--pool", address, *options, "--", sys.executable, "-c", program]
@@ -53,3 +56,9 @@ def run_in_pool(address: str, program: str, *options: str) -> "subprocess.Comple
 
 def lines_of(log: Path) -> Sequence[dict[str, object]]:
     return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+
+
+def children_of(process: int) -> set[int]:
+    """Those that live, and those that nobody has waited for."""
+    found = (Path("/proc") / str(process) / "task").glob("*/children")
+    return {int(child) for path in found for child in path.read_text().split()}
