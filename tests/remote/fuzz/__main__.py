@@ -17,7 +17,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     found = decoder.attack(corpus(), asked.frames, asked.seed)
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder), "--insecure-loopback") as served:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(Path(folder), "--insecure-loopback", most_bytes=3 << 30) as served,
+    ):
         real = live.attack(served, corpus(), asked.first_frames, asked.sessions, asked.seed)
     print(
         f"decoder: {found['refused']} refused, {found['read']} read, {found['cut']} cut, {found['bytes'] >> 20} MiB; "

@@ -16,7 +16,8 @@ from tests.remote.wire.client import PATIENCE_S, Client, greeted
 from tests.remote.wire.served import Served, children_of, lines_of, serving
 
 pytestmark = pytest.mark.torch
-ROOM_BYTES = 16 << 30
+ROOM_BYTES = 3 << 30
+"""With torch a session takes 1.3 GB of addresses."""
 
 
 @pytest.fixture
