@@ -4,7 +4,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from tests.remote.fuzz import decoder, live
+from tests.remote.fuzz import decoder, live, operators
 from tests.remote.fuzz.seeds import corpus
 from tests.remote.wire.served import serving
 
@@ -14,6 +14,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=1_000_000, help="malformed frames for the decoder")
     parser.add_argument("--first-frames", type=int, default=2000, help="frames for the gate")
     parser.add_argument("--sessions", type=int, default=40, help="sessions that are attacked until they end")
+    parser.add_argument("--calls", type=int, default=1000, help="well-formed calls with hostile values")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     found = decoder.attack(corpus(), asked.frames, asked.seed)
@@ -22,9 +23,12 @@ def main() -> None:
         serving(Path(folder), "--insecure-loopback", most_bytes=3 << 30) as served,
     ):
         real = live.attack(served, corpus(), asked.first_frames, asked.sessions, asked.seed)
+        called = operators.attack(served, asked.calls, asked.seed)
     print(
         f"decoder: {found['refused']} refused, {found['read']} read, {found['cut']} cut, {found['bytes'] >> 20} MiB; "
-        f"gate: {real['first frames']} first frames; {real['sessions']} sessions: {real['frames']} frames; crashes: 0"
+        f"gate: {real['first frames']} first frames; {real['sessions']} sessions: {real['frames']} frames; "
+        f"hostile calls: {called['done']} done, {called['an error']} errors, {called['slow']} left, "
+        f"{called['ended its session']} ended their session; others that erred: 0"
     )
 
 

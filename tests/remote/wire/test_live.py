@@ -10,7 +10,7 @@ import pytest
 
 from tessera.remote.protocol import records, replies
 from tessera.remote.protocol.frames import Kind
-from tests.remote.fuzz import live
+from tests.remote.fuzz import live, operators
 from tests.remote.fuzz.seeds import corpus
 from tests.remote.wire.client import PATIENCE_S, Client, greeted
 from tests.remote.wire.served import Served, children_of, lines_of, serving
@@ -45,6 +45,11 @@ def gone(process: int) -> bool:
 def test_malformed_frames_end_their_session_only(served: Served) -> None:
     found = live.attack(served, corpus(), 200, 5, seed=3)
     assert found["first frames"] == 200 and found["frames"] >= 5
+
+
+def test_hostile_values_end_their_session_only(served: Served) -> None:
+    found = operators.attack(served, 300, seed=1)
+    assert sum(found.values()) == 300 and found["done"] > 30 and found["an error"] > 100
 
 
 def test_a_session_that_is_said_goodbye_to_leaves_no_process_and_no_descriptor(served: Served) -> None:
