@@ -15,7 +15,7 @@ from tests.remote.fuzz.seeds import corpus
 from tests.remote.wire.client import PATIENCE_S, Client, greeted
 from tests.remote.wire.served import Served, children_of, lines_of, serving
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(600)]
 ROOM_BYTES = 3 << 30
 """With torch a session takes 1.3 GB of addresses."""
 

@@ -7,7 +7,7 @@ import pytest
 from tests.remote.wire.certificates import Authority, Pair
 from tests.remote.wire.served import lines_of, run_in_pool, serving
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(600)]
 
 PROGRAM = """
 import torch
