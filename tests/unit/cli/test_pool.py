@@ -1,7 +1,5 @@
 """Command lines of ``tessera serve`` and ``tessera run --pool`` that are refused before anything is served or run."""
 
-from pathlib import Path
-
 import pytest
 
 from tessera.cli.tessera import invoke
@@ -27,10 +25,3 @@ FILES = ["--tls-cert", "a", "--tls-key", "b", "--tls-client-ca", "c"]
 def test_refused(line: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(line) == 2
     assert sentence in capsys.readouterr().err
-
-
-def test_files_of_tls_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from tessera.cli.serve import _serve
-
-    assert _serve("cpu", "127.0.0.1", 0, 0, "text", "2.15.0", [tmp_path / "none"] * 3) == 1
-    assert "the files of TLS: found [Errno 2]" in capsys.readouterr().err
