@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch demo test check fmt gen native e2e escape test-remote test-remote-full test-gpu bench-shim bench-watcher bench-extender bench-packing bench-parity bench-policy lock
+.PHONY: help setup setup-torch demo test check fmt gen native e2e escape test-remote test-remote-full test-gpu fuzz-remote bench-shim bench-watcher bench-extender bench-packing bench-parity bench-policy lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -43,6 +43,9 @@ demo: $(STAMP)  ## run the embedded cluster; ARGS="--once -o json" passes option
 
 test: $(STAMP)  ## run the tests; ARGS passes options on to pytest
 	@$(RUN) $(BIN)/python -m pytest -n 2 $(ARGS)
+
+fuzz-remote: setup-torch  ## a million malformed frames for the remote device's decoder, and some for a real server
+	@$(BIN)/python -m tests.remote.fuzz $(ARGS)
 
 e2e: $(STAMP)  ## run the end-to-end suite on real Kubernetes programs (built once; needs root)
 	@$(BIN)/python tests/e2e/programs.py >&2

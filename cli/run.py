@@ -21,11 +21,18 @@ def run(
     pool: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="On the device served there, not on this machine.")
     ] = "",
+    tls_ca: Annotated[Path | None, typer.Option(metavar="FILE", help="With --pool: CA of the host there.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="With --pool: certificate shown.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="With --pool: its key.")] = None,
     simulate: Annotated[bool, typer.Option("--simulate", help="On a simulated GPU, with an agent of its own.")] = False,
 ) -> int:
     """Run a command held to a slice of a GPU until it ends: this machine's, or with --pool another's."""
+    files = {"--tls-ca": tls_ca, "--tls-cert": tls_cert, "--tls-key": tls_key}
     if pool:
-        return _in_pool(command, pool, gpu_mem)
+        return _in_pool(command, pool, gpu_mem, files)
+    if any(files.values()):
+        given = ", ".join(name for name, path in files.items() if path)
+        raise typer.BadParameter("found it without --pool; allowed: only with it", param_hint=given)
     from tessera.cli.leasing import default_socket
     from tessera.cli.run_command import Wish
     from tessera.cli.run_command import run as run_command
@@ -43,7 +50,11 @@ def run(
         return 1
 
 
-def _in_pool(command: list[str], pool: str, gpu_mem: str) -> int:
+def _in_pool(command: list[str], pool: str, gpu_mem: str, files: dict[str, Path | None]) -> int:
+    given = [path.absolute() for path in files.values() if path]
+    if given and len(given) < len(files):
+        lacking = ", ".join(name for name, path in files.items() if not path)
+        raise typer.BadParameter("found none; allowed: all three files of TLS, or none of them", param_hint=lacking)
     from tessera.cli.pool_run import run as run_there
     from tessera.model.quantities import QuantityError, parse_up
 
@@ -51,4 +62,4 @@ def _in_pool(command: list[str], pool: str, gpu_mem: str) -> int:
         mem_bytes = parse_up(gpu_mem) if gpu_mem else 0
     except QuantityError as error:
         raise typer.BadParameter(str(error), param_hint="--gpu-mem") from None
-    return run_there(command, pool, mem_bytes)
+    return run_there(command, pool, mem_bytes, given)

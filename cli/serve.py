@@ -4,6 +4,7 @@ import json
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,23 +18,41 @@ def serve(
     insecure_loopback: Annotated[
         bool, typer.Option("--insecure-loopback", help="Without TLS and for anybody on this machine.")
     ] = False,
+    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate of this host, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its key.")] = None,
+    tls_client_ca: Annotated[Path | None, typer.Option(metavar="FILE", help="CA of who is let in.")] = None,
     output: Annotated[str, typer.Option("--output", "-o", metavar="FORM", help="text or json.")] = "text",
 ) -> int:
     """Serve this machine's device to PyTorch programs elsewhere, until interrupted."""
-    from tessera.serving import is_loopback
-
     if output not in ("text", "json"):
         raise typer.BadParameter(f"found {output!r}; allowed: text or json", param_hint="--output")
-    if not insecure_loopback or not is_loopback(host):
-        found = f"{host!r} {'with' if insecure_loopback else 'without'} --insecure-loopback"
-        raise typer.BadParameter(f"found {found}; allowed: a loopback address with it", param_hint="--host")
+    files = _secured(
+        host, insecure_loopback, {"--tls-cert": tls_cert, "--tls-key": tls_key, "--tls-client-ca": tls_client_ca}
+    )
     limit_bytes = _bytes(gpu_mem)
     try:
         import torch
     except ImportError as error:
         print(f"tessera serve: torch: found none ({error}); allowed: an installed one", file=sys.stderr)
         return 1
-    return _serve(device, host, port, limit_bytes, output, torch.__version__)
+    return _serve(device, host, port, limit_bytes, output, torch.__version__, files)
+
+
+def _secured(host: str, insecure_loopback: bool, files: dict[str, Path | None]) -> list[Path]:
+    """The three files, or none: then for this machine only."""
+    from tessera.serving import is_loopback
+
+    given = [path for path in files.values() if path is not None]
+    if given and len(given) < len(files):
+        lacking = ", ".join(name for name, path in files.items() if path is None)
+        raise typer.BadParameter("found none; allowed: all three files of TLS, or none of them", param_hint=lacking)
+    if given and insecure_loopback:
+        raise typer.BadParameter("found it with the files of TLS; allowed: either", param_hint="--insecure-loopback")
+    if not given and not (insecure_loopback and is_loopback(host)):
+        found = f"{host!r} {'with' if insecure_loopback else 'without'} --insecure-loopback"
+        allowed = "a loopback address with it, or --tls-cert, --tls-key and --tls-client-ca"
+        raise typer.BadParameter(f"found {found}; allowed: {allowed}", param_hint="--host")
+    return given
 
 
 def _bytes(quantity: str) -> int:
@@ -45,17 +64,29 @@ def _bytes(quantity: str) -> int:
         raise typer.BadParameter(str(error), param_hint="--gpu-mem") from None
 
 
-def _serve(device: str, host: str, port: int, limit_bytes: int, output: str, torch: str) -> int:
-    from tessera.remote.executor.gate import Gate, Offer
+def _serve(device: str, host: str, port: int, limit_bytes: int, output: str, torch: str, files: list[Path]) -> int:
+    from tessera.remote.executor.certificates import Certificates, Files
+    from tessera.remote.executor.gate import Gate
+    from tessera.remote.executor.processes import Offer
+    from tessera.telemetry import configure_logging
 
+    configure_logging()
+    try:
+        certificates = Certificates(Files(*files)) if files else None
+    except OSError as error:
+        print(
+            f"tessera serve: the files of TLS: found {error}; allowed: PEM files that belong together", file=sys.stderr
+        )
+        return 1
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
         except OSError as error:
             print(f"tessera serve: cannot listen on {host}:{port}: {error.strerror}", file=sys.stderr)
             return 1
-        gate = Gate(listener, Offer(device, limit_bytes), torch, lambda hello: None)
+        gate = Gate(listener, Offer(device, limit_bytes), torch, lambda hello: None, certificates)
         stops = {signal.SIGINT, signal.SIGTERM}
         signal.pthread_sigmask(signal.SIG_BLOCK, stops)
         gate.start()

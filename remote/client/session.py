@@ -15,7 +15,8 @@ from tessera.remote.client.queue import Queue
 from tessera.remote.protocol import greeting, records, replies
 from tessera.remote.protocol.errors import ProtocolError
 from tessera.remote.protocol.frames import CHUNK_BYTES, Kind, pack_header
-from tessera.remote.protocol.peer import Ended, Peer, Stream, close, read_frame
+from tessera.remote.protocol.peer import Ended, Peer
+from tessera.remote.protocol.streams import Stream, close, read_frame
 
 BATCH_RECORDS = 32
 LINGER_S = 200e-6
@@ -131,7 +132,7 @@ class Session:
             if pending is not None:
                 pending.reply = reply
                 if isinstance(reply, replies.Bytes) and reply.size:
-                    pending.data = bytearray(reply.size)
+                    pending.data = _room(reply.size)
                 else:
                     pending.done.set()
         elif kind is Kind.DATA:
@@ -140,13 +141,13 @@ class Session:
             raise ProtocolError(f"frame: found {kind.name} from the executor; allowed: REPLY, DATA")
 
     def _add(self, payload: bytes) -> None:
-        (number,) = replies.DATA_HEAD.unpack_from(payload)
-        pending, size = self._requests.get(number), len(payload) - replies.DATA_HEAD.size
+        number, data = replies.decode_data(payload)
+        pending, size = self._requests.get(number), len(data)
         if pending is None:
             return
         if pending.at + size > len(pending.data):
             raise ProtocolError(f"data: found more than the {len(pending.data)} bytes that were announced")
-        pending.data[pending.at : pending.at + size] = memoryview(payload)[replies.DATA_HEAD.size :]
+        pending.data[pending.at : pending.at + size] = data
         pending.at += size
         if pending.at == len(pending.data):
             pending.done.set()
@@ -205,3 +206,11 @@ class Session:
         self._some.set()
         for pending in list(self._requests.values()):
             pending.done.set()
+
+
+def _room(size: int) -> bytearray:
+    """Raises ``ProtocolError`` for more than this process can have."""
+    try:
+        return bytearray(size)
+    except (MemoryError, OverflowError):
+        raise ProtocolError(f"answer: found {size} bytes announced; allowed: what this process can hold") from None

@@ -1,58 +1,54 @@
 """Accepts connections, learns who asks, and hands each on to the process of its session.
 
-Nothing of a client is read here but its first frame. A session is a process of its own, so whatever ends it ends no
-other.
+Nothing of a client is read here but its first frame; with TLS the rest is carried on unread.
 """
 
 import contextlib
-import secrets
 import socket
-import subprocess
-import sys
+import ssl
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
 
+import structlog
+
+from tessera.remote.executor.certificates import Certificates
+from tessera.remote.executor.processes import Offer, Process, Refusal, Sessions
+from tessera.remote.executor.pump import join
 from tessera.remote.protocol import greeting
 from tessera.remote.protocol.errors import ProtocolError
 from tessera.remote.protocol.frames import HEADER, Kind, pack_header, parse_header
-from tessera.remote.protocol.peer import close, read_frame
+from tessera.remote.protocol.streams import Stream, close, read_exactly, shut, tune
+from tessera.remote.protocol.tls import TlsStream
+
+log = structlog.get_logger()
 
 FIRST_FRAME_S = 5.0
+"""For the handshake and the first frame together."""
 WAITING = 64
 """Connections whose first frame has not come yet."""
-
-
-class Refusal(Exception):
-    """A client that is not let in; ``reason`` is a word for programs."""
-
-    def __init__(self, reason: str, text: str) -> None:
-        super().__init__(text)
-        self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What a session gets. ``limit_bytes`` 0: all of the device."""
-
-    device: str
-    limit_bytes: int = 0
-    grace_s: float = 60.0
-    sessions: int = 16
-
+_PAUSE_S = 0.1
+_PIECE = 4096
 
 Admit = Callable[[greeting.Hello], None]
 """Raises ``Refusal`` for who is not to be let in."""
 
 
 class Gate:
-    """Serves on a listening socket between ``start`` and ``stop``."""
+    """Serves on a listening socket between ``start`` and ``stop``; ``certificates`` ``None``: without TLS.
 
-    def __init__(self, listener: socket.socket, offer: Offer, torch: str, admit: Admit) -> None:
-        self._listener, self._offer, self._torch, self._admit = listener, offer, torch, admit
-        self._sessions: dict[str, _Process] = {}
-        self._lock = threading.Lock()
+    ``refused`` counts by reason.
+    """
+
+    def __init__(
+        self, listener: socket.socket, offer: Offer, torch: str, admit: Admit, certificates: Certificates | None = None
+    ) -> None:
+        self._listener, self._torch, self._admit, self._certificates = listener, torch, admit, certificates
+        self.sessions = Sessions(offer)
+        self.refused: Counter[str] = Counter()
+        self._counting = threading.Lock()
         self._waiting = threading.BoundedSemaphore(WAITING)
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._accept, daemon=True)
 
     def start(self) -> None:
@@ -61,46 +57,63 @@ class Gate:
 
     def stop(self) -> None:
         """Ends the sessions with it."""
+        self._stopping.set()
         close(self._listener)
         self._thread.join()
-        with self._lock:
-            for process in self._sessions.values():
-                process.end()
+        self.sessions.stop()
 
     def _accept(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             try:
-                stream, _ = self._listener.accept()
-            except OSError:
-                return
-            if not self._waiting.acquire(blocking=False):
-                close(stream)
+                raw, (address, *_) = self._listener.accept()
+            except OSError as error:
+                if not self._stopping.wait(_PAUSE_S):
+                    log.warning("connection not accepted", error=str(error))
                 continue
-            threading.Thread(target=self._greet, args=(stream,), daemon=True).start()
+            if not self._waiting.acquire(blocking=False):
+                self._refused(address, Refusal("Crowd", f"connections: found {WAITING} without a first frame"))
+                close(raw)
+                continue
+            threading.Thread(target=self._serve, args=(raw, address), daemon=True).start()
 
-    def _greet(self, stream: socket.socket) -> None:
+    def _serve(self, raw: socket.socket, address: str) -> None:
+        with raw:
+            try:
+                carried = self._greet(raw)
+            except Refusal as refusal:
+                self._refused(address, refusal)
+                return
+            finally:
+                self._waiting.release()
+            if carried is not None:
+                join(*carried)
+
+    def _greet(self, raw: socket.socket) -> tuple[Stream, Stream] | None:
+        """Hands the connection on; answers what is to be carried, where TLS ends here. Raises ``Refusal``."""
+        with _at_most(FIRST_FRAME_S, raw):
+            stream = self._opened(raw)
+            try:
+                hello = _hello(stream)
+                self._check(hello)
+                process = self.sessions.find(hello.session) if hello.session else self.sessions.open(hello.mem_bytes)
+                return _hand_on(stream, process, hello.received)
+            except Refusal as refusal:
+                _tell(stream, refusal)
+                raise
+
+    def _opened(self, raw: socket.socket) -> Stream:
         try:
-            stream.settimeout(FIRST_FRAME_S)
-            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            hello = self._hello(stream)
-            self._check(hello)
-            self._process(hello).hand(stream, hello.received)
-        except Refusal as refusal:
-            self._refuse(stream, refusal)
-        except (ProtocolError, OSError) as error:
-            self._refuse(stream, Refusal("Malformed", str(error)))
-        finally:
-            self._waiting.release()
-            stream.close()
-
-    def _hello(self, stream: socket.socket) -> greeting.Hello:
-        head = stream.recv(HEADER.size, socket.MSG_PEEK | socket.MSG_WAITALL)
-        if len(head) < HEADER.size or parse_header(head).kind is not Kind.HELLO:
-            raise ProtocolError("first frame: found another than HELLO")
-        frame = read_frame(stream)
-        if frame is None:
-            raise ProtocolError("first frame: found its beginning only")
-        return greeting.decode(greeting.Hello, frame[1])
+            tune(raw)
+            if self._certificates is None:
+                return raw
+            stream = TlsStream(raw, self._certificates.context())
+            stream.handshake()
+            return stream
+        except ssl.SSLError as error:
+            found = getattr(error, "verify_message", None) or error.reason or "no TLS"
+            raise Refusal("Tls", f"TLS: found {found}; allowed: a certificate of the clients' CA") from None
+        except OSError as error:
+            raise Refusal("Gone", f"connection: found its end before the first frame ({error})") from None
 
     def _check(self, hello: greeting.Hello) -> None:
         if hello.protocol != greeting.VERSION:
@@ -110,59 +123,63 @@ class Gate:
             raise Refusal("Torch", text)
         self._admit(hello)
 
-    def _process(self, hello: greeting.Hello) -> "_Process":
-        with self._lock:
-            self._sessions = {name: process for name, process in self._sessions.items() if process.lives}
-            if hello.session:
-                if hello.session not in self._sessions:
-                    raise Refusal("SessionLost", "session: found one that is not here any more")
-                return self._sessions[hello.session]
-            if len(self._sessions) >= self._offer.sessions:
-                raise Refusal("Full", f"sessions: found {len(self._sessions)}, as many as are allowed")
-            limit_bytes = self._limit(hello.mem_bytes)
-            name = secrets.token_hex(16)
-            self._sessions[name] = _Process(name, self._offer, limit_bytes)
-            return self._sessions[name]
-
-    def _limit(self, asked: int) -> int:
-        most = self._offer.limit_bytes
-        if most and asked > most:
-            raise Refusal("Memory", f"gpu-mem: found {asked} bytes; allowed: up to {most}")
-        return asked or most
-
-    def _refuse(self, stream: socket.socket, refusal: Refusal) -> None:
-        payload = greeting.encode(greeting.Refused(refusal.reason, str(refusal)))
-        with contextlib.suppress(OSError):
-            stream.sendall(pack_header(Kind.REFUSED, len(payload)) + payload)
+    def _refused(self, address: str, refusal: Refusal) -> None:
+        with self._counting:
+            self.refused[refusal.reason] += 1
+            count = self.refused[refusal.reason]
+        log.info("connection refused", client=address, reason=refusal.reason, text=str(refusal), count=count)
 
 
-class _Process:
-    """A session's process, and the way to hand it connections."""
+def _hello(stream: Stream) -> greeting.Hello:
+    """Raises ``Refusal``."""
+    try:
+        head = read_exactly(stream, HEADER.size)
+        header = parse_header(head) if head else None
+        if header is None or header.kind is not Kind.HELLO:
+            raise ProtocolError(f"first frame: found {header.kind.name if header else 'none'}; allowed: HELLO")
+        payload = read_exactly(stream, header.payload_bytes)
+        if payload is None:
+            raise ProtocolError("first frame: found its beginning only")
+        return greeting.decode(greeting.Hello, payload)
+    except ProtocolError as error:
+        raise Refusal("Malformed", str(error)) from None
 
-    def __init__(self, name: str, offer: Offer, limit_bytes: int) -> None:
-        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+def _hand_on(stream: Stream, process: Process, received: int) -> tuple[Stream, Stream] | None:
+    if isinstance(stream, socket.socket):
+        process.hand(stream.fileno(), received)
+        return None
+    ours, its = socket.socketpair()
+    try:
         with its:
-            command = [sys.executable, "-m", "tessera.remote.executor.session", "--session", name]
-            command += ["--device", offer.device, "--limit-bytes", str(limit_bytes)]
-            command += ["--grace-s", str(offer.grace_s), "--gate", str(its.fileno())]
-            self._child = subprocess.Popen(command, pass_fds=(its.fileno(),))
-        self._way = ours
+            process.hand(its.fileno(), received)
+    except Refusal:
+        ours.close()
+        raise
+    return stream, ours
 
-    @property
-    def lives(self) -> bool:
-        return self._child.poll() is None
 
-    def hand(self, stream: socket.socket, received: int) -> None:
-        """Raises ``OSError`` if the process has gone."""
-        socket.send_fds(self._way, [received.to_bytes(8, "little")], [stream.fileno()])
+def _tell(stream: Stream, refusal: Refusal) -> None:
+    """Then waits for the client to end: what it still says would have its answer thrown away."""
+    payload = greeting.encode(greeting.Refused(refusal.reason, str(refusal)))
+    with contextlib.suppress(OSError):
+        stream.sendall(pack_header(Kind.REFUSED, len(payload)) + payload)
+        stream.shutdown(socket.SHUT_WR)
+        unread = memoryview(bytearray(_PIECE))
+        while stream.recv_into(unread):
+            pass
 
-    def end(self) -> None:
-        self._way.close()
-        try:
-            self._child.wait(5)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
+
+@contextlib.contextmanager
+def _at_most(seconds: float, raw: socket.socket) -> Iterator[None]:
+    """Ends a connection that is not through by then, however it dawdles."""
+    timer = threading.Timer(seconds, shut, (raw,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _minor(version: str) -> str:

@@ -143,6 +143,8 @@ class Interpreter:
             self._upload.begin()
         except torch.OutOfMemoryError as error:
             self._upload.refuse(error)
+        except (MemoryError, OverflowError):
+            self._upload.refuse(torch.OutOfMemoryError(f"the host has no room for {self._upload.size} bytes"))
         if not self._upload.left:
             self._arrived(self._upload)
 
@@ -158,7 +160,7 @@ class Interpreter:
         self._upload = None
         try:
             self.store.put(upload.handle, upload.tensor().to(self._device))
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+        except (torch.OutOfMemoryError, RuntimeError, OverflowError) as error:
             self._error = self._error or error
             self.store.poison((upload.handle,), error)
 

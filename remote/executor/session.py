@@ -10,9 +10,11 @@ import os
 import platform
 import queue
 import select
+import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 
 import torch
@@ -22,13 +24,11 @@ from tessera.remote.protocol import greeting
 from tessera.remote.protocol.errors import ProtocolError
 from tessera.remote.protocol.frames import Kind, pack_header
 from tessera.remote.protocol.peer import Ended, Peer
+from tessera.remote.protocol.streams import limit_stalls
 
-WAITING_FRAMES = 256
-STALL_S = 10.0
-"""How long a frame that has begun may take to come in full."""
+END_S = 2.0
+"""An operator that runs when the session is over is waited for so long."""
 _DESCRIPTORS, _NUMBER = 1, 8
-
-Item = tuple[Kind, bytes] | ProtocolError | None
 
 
 class Session:
@@ -37,17 +37,20 @@ class Session:
     def __init__(self, name: str, device: str, limit_bytes: int, grace_s: float, gate: socket.socket) -> None:
         self._name, self._device, self._limit_bytes = name, torch.device(device), limit_bytes
         self._grace_s, self._gate = grace_s, gate
-        self._queue: queue.Queue[Item] = queue.Queue(WAITING_FRAMES)
-        self._peer = Peer(lambda kind, payload: self._queue.put((kind, payload)))
+        self._queue: queue.SimpleQueue[tuple[Kind, bytes] | None] = queue.SimpleQueue()
+        self._peer = Peer(lambda kind, payload: self._queue.put((kind, payload)), kept=True)
         self._interpreter = Interpreter(self._device, limit_bytes, self._answer)
+        self._error: ProtocolError | None = None
+        self.over = threading.Event()
 
     def run(self) -> None:
         """Until the session ends. Raises ``ProtocolError`` if the client broke the protocol."""
         threading.Thread(target=self._listen, daemon=True).start()
-        while (item := self._queue.get()) is not None:
-            if isinstance(item, ProtocolError):
-                raise item
+        while (item := self._queue.get()) is not None and not self.over.is_set():
             self._interpreter.take(*item)
+            self._peer.taken(len(item[1]))
+        if self._error is not None:
+            raise self._error
 
     def _answer(self, kind: Kind, payload: bytes) -> None:
         with contextlib.suppress(Ended):
@@ -56,11 +59,12 @@ class Session:
     def _listen(self) -> None:
         try:
             self._connections()
-            self._queue.put(None)
         except ProtocolError as error:
-            self._queue.put(error)
+            self._error = error
         finally:
+            self.over.set()
             self._peer.end("the session is over")
+            self._queue.put(None)
 
     def _connections(self) -> None:
         """Reads one connection after another; returns when no other will come."""
@@ -87,10 +91,10 @@ class Session:
         if not descriptors:
             return None
         stream = socket.socket(fileno=descriptors[0])
-        stream.settimeout(STALL_S)
+        limit_stalls(stream, socket.SO_SNDTIMEO, socket.SO_RCVTIMEO)
         with contextlib.suppress(OSError):
             stream.sendall(self._welcome())
-            self._peer.attach(stream, int.from_bytes(data, "little"))
+        self._peer.attach(stream, int.from_bytes(data, "little"))
         return stream
 
     def _welcome(self) -> bytes:
@@ -118,21 +122,33 @@ def facts_of(device: torch.device) -> dict[str, int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0, or 1 with one line on standard error if the client broke the protocol."""
+    """Exit status 0, or 1 with one line on standard error if the client broke the protocol.
+
+    ``TESSERA_SESSION`` in the environment, where other users cannot see it, is the session's name.
+    """
     parser = argparse.ArgumentParser(prog="tessera-executor")
-    parser.add_argument("--session", required=True)
     parser.add_argument("--device", required=True)
     parser.add_argument("--limit-bytes", type=int, required=True)
     parser.add_argument("--grace-s", type=float, required=True)
     parser.add_argument("--gate", type=int, required=True)
     asked = parser.parse_args(arguments)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    name = os.environ.pop("TESSERA_SESSION")
     gate = socket.socket(fileno=asked.gate)
+    session = Session(name, asked.device, asked.limit_bytes, asked.grace_s, gate)
+    threading.Thread(target=_end_with, args=(session,), daemon=True).start()
     try:
-        Session(asked.session, asked.device, asked.limit_bytes, asked.grace_s, gate).run()
+        session.run()
     except ProtocolError as error:
-        print(f"session {asked.session}: {error}", file=sys.stderr)
+        print(f"session {name[:8]}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _end_with(session: Session) -> None:
+    session.over.wait()
+    time.sleep(END_S)
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -28,12 +28,11 @@ class Kind(IntEnum):
     UPLOAD = 6
     REPLY = 7
     DATA = 8
-    REDIRECT = 9
-    BYE = 10
+    BYE = 9
 
 
 SEQUENCED = frozenset({Kind.BATCH, Kind.UPLOAD, Kind.REPLY, Kind.DATA})
-_GREETINGS = frozenset({Kind.HELLO, Kind.WELCOME, Kind.REFUSED, Kind.REDIRECT})
+_GREETINGS = frozenset({Kind.HELLO, Kind.WELCOME, Kind.REFUSED})
 
 
 class Header(NamedTuple):

@@ -1,4 +1,4 @@
-"""The first frames of a connection, JSON objects: HELLO from the client; WELCOME, REFUSED or REDIRECT to it."""
+"""The first frames of a connection, JSON objects: HELLO from the client; WELCOME or REFUSED to it."""
 
 import json
 from dataclasses import MISSING, Field, asdict, dataclass, fields

@@ -1,33 +1,18 @@
 """A session's end of the wire: sends numbered frames, reads the other side's, and outlives its connections.
 
-Any thread may send. Whoever reads never waits to send: an acknowledgement that is due while another thread sends goes
-out with that thread's frames or right after them.
+Any thread may send; it writes to the connection itself. One thread reads and never writes, so that what comes is always
+read and two sides that both send cannot wait for each other: what is due because of what was read (acknowledgements,
+and after a new connection what the other side lacks) is written by a thread of its own.
 """
 
 import contextlib
-import socket
 import threading
 from collections.abc import Callable
-from typing import Protocol
 
-from tessera.remote.protocol.frames import HEADER, SEQUENCED, Header, Kind, pack_header, parse_header
-from tessera.remote.protocol.link import Inbox, Outbox, framed
-
-ACK_FRAMES = 32
-ACK_BYTES = 4 << 20
-
-
-class Stream(Protocol):
-    """A connected socket, plain or TLS."""
-
-    def sendall(self, data: bytes, /) -> None: ...
-
-    def recv_into(self, buffer: memoryview, /) -> int: ...
-
-    def shutdown(self, how: int, /) -> None: ...
-
-    def close(self) -> None: ...
-
+from tessera.remote.protocol.errors import ProtocolError
+from tessera.remote.protocol.frames import SEQUENCED, Header, Kind, pack_header
+from tessera.remote.protocol.link import Inbox, Outbox
+from tessera.remote.protocol.streams import Stream, read_frame, shut
 
 Deliver = Callable[[Kind, bytes], None]
 
@@ -37,15 +22,24 @@ class Ended(Exception):
 
 
 class Peer:
-    """``deliver`` gets each sequenced frame of the other side once, in order, on the thread that reads."""
+    """``deliver`` gets each sequenced frame of the other side once, in order, on the thread that reads. It must not
+    wait for something to be sent.
 
-    def __init__(self, deliver: Deliver, outbox: Outbox | None = None) -> None:
-        self._deliver, self._outbox, self._inbox = deliver, outbox or Outbox(), Inbox()
-        self._sending = threading.Lock()
-        self._room = threading.Condition()
+    ``kept``: ``deliver`` only keeps the frames, and ``taken`` tells of each when it is done with.
+    """
+
+    def __init__(
+        self, deliver: Deliver, *, kept: bool = False, outbox: Outbox | None = None, inbox: Inbox | None = None
+    ) -> None:
+        self._deliver, self._kept = deliver, kept
+        self._outbox, self._inbox = outbox or Outbox(), inbox or Inbox()
+        self._state = threading.Lock()
+        self._room, self._due = threading.Condition(self._state), threading.Condition(self._state)
+        self._writing = threading.Lock()
         self._stream: Stream | None = None
-        self._unacknowledged = [0, 0]
+        self._sent, self._asked = 0, False
         self._ended = ""
+        self._writer: threading.Thread | None = None
 
     @property
     def received(self) -> int:
@@ -53,124 +47,131 @@ class Peer:
         return self._inbox.last
 
     def attach(self, stream: Stream, received: int) -> None:
-        """Goes on over a new connection: sends what the other side lacks. Raises ``ProtocolError`` and ``OSError``."""
-        with self._sending:
-            former, self._stream = self._stream, None
-            if former is not None and former is not stream:
-                close(former)
-            with self._room:
-                lacking = list(self._outbox.after(received))
-            for numbered in lacking:
-                stream.sendall(b"".join(framed(numbered, self.received)))
-            self._stream = stream
-        self._wake()
+        """Goes on over a new connection, after what the other side has ``received``; the thread that reads calls it.
+        Raises ``ProtocolError``."""
+        self._leave(self._stream)
+        with self._state:
+            self._outbox.check_received(received)
+            if self._ended:
+                shut(stream)
+                return
+            self._inbox.forget()
+            self._stream, self._sent, self._asked = stream, received, True
+            self._due.notify()
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._write_when_due, name="tessera-writer", daemon=True)
+            self._writer.start()
 
     def send(self, kind: Kind, payload: bytes) -> None:
         """Returns when the frame is kept and, where there is a connection, handed to it. Raises ``Ended``."""
         with self._room:
             self._room.wait_for(lambda: self._ended or not self._outbox.full)
-        with self._sending:
             if self._ended:
                 raise Ended(self._ended)
-            with self._room:
-                number = self._outbox.put(kind, payload)
-            if self._stream is not None:
-                self._hand_on(self._stream, framed((number, kind, payload), self._noted()))
-        self._acknowledge()
+            self._outbox.put(kind, payload)
+        self._write()
 
     def take(self, stream: Stream) -> Kind | None:
-        """Reads one frame; ``None``: the connection has ended. Raises ``ProtocolError``."""
-        frame = read_frame(stream)
-        if frame is None:
-            return None
-        header, payload = frame
-        with self._room:
-            self._outbox.acknowledge(header.acknowledged)
-            self._room.notify_all()
-        if header.kind in SEQUENCED:
-            if self._inbox.accept(header.sequence):
-                self._deliver(header.kind, payload)
-            self._count(len(payload))
-        return header.kind
+        """Reads one frame; ``None``: the connection has ended, and is closed. Raises ``ProtocolError``."""
+        try:
+            frame = read_frame(stream)
+            if frame is None:
+                self._leave(stream)
+                return None
+            header, payload = frame
+            with self._room:
+                self._outbox.acknowledge(header.acknowledged)
+                self._room.notify_all()
+            if header.kind in SEQUENCED:
+                self._received(header, payload)
+            elif header.kind not in (Kind.ACK, Kind.BYE):
+                raise ProtocolError(f"frame: found {header.kind.name} within a session; allowed: before it only")
+            return header.kind
+        except ProtocolError:
+            self._leave(stream)
+            raise
+
+    def taken(self, payload_bytes: int) -> None:
+        """The next of the frames that ``deliver`` kept is done with."""
+        with self._state:
+            self._inbox.take(payload_bytes)
+            if self._inbox.due and not self._asked:
+                self._asked = True
+                self._due.notify()
 
     def end(self, why: str) -> None:
-        """No more frames: senders that wait, and all later ones, get ``Ended``."""
-        with self._room:
+        """No more frames: senders that wait, and all later ones, get ``Ended``, and the connection ends."""
+        with self._state:
             self._ended = self._ended or why
             self._room.notify_all()
-        stream = self._stream
+            self._due.notify()
+            stream, self._stream = self._stream, None
         if stream is not None:
-            close(stream)
+            shut(stream)
 
     def say_bye(self) -> None:
         """Tells the other side that nothing follows, once everything was handed on."""
-        with self._sending:
-            if self._stream is not None:
-                self._hand_on(self._stream, (pack_header(Kind.BYE, 0, 0, self.received),))
+        self._write()
+        with self._writing, contextlib.suppress(OSError):
+            stream = self._stream
+            if stream is not None:
+                stream.sendall(pack_header(Kind.BYE, 0))
 
-    def _hand_on(self, stream: Stream, parts: tuple[bytes, ...]) -> None:
-        """A connection that breaks is left; what it lost is in the outbox."""
-        try:
-            stream.sendall(b"".join(parts))
-        except OSError:
-            self._stream = None
-            close(stream)
+    def _received(self, header: Header, payload: bytes) -> None:
+        with self._state:
+            new = self._inbox.accept(header.sequence, len(payload))
+        if new:
+            self._deliver(header.kind, payload)
+            if not self._kept:
+                self.taken(len(payload))
 
-    def _noted(self) -> int:
-        self._unacknowledged = [0, 0]
-        return self.received
-
-    def _count(self, payload_bytes: int) -> None:
-        self._unacknowledged[0] += 1
-        self._unacknowledged[1] += payload_bytes
-        self._acknowledge()
-
-    def _due(self) -> bool:
-        frames, size = self._unacknowledged
-        return frames >= ACK_FRAMES or size >= ACK_BYTES
-
-    def _acknowledge(self) -> None:
-        while self._due() and self._sending.acquire(blocking=False):
+    def _write(self) -> None:
+        """Writes all that is due. A connection that breaks is left, also by an interrupt in the middle of a frame; what
+        it lost is in the outbox."""
+        with self._writing:
+            stream = self._stream
+            if stream is None:
+                return
             try:
-                if self._stream is None:
+                while (data := self._next(stream)) is not None:
+                    stream.sendall(data)
+            except OSError:
+                self._drop(stream)
+            except BaseException:
+                self._drop(stream)
+                raise
+
+    def _next(self, stream: Stream) -> bytes | None:
+        """The next bytes for a connection; ``None``: nothing is due, or another connection is in its place."""
+        with self._state:
+            if self._stream is not stream:
+                return None
+            numbered = self._outbox.following(self._sent)
+            if numbered is not None:
+                self._sent = numbered.number
+                return numbered.framed(self._inbox.acknowledge())
+            return pack_header(Kind.ACK, 0, 0, self._inbox.acknowledge()) if self._inbox.due else None
+
+    def _write_when_due(self) -> None:
+        while True:
+            with self._due:
+                self._due.wait_for(lambda: self._ended or self._asked)
+                if self._ended:
                     return
-                self._hand_on(self._stream, (pack_header(Kind.ACK, 0, 0, self._noted()),))
-            finally:
-                self._sending.release()
+                self._asked = False
+            self._write()
 
-    def _wake(self) -> None:
-        with self._room:
-            self._room.notify_all()
+    def _drop(self, stream: Stream) -> None:
+        """Nothing more is written to a connection; who reads it is woken, and closes it."""
+        with self._state:
+            if self._stream is stream:
+                self._stream = None
+        shut(stream)
 
-
-def read_frame(stream: Stream) -> tuple[Header, bytes] | None:
-    """The next frame; ``None`` when the connection has ended. Raises ``ProtocolError``."""
-    head = bytearray(HEADER.size)
-    if not _fill(stream, memoryview(head)):
-        return None
-    header = parse_header(head)
-    payload = bytearray(header.payload_bytes)
-    if not _fill(stream, memoryview(payload)):
-        return None
-    return header, bytes(payload)
-
-
-def close(stream: Stream) -> None:
-    """Ends a connection; another thread that reads it is woken."""
-    with contextlib.suppress(OSError):
-        stream.shutdown(socket.SHUT_RDWR)
-    with contextlib.suppress(OSError):
-        stream.close()
-
-
-def _fill(stream: Stream, view: memoryview) -> bool:
-    at = 0
-    while at < len(view):
-        try:
-            count = stream.recv_into(view[at:])
-        except OSError:
-            return False
-        if not count:
-            return False
-        at += count
-    return True
+    def _leave(self, stream: Stream | None) -> None:
+        """Ends a connection that nobody reads any more; it is closed once nobody writes to it."""
+        if stream is None:
+            return
+        self._drop(stream)
+        with self._writing:
+            stream.close()

@@ -16,6 +16,9 @@ MAX_DIMENSIONS = 64
 MAX_KNOWN = 1 << 16
 """Forms, and layouts, that a session knows at once; a number that is sent again means the newer."""
 
+MAX_KNOWN_BYTES = 32 << 20
+"""On the wire, of all that a session has said of forms and of layouts."""
+
 Geometry = tuple[tuple[int, ...], tuple[int, ...]]
 """Sizes and strides."""
 
@@ -194,6 +197,8 @@ class Batches:
 
     def __init__(self) -> None:
         self._shapes: dict[int, tuple[int, struct.Struct]] = {}
+        self._known_bytes: dict[tuple[type[Form | Layout], int], int] = {}
+        self._all_bytes = 0
 
     def read(self, payload: bytes | memoryview) -> Iterator[Record]:
         """The records of a batch. Raises ``ProtocolError`` at the first that is malformed."""
@@ -202,7 +207,18 @@ class Batches:
             code = reader.take(1)[0]
             if not Code.FORM <= code <= Code.RESTORE:
                 raise ProtocolError(f"record code: found {code}; allowed: 1 to {max(Code)}")
-            yield self._record(Code(code), reader)
+            before = reader.left
+            record = self._record(Code(code), reader)
+            if isinstance(record, Form | Layout):
+                self._keep(record, before - reader.left)
+            yield record
+
+    def _keep(self, record: Form | Layout, size: int) -> None:
+        what = type(record), record.number
+        self._all_bytes += size - self._known_bytes.get(what, 0)
+        self._known_bytes[what] = size
+        if self._all_bytes > MAX_KNOWN_BYTES:
+            raise ProtocolError(f"forms and layouts: found {self._all_bytes} bytes; allowed: up to {MAX_KNOWN_BYTES}")
 
     def _record(self, code: Code, reader: Reader) -> Record:
         match code:

@@ -99,6 +99,13 @@ def decode(payload: bytes | memoryview) -> Reply:
     return reply
 
 
+def decode_data(payload: bytes) -> tuple[int, memoryview]:
+    """The request of a DATA frame and its bytes. Raises ``ProtocolError``."""
+    reader = Reader(payload)
+    (request,) = reader.unpack(DATA_HEAD)
+    return request, reader.take(reader.left)
+
+
 def _body(request: int, code: int, reader: Reader) -> Reply:
     match code:
         case Answer.DONE:

@@ -57,7 +57,7 @@ _INT, _FLOAT, _COMPLEX, _COUNT = struct.Struct("<q"), struct.Struct("<d"), struc
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 
 
-def encode(value: Value, out: bytearray) -> None:
+def encode(value: Value, out: bytearray, depth: int = MAX_DEPTH) -> None:
     """Appends a value. Raises ``ValueError`` for one that has no form on the wire."""
     match value:
         case None | True | False:
@@ -82,10 +82,12 @@ def encode(value: Value, out: bytearray) -> None:
             out.append(tag)
             put_text(name, out)
         case list() | tuple():
+            if not depth or len(value) > 0xFFFF:
+                raise ValueError(f"list: found {len(value)} values; allowed: up to 65535, lists {MAX_DEPTH} deep")
             out.append(Tag.LIST)
             out += _COUNT.pack(len(value))
             for item in value:
-                encode(item, out)
+                encode(item, out, depth - 1)
         case _:
             raise ValueError(f"argument: found {type(value).__name__}; allowed: what docs/remote-protocol.md lists")
 

@@ -1,0 +1,27 @@
+"""Bytes between a client's TLS connection, which the gate ends, and the session's process."""
+
+import threading
+from contextlib import suppress
+
+from tessera.remote.protocol.streams import Stream, close, shut
+
+_PIECE = 256 << 10
+
+
+def join(one: Stream, other: Stream) -> None:
+    """Carries what each side sends to the other until either ends; then both have ended."""
+    back = threading.Thread(target=_carry, args=(other, one), daemon=True)
+    back.start()
+    _carry(one, other)
+    back.join()
+    for stream in (one, other):
+        close(stream)
+
+
+def _carry(source: Stream, sink: Stream) -> None:
+    buffer = memoryview(bytearray(_PIECE))
+    with suppress(OSError):
+        while count := source.recv_into(buffer):
+            sink.sendall(buffer[:count])
+    shut(source)
+    shut(sink)

@@ -1,0 +1,77 @@
+"""Connected sockets, plain or TLS: frames from them, and how they end."""
+
+import contextlib
+import socket
+import struct
+from typing import Protocol
+
+from tessera.remote.protocol.frames import HEADER, Header, parse_header
+
+STALL_S = 10
+_IDLE_S, _PROBE_S = 5, 5
+
+
+class Stream(Protocol):
+    """A connected socket, plain or TLS. One thread reads while another writes."""
+
+    def sendall(self, data: bytes | memoryview, /) -> None: ...
+
+    def recv_into(self, buffer: memoryview, /) -> int: ...
+
+    def shutdown(self, how: int, /) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def tune(stream: socket.socket) -> None:
+    """For a TCP connection: frames leave at once, and a host that is gone is noticed in 20 s."""
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in ((socket.TCP_KEEPIDLE, _IDLE_S), (socket.TCP_KEEPINTVL, _PROBE_S), (socket.TCP_KEEPCNT, 3)):
+        stream.setsockopt(socket.IPPROTO_TCP, option, value)
+    limit_stalls(stream, socket.SO_SNDTIMEO)
+
+
+def limit_stalls(stream: socket.socket, *options: int) -> None:
+    """Waits without end but for these, ``SO_SNDTIMEO`` and ``SO_RCVTIMEO``: no longer than ``STALL_S`` for any byte."""
+    stream.setblocking(True)
+    for option in options:
+        stream.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", STALL_S, 0))
+
+
+def read_frame(stream: Stream) -> tuple[Header, bytes] | None:
+    """The next frame; ``None`` when the connection has ended. Raises ``ProtocolError``."""
+    head = read_exactly(stream, HEADER.size)
+    if head is None:
+        return None
+    header = parse_header(head)
+    payload = read_exactly(stream, header.payload_bytes)
+    return None if payload is None else (header, bytes(payload))
+
+
+def read_exactly(stream: Stream, count: int) -> bytearray | None:
+    """So many bytes; ``None`` when the connection has ended."""
+    found = bytearray(count)
+    view, at = memoryview(found), 0
+    while at < count:
+        try:
+            got = stream.recv_into(view[at:])
+        except OSError:
+            return None
+        if not got:
+            return None
+        at += got
+    return found
+
+
+def shut(stream: Stream) -> None:
+    """Ends a connection that other threads may be using: they are woken. It is still to be closed."""
+    with contextlib.suppress(OSError):
+        stream.shutdown(socket.SHUT_RDWR)
+
+
+def close(stream: Stream) -> None:
+    """Ends a connection that no other thread uses."""
+    shut(stream)
+    with contextlib.suppress(OSError):
+        stream.close()

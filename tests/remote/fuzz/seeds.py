@@ -1,0 +1,95 @@
+"""What the corpus is made of: one file for each kind of frame, record, answer and greeting, and one with many records.
+
+``python -m tests.remote.fuzz.seeds`` writes them.
+"""
+
+from pathlib import Path
+
+from tessera.remote.protocol import greeting, records, replies
+from tessera.remote.protocol.frames import SEQUENCED, Kind, pack_header
+from tessera.remote.protocol.values import Named, Slot, Tag, Value
+
+CORPUS = Path(__file__).with_name("corpus")
+
+_EVERY: list[Value] = [
+    None, True, False, -(1 << 63), 0.5, 1 + 2j, "mean", Named(Tag.DTYPE, "float32"), Named(Tag.LAYOUT, "strided"),
+    Named(Tag.MEMORY_FORMAT, "contiguous_format"), Slot.TENSOR, Slot.FLOAT, Slot.DEVICE, Slot.GENERATOR,
+    [[[[[[[]]]]]]],
+]  # fmt: skip
+
+
+def frame(kind: Kind, payload: bytes = b"", acknowledged: int = 0) -> bytes:
+    return pack_header(kind, len(payload), 1 if kind in SEQUENCED else 0, acknowledged) + payload
+
+
+def _form(number: int, overload: str, args: list[Value], kwargs: list[Value]) -> bytes:
+    out = bytearray()
+    records.put_form(records.Form(number, overload, 7, args, kwargs), out)
+    return bytes(out)
+
+
+def _put(record: records.Layout | records.Free | records.Read | records.Sync | records.New | records.Seed) -> bytes:
+    out = bytearray()
+    records.put(record, out)
+    return bytes(out)
+
+
+def _call(request: int) -> bytes:
+    code = records.Code.CALL_SYNC if request else records.Code.CALL
+    asked = (request,) if request else ()
+    return records.call_struct(code, 2, 1).pack(code, 0, 1, 20, *asked, 10, 11, 0.25)
+
+
+def _batches() -> dict[str, bytes]:
+    found = {
+        "form": _form(0, "aten::add.Tensor", [Slot.TENSOR, Slot.TENSOR], ["alpha", Slot.FLOAT]),
+        "form-every-value": _form(1, "aten::every", _EVERY, ["dtype", Named(Tag.DTYPE, "int64")]),
+        "layout": _put(records.Layout(1, (((2, 3), (3, 1)), None))),
+        "new": _put(records.New(10, "float32", (2, 3))),
+        "free": _put(records.Free((10, 11, 20))),
+        "read": _put(records.Read(5, 20)),
+        "sync": _put(records.Sync(6)),
+        "seed": _put(records.Seed(42)),
+    }
+    found["call"] = found["form"] + found["layout"] + _call(0)
+    found["call-sync"] = found["form"] + found["layout"] + _call(7)
+    found["many"] = b"".join(found[name] for name in ("form-every-value", "call", "call-sync", "read", "free", "sync"))
+    return {f"batch-{name}": frame(Kind.BATCH, payload) for name, payload in found.items()}
+
+
+def _answers() -> dict[str, bytes]:
+    output = replies.Output("float32", (2, 3), (3, 1))
+    found: dict[str, replies.Reply] = {
+        "done": replies.Done(6),
+        "bytes": replies.Bytes(5, 24),
+        "outputs": replies.Outputs(7, (output, replies.Output("", (), ()))),
+        "failed": replies.Failed(7, "RuntimeError", "no such size"),
+        "memory": replies.Memory(8, 24, 48),
+    }
+    made = {f"reply-{name}": frame(Kind.REPLY, replies.encode(reply)) for name, reply in found.items()}
+    return made | {"data": frame(Kind.DATA, replies.DATA_HEAD.pack(5) + bytes(range(24)))}
+
+
+def _greetings() -> dict[str, bytes]:
+    hello = greeting.Hello(torch="2.15.0", session="s", received=3, mem_bytes=1 << 30, token="t", lease="l")
+    welcome = greeting.Welcome("s", 3, "2.15.0", "NVIDIA H100", 1 << 33, 80 << 30, 90, 132)
+    return {
+        "hello": frame(Kind.HELLO, greeting.encode(hello)),
+        "welcome": frame(Kind.WELCOME, greeting.encode(welcome)),
+        "refused": frame(Kind.REFUSED, greeting.encode(greeting.Refused("Full", "sessions: found 16"))),
+    }
+
+
+def seeds() -> dict[str, bytes]:
+    rest = {"upload": frame(Kind.UPLOAD, bytes(range(24))), "ack": frame(Kind.ACK), "bye": frame(Kind.BYE)}
+    return {**_greetings(), **_batches(), **_answers(), **rest}
+
+
+def corpus() -> dict[str, bytes]:
+    """The committed files."""
+    return {path.stem: path.read_bytes() for path in sorted(CORPUS.glob("*.bin"))}
+
+
+if __name__ == "__main__":
+    for name, data in seeds().items():
+        (CORPUS / f"{name}.bin").write_bytes(data)
