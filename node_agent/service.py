@@ -24,8 +24,8 @@ from tessera.node_agent.enforcement.keepers import Keepers
 from tessera.node_agent.enforcement.ladder import Ladder
 from tessera.node_agent.enforcement.mps import Mps
 from tessera.node_agent.enforcement.mps_contexts import context_limit
-from tessera.node_agent.enforcement.mps_group import Node
 from tessera.node_agent.enforcement.mps_groups import Group, partition
+from tessera.node_agent.enforcement.mps_node import Node
 from tessera.node_agent.enforcement.mps_proof import Proof
 from tessera.node_agent.enforcement.pace import Pace
 from tessera.node_agent.enforcement.port import Limiter

@@ -14,8 +14,9 @@ from tessera.durable import LocalDisk, replace_durably
 from tessera.model.gpus import LEVEL_MPS, LEVEL_WATCH
 from tessera.node_agent.enforcement.mps_control import MpsControl
 from tessera.node_agent.enforcement.mps_environment import PIPE_IN_CONTAINER, environment_of
-from tessera.node_agent.enforcement.mps_group import MpsGroup, Node
+from tessera.node_agent.enforcement.mps_group import MpsGroup
 from tessera.node_agent.enforcement.mps_groups import Group, name_of
+from tessera.node_agent.enforcement.mps_node import Node
 from tessera.node_agent.enforcement.port import Edits, Finding, Incident, Mount
 from tessera.node_agent.slices import Slice
 

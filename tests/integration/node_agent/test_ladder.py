@@ -8,7 +8,7 @@ import pytest
 
 from tessera.model.assignment import Share
 from tessera.model.gpus import LEVEL_MPS, LEVEL_WATCH, Gpu
-from tessera.node_agent.enforcement import mps_group
+from tessera.node_agent.enforcement import mps_node
 from tessera.node_agent.enforcement.keepers import Keepers
 from tessera.node_agent.enforcement.ladder import Ladder
 from tessera.node_agent.enforcement.mps import Mps
@@ -40,7 +40,7 @@ class Node:
 
     def ladder(self, asked=ALL, disk=None):
         clients = HostClients(self.processes, lambda: self.slices)
-        node = mps_group.Node(lambda: self.slices, clients, lambda: 48)
+        node = mps_node.Node(lambda: self.slices, clients, lambda: 48)
         mps = Mps(self.program, self.folder / "mps", self._partition, node)
         keepers = Keepers(self.folder / "keepers", [item.id for item in self.slices], disk)
         return Ladder((Watch(), mps), asked, self.levels.__getitem__, keepers)
