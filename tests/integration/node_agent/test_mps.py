@@ -19,7 +19,8 @@ from tessera.node_agent.mps_clients import HostClients
 from tessera.node_agent.slices import Slice
 from tessera.simulator.fakes.mps import daemon
 from tessera.simulator.fakes.mps.clients import FakeMps, install
-from tessera.simulator.fakes.mps.daemon import Refused, opened
+from tessera.simulator.fakes.mps.daemon import opened
+from tessera.simulator.fakes.mps.servers import Refused
 from tessera.simulator.fakes.processes import FakeProcesses
 from tests.integration.node_agent.test_service import until
 

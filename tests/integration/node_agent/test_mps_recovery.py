@@ -10,7 +10,7 @@ from tessera.node_agent.enforcement import mps_reasons
 from tessera.node_agent.enforcement.port import EnforcementError
 from tessera.simulator.fakes.mps import daemon
 from tessera.simulator.fakes.mps.clients import install
-from tessera.simulator.fakes.mps.daemon import Refused
+from tessera.simulator.fakes.mps.servers import Refused
 from tests.integration.node_agent.test_mps import GIB, GPU, Node, uid_of
 
 
