@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tessera.model.assignment import Share
-from tessera.model.gpus import LEVEL_MPS, LEVEL_WATCH, Gpu
+from tessera.model.gpus import LEVEL_MPS, LEVEL_NONE, LEVEL_WATCH, Gpu
 from tessera.node_agent.enforcement import mps_node
 from tessera.node_agent.enforcement.keepers import Keepers
 from tessera.node_agent.enforcement.ladder import Ladder
@@ -16,6 +16,7 @@ from tessera.node_agent.enforcement.mps_groups import Extent, partition
 from tessera.node_agent.enforcement.watch import Watch
 from tessera.node_agent.mps_clients import HostClients
 from tessera.node_agent.slices import Slice
+from tessera.simulator.fakes.mps import daemon
 from tessera.simulator.fakes.mps.clients import FakeMps, install
 from tessera.simulator.fakes.processes import FakeProcesses
 from tests.fakes.disk import FlakyDisk, PowerCut
@@ -78,6 +79,14 @@ async def test_why_a_gpu_has_no_higher_level_is_told(node):
     assert found.level == LEVEL_WATCH
     assert found.evidence.startswith("the driver tells the memory of each process; not level 1: MPS does not work: ")
     assert "No such file" in found.evidence
+
+
+async def test_a_level_that_is_broken_ends_the_search(node):
+    await node.ladder().detect(A)
+    await node.ladder().prepare(node.give("a", 4 * GIB))
+    FakeMps(node.folder / "mps" / A / "pipe").behave(daemon.BABBLES)
+    found = await node.ladder().detect(A)
+    assert (found.level, "MPS does not work" in found.evidence) == (LEVEL_NONE, True)
 
 
 async def test_a_level_that_is_not_asked_for_is_not_tried(node):
