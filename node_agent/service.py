@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import structlog
@@ -18,13 +18,12 @@ from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
 from tessera.kube.reflector import Reflector
 from tessera.kube.resources import PODS
-from tessera.model.gpus import LEVEL_MPS, LEVEL_NONE, LEVEL_WATCH
+from tessera.model.gpus import LEVEL_MPS, LEVEL_NONE
 from tessera.node_agent.announce import Announcer
 from tessera.node_agent.enforcement.keepers import Keepers
 from tessera.node_agent.enforcement.ladder import Ladder
-from tessera.node_agent.enforcement.mps import Mps
 from tessera.node_agent.enforcement.mps_contexts import context_limit
-from tessera.node_agent.enforcement.mps_groups import Group, partition
+from tessera.node_agent.enforcement.mps_limiters import MpsLimiters
 from tessera.node_agent.enforcement.mps_node import Node
 from tessera.node_agent.enforcement.mps_proof import Proof
 from tessera.node_agent.enforcement.pace import Pace
@@ -48,7 +47,7 @@ from tessera.node_agent.preparation import Preparation
 from tessera.node_agent.probe import Probe
 from tessera.node_agent.processes import HostProcesses, Processes
 from tessera.node_agent.server import AgentService, AgentSocket
-from tessera.node_agent.settings import Enforcement, NodeAgentSettings
+from tessera.node_agent.settings import NodeAgentSettings
 from tessera.node_agent.slices import SliceStore
 from tessera.node_agent.stopping import Deadlines, StopPath
 from tessera.node_agent.strays import Strays
@@ -84,8 +83,9 @@ class Service:
         rules = Rules(settings.recovery_probes, settings.xid_quiet_s)
         self.inventory = Inventory(rules, settings.state_dir / "inventory.json", _boot_id(), clock)
         self._kernel_log = KernelLog(settings.kernel_log, clock)
-        mps = self._mps_of(processes, clock)
-        self.limiter = self._limiter(mps)
+        keepers = Keepers(settings.state_dir / "keepers", (item.id for item in self.store))
+        mps = self._mps_of(keepers, processes, clock)
+        self.limiter: Limiter = Ladder((*mps, Watch()), settings.enforcement.levels, self._level_of, keepers)
         self.gpus = Gpus(
             self.inventory,
             self.limiter,
@@ -232,29 +232,27 @@ class Service:
         leases = Leases(self.preparation, self.store, self.gpus, homes)
         return LeaseServer(path, leases, homes.held_by, EVERYBODY if os.getuid() == 0 else OWNER)
 
-    def _limiter(self, mps: Mps) -> Limiter:
-        """MPS only where it is asked for: its clients share each other's faults."""
-        asked = {LEVEL_WATCH} | ({LEVEL_MPS} if self._settings.enforcement is Enforcement.MPS else set())
-        keepers = Keepers(self._settings.state_dir / "keepers", (item.id for item in self.store))
-        return Ladder((mps, Watch()), asked, self._level_of, keepers)
-
     def _level_of(self, uuid: str) -> int:
         gpu = self.gpus.now.get(uuid)
         return gpu.level if gpu else LEVEL_NONE
 
-    def _mps_of(self, processes: Processes, clock: Callable[[], float]) -> Mps:
+    def _mps_of(self, keepers: Keepers, processes: Processes, clock: Callable[[], float]) -> MpsLimiters:
         clients = HostClients(processes, lambda: self.store)
         proof = Proof(self._bytes_of) if self._settings.mps_proof else None
-        node = Node(
-            lambda: self.store,
-            clients,
-            self._context_limit,
-            clock,
-            proof,
-            self._kernel_log.blamed,
-            lambda: self._driver,
-        )
-        return Mps(self._settings.mps_control, self._settings.mps_root, self._mps_groups, node)
+
+        def node(level: int) -> Node:
+            return Node(
+                lambda: [item for item in self.store if keepers.may_keep(level, item.id)],
+                clients,
+                self._context_limit,
+                clock,
+                proof,
+                self._kernel_log.blamed,
+                lambda: self._driver,
+            )
+
+        settings, gpus = self._settings, lambda: tuple(self.inventory.devices.values())
+        return MpsLimiters(settings.mps_control, settings.mps_root, node, gpus, settings.mps_groups)
 
     def _context_limit(self) -> int:
         return context_limit(self._driver, self._settings.mps_clients)
@@ -262,9 +260,6 @@ class Service:
     async def _bytes_of(self, uuid: str, pid: int) -> int | None:
         found = (await self.probe.snapshot([uuid])).found
         return next((one.used_bytes for one in found if one.pid == pid), None)
-
-    def _mps_groups(self, kept: tuple[Group, ...]) -> Mapping[str, Group]:
-        return partition(tuple(self.inventory.devices.values()), self._settings.mps_groups, kept)
 
 
 async def _every(period_s: float, work: Callable[[], Awaitable[None]]) -> None:
@@ -279,7 +274,7 @@ async def _every(period_s: float, work: Callable[[], Awaitable[None]]) -> None:
 
 
 def _headroom(settings: NodeAgentSettings) -> int:
-    mps = settings.mps_headroom_bytes if settings.enforcement is Enforcement.MPS else 0
+    mps = settings.mps_headroom_bytes if LEVEL_MPS in settings.enforcement.levels else 0
     return settings.headroom_bytes + mps
 
 

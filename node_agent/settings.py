@@ -6,17 +6,25 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tessera.model.gpus import LEVEL_MPS, LEVEL_PARTITION, LEVEL_WATCH
 from tessera.node_agent.enforcement.mps_groups import Extent
 
 MIB = 1 << 20
 
 
 class Enforcement(StrEnum):
-    """How limits are held: the highest level that works, only watched, or MPS and nothing less."""
+    """The highest level that slices may have, where it works: watched, MPS, or SM partitions of MPS."""
 
     AUTO = "auto"
     WATCH = "watch"
     MPS = "mps"
+    PARTITION = "partition"
+
+    @property
+    def levels(self) -> frozenset[int]:
+        """Those that are tried. MPS only where it is asked for: its clients share each other's faults."""
+        more = {Enforcement.MPS: {LEVEL_MPS}, Enforcement.PARTITION: {LEVEL_MPS, LEVEL_PARTITION}}
+        return frozenset({LEVEL_WATCH} | more.get(self, set()))
 
 
 class NodeAgentSettings(BaseSettings):
@@ -33,7 +41,7 @@ class NodeAgentSettings(BaseSettings):
     cgroup_mount: Path = Field(Path("/sys/fs/cgroup"), description="the host's cgroup file system")
     cgroup_root: str = Field("", description="only cgroups below this path count; empty: all")
     kernel_log: Path = Field(Path("/dev/kmsg"), description="where the driver says whose an error was")
-    enforcement: Enforcement = Field(Enforcement.AUTO, description="auto, watch or mps")
+    enforcement: Enforcement = Field(Enforcement.AUTO, description="auto, watch, mps or partition")
     allow_unwatched: bool = Field(False, description="place slices also where the driver tells no bytes of a process")
     shim: str = Field("", description="libtessera.so as make native builds it for this machine; empty: none")
     headroom_bytes: int = Field(256 * MIB, ge=0, description="per GPU, kept back for what the driver itself needs")

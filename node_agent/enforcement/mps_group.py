@@ -10,6 +10,7 @@ group (``mps_ceiling``).
 """
 
 import asyncio
+from collections.abc import Mapping
 
 import structlog
 
@@ -17,6 +18,7 @@ from tessera.model.gpus import LEVEL_MPS, LEVEL_NONE, LEVEL_WATCH
 from tessera.node_agent.enforcement.mps_ceiling import Ceiling
 from tessera.node_agent.enforcement.mps_contexts import on_gpu, taken
 from tessera.node_agent.enforcement.mps_control import MpsAbsent, MpsControl, MpsError
+from tessera.node_agent.enforcement.mps_environment import environment_of
 from tessera.node_agent.enforcement.mps_faults import Faults
 from tessera.node_agent.enforcement.mps_node import Node
 from tessera.node_agent.enforcement.mps_proven import Proven
@@ -31,15 +33,16 @@ SILENT_ROUNDS = 2
 
 
 class MpsGroup:
-    """``trouble``: why nobody is admitted, or empty. ``clients``: those of the last look, ``None`` if it failed."""
+    """``trouble``: why nobody is admitted, or empty. ``clients``: those of the last look, ``None`` if it failed.
+    ``worked``: whether slices may rely on it. ``percents``: whether its clients have percentages."""
 
-    def __init__(self, uuids: tuple[str, ...], control: MpsControl, node: Node) -> None:
+    def __init__(self, uuids: tuple[str, ...], control: MpsControl, node: Node, *, percents: bool = True) -> None:
         self.uuids, self.control, self._node = uuids, control, node
-        self._ceiling = Ceiling(control, lambda: self.slices)
+        self._ceiling = Ceiling(control, lambda: self.slices, percents=percents)
         self._faults = Faults(control, node)
         self._starting = asyncio.Lock()
         self._silent_rounds = 0
-        self._worked = False
+        self.worked = False
         self._proven = Proven(control.pipe.with_name("proven"))
         self.trouble = ""
         self.clients: frozenset[int] | None = None
@@ -52,35 +55,46 @@ class MpsGroup:
         return [item for item in inside if not item.whole]
 
     async def detect(self, uuid: str) -> Finding:
-        """Whether one of the GPUs is served. Starts the daemon and a server if need be."""
+        """Whether one of the GPUs is served, and its clients can be watched."""
+        found = await self.serve()
+        if found.level < LEVEL_MPS:
+            return found
+        self.worked = True
+        if not await self.proven(uuid) and (doubt := await self.doubt(uuid)):
+            return Finding(LEVEL_NONE, f"MPS works, but its clients would not be watched: {doubt}")
+        return found
+
+    async def serve(self) -> Finding:
+        """Starts the daemon and a server if need be; whether they answer."""
         if self.trouble:
-            return self._fails(self.trouble)
+            return self.fails(self.trouble)
         try:
             async with self._starting:
                 states = await self._start()
         except MpsError as error:
-            return self._fails(f"MPS does not work: {error}")
+            return self.fails(f"MPS does not work: {error}")
         if not states or ServerStatus.UNKNOWN in states.values():
-            return self._fails(f"MPS does not work: found servers {states}")
+            return self.fails(f"MPS does not work: found servers {states}")
         await self.apply(tuple(states))
-        self._worked = True
-        if doubt := await self._doubt(uuid):
-            return Finding(LEVEL_NONE, f"MPS works, but its clients would not be watched: {doubt}")
         return Finding(LEVEL_MPS, f"an MPS server answers: {', '.join(f'{p} {s}' for p, s in states.items())}")
 
-    async def _doubt(self, uuid: str) -> str:
-        """Why the driver's word on clients is not believed."""
-        driver = self._node.driver()
-        if self._node.proof is None or await asyncio.to_thread(self._proven.holds, uuid, driver):
+    async def proven(self, uuid: str) -> bool:
+        """Whether the driver's word on clients is believed; it is with this version, or no proof is asked for."""
+        return self._node.proof is None or await asyncio.to_thread(self._proven.holds, uuid, self._node.driver())
+
+    async def doubt(self, uuid: str, environment: Mapping[str, str] | None = None) -> str:
+        """Why the driver's word is not believed, or empty; ``environment``: what a client needs beside the daemon's."""
+        if self._node.proof is None:
             return ""
-        environment = {"CUDA_MPS_PIPE_DIRECTORY": str(self.control.pipe)}
-        doubt = await self._node.proof.prove(uuid, environment)
+        needed = {"CUDA_MPS_PIPE_DIRECTORY": str(self.control.pipe), **(environment or {})}
+        doubt = await self._node.proof.prove(uuid, needed)
         if not doubt:
-            await asyncio.to_thread(self._proven.add, uuid, driver)
+            await asyncio.to_thread(self._proven.add, uuid, self._node.driver())
         return doubt
 
-    async def admit(self, item: Slice) -> None:
-        """Sets the ceilings for ``item``, which is among the slices already. Raises ``EnforcementError``."""
+    async def admit(self, item: Slice) -> Mapping[str, str]:
+        """Sets the ceilings for ``item``, which is among the slices already; what its clients need in their
+        environment. Raises ``EnforcementError``."""
         if self.trouble:
             raise EnforcementError(self.trouble)
         try:
@@ -92,6 +106,7 @@ class MpsGroup:
             await self._ceiling.set(servers)
         except MpsError as error:
             raise EnforcementError(f"MPS of {self._name}: {error}") from None
+        return environment_of(item, self.uuids)
 
     async def apply(self, servers: tuple[int, ...] | None = None) -> None:
         """Sets the ceilings anew; one that cannot be set is found by ``observe``."""
@@ -131,7 +146,7 @@ class MpsGroup:
 
     @property
     def _depended_on(self) -> bool:
-        return self._worked or (self.control.pipe.exists() and bool(self.slices))
+        return self.worked or (self.control.pipe.exists() and bool(self.slices))
 
     async def _remember(self, servers: tuple[int, ...]) -> None:
         clients = [client for server in servers for client in await self.control.clients(server)]
@@ -145,7 +160,7 @@ class MpsGroup:
             servers = await self.control.servers()
         return {server: await self.control.status(server) for server in servers}
 
-    def _fails(self, evidence: str) -> Finding:
+    def fails(self, evidence: str) -> Finding:
         """Where MPS has worked, slices are not placed without it: they would share the GPU with those that it holds."""
         return Finding(LEVEL_NONE if self._depended_on else LEVEL_WATCH, evidence)
 

@@ -28,6 +28,8 @@ FILES = {
 }
 """What the daemon makes in its pipe folder, beside the file of its process id."""
 PID_FILE = "nvidia-cuda-mps-control.pid"
+CHUNKS_ENV = "TESSERA_FAKE_MPS_CHUNKS"
+"""How many chunks each GPU has; default: as an H100."""
 DRIVER_ENV, DRIVER = "TESSERA_FAKE_MPS_DRIVER", "580.159.04"
 HANGS, BABBLES = "hangs", "babbles"
 BABBLE = "%PDF-1.4 \x07 13 lorem ipsum"
@@ -61,7 +63,7 @@ def start(pipe: Path, *, multiuser: bool, static: bool = False) -> str:
         return "An instance of this daemon is already running"
     state = {"servers": {}, "multiuser": multiuser, "memory": {}, "percent": 100.0, "priority": 0, "next": 0}
     more = {"log": [], "terminated": [], "max_clients": MAX_CLIENTS, "manner": "", "process": 0}
-    partitions = {"static": static, "driver": driver(), "chunks": CHUNKS, "partitions": {}, "made": 0}
+    partitions = {"static": static, "driver": driver(), "chunks": _chunks(), "partitions": {}, "made": 0}
     devices = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     log_folder = os.environ.get("CUDA_MPS_LOG_DIRECTORY", str(pipe))
     _make_files(pipe)
@@ -72,6 +74,10 @@ def start(pipe: Path, *, multiuser: bool, static: bool = False) -> str:
 def driver() -> str:
     """The version of the driver that the program belongs to."""
     return os.environ.get(DRIVER_ENV, DRIVER)
+
+
+def _chunks() -> int:
+    return int(os.environ.get(CHUNKS_ENV, CHUNKS))
 
 
 def _make_files(pipe: Path) -> None:

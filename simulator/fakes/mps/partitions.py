@@ -1,7 +1,8 @@
 """Static SM partitions of the stand-in, as NVIDIA's page on MPS and public logs show them; tried on no GPU.
 
 A partition is so many chunks of multiprocessors of one device; an H100 has 16 chunks of 8, and 4 multiprocessors more
-that go with the last chunk. Its name, of letters, digits and ``/``, is new each time.
+that go with the last chunk. Its name has letters, digits and ``/``; a daemon that is started anew begins again with
+the first.
 """
 
 from collections.abc import Callable
@@ -20,8 +21,9 @@ def knows_static_mode(driver: str) -> bool:
 
 def check(state: State, partition: str) -> None:
     """Raises ``Refused`` for a client that names no partition of a static daemon."""
-    device, _, name = partition.partition("/")
-    if state["static"] and name not in state["partitions"].get(_device(state, device) if device else "", {}):
+    beginning, _, name = partition.partition("/")
+    meant = [names for device, names in state["partitions"].items() if beginning and device.startswith(beginning)]
+    if state["static"] and not any(name in names for names in meant):
         raise Refused(ERROR)
 
 
