@@ -61,7 +61,7 @@ class PartitionGroup:
             return found
         try:
             layout, doubt = await self._try(uuid)
-        except MpsError as error:
+        except (MpsError, OSError) as error:
             if not self.slices and not self.worked:
                 await self.control.quit()
             return self._group.fails(f"static SM partitions do not work: {error}")
@@ -90,18 +90,15 @@ class PartitionGroup:
         # ``None``: it did not answer, and another command would only wait again.
         if self.clients is None:
             return found
-        lost = await self._settle()
+        await self._settle()
         await self._end_void(self.clients)
-        if lost:
-            text = "its SM partition has gone; its programs are ended until its container is started again"
-            found.append(Incident(self.uuids[0], PARTITION_LOST, f"GPU {self.uuids[0]}: {text}", lost))
-        return found
+        return [*found, *self._lost()]
 
     async def terminate(self, pid: int) -> bool:
         return await self._group.terminate(pid)
 
     async def _try(self, uuid: str) -> tuple[Layout, str]:
-        """The partitions that there are, and why their clients are not believed to be watched. Raises ``MpsError``."""
+        """The partitions that there are, and why their clients are not believed to be watched."""
         layout, proven = await self._partitions.layout(), await self._group.proven(uuid)
         if proven and (self._tried or layout.rows):
             return layout, ""
@@ -129,9 +126,16 @@ class PartitionGroup:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._group.terminate(pid), TERMINATE_S)
 
-    async def _settle(self) -> tuple[str, ...]:
+    async def _settle(self) -> None:
         try:
-            return await self._partitions.settle()
+            await self._partitions.settle()
         except (MpsError, OSError) as error:
             log.warning("SM partitions not settled", gpu=self.uuids[0], error=str(error))
-            return ()
+
+    def _lost(self) -> list[Incident]:
+        """On each pod once."""
+        pods = {item.pod_uid: item.id for item in self._partitions.take_lost()}
+        if not pods:
+            return []
+        text = "its SM partition has gone; its programs are ended until its container is started again"
+        return [Incident(self.uuids[0], PARTITION_LOST, f"GPU {self.uuids[0]}: {text}", tuple(pods.values()))]

@@ -53,12 +53,15 @@ class Partitions:
                 raise EnforcementError(f"{text}; it gets another when its container is started again")
             return f"{self._uuid}/{name or await self._make(item, layout)}"
 
-    async def settle(self) -> tuple[str, ...]:
-        """Removes what nobody needs any more. The slices whose partition was newly found gone, by id."""
+    async def settle(self) -> None:
+        """Removes what nobody needs any more, and finds what has gone."""
         async with self._turn:
             await self._swept()
-            lost, self._lost = self._lost, set()
-        return tuple(item.id for item in self._slices() if item.id in lost)
+
+    def take_lost(self) -> list[Slice]:
+        """The slices whose partition was found gone since this was asked last."""
+        lost, self._lost = self._lost, set()
+        return [item for item in self._slices() if item.id in lost]
 
     def void(self) -> list[Slice]:
         """The slices whose partition has gone, or is just being made."""

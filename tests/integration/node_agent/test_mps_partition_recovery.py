@@ -84,7 +84,8 @@ async def test_a_crash_while_a_partition_is_removed_leaves_none_at_the_next_try(
     kept = await fragile.partitions.ensure(fragile.node.give("b"))
     del fragile.node.slices[0]
     assert await fragile.crash(step, lose_unflushed, fragile.partitions.settle()) is (step < 3)
-    assert await fragile.partitions.settle() == ()
+    await fragile.partitions.settle()
+    assert fragile.partitions.take_lost() == []
     assert set(fragile.node.chunks) == {name_of(kept)}
     assert [slice_id for slice_id, _ in fragile.partitions._records] == ["b"]
 
@@ -147,7 +148,7 @@ async def test_a_new_partition_with_a_recorded_name_is_the_new_slices(fragile):
     await fragile.partitions.ensure(node.give("b", 30))
     fragile.partitions._swept = swept
     assert [item.id for item in fragile.partitions.void()] == ["a"]
-    assert await fragile.partitions.settle() == ("a",)
+    assert [item.id for item in fragile.partitions.take_lost()] == ["a"]
 
 
 async def test_room_for_slices_whose_partition_is_gone_is_not_given_away(node):
@@ -180,6 +181,16 @@ async def test_an_agent_that_starts_after_its_daemon_died_tells_the_pods_and_giv
     with pytest.raises(EnforcementError, match="slice c has gone"):
         await node.again("c")
     assert [await node.again("b"), await node.again("c")] == [common, common]
+
+
+async def test_a_loss_that_is_found_while_another_slice_is_released_is_told_too(node):
+    for name in "ab":
+        await node.prepare(name, 30)
+    node.static.crash()
+    await node.reasons()
+    await node.release("b")
+    (gone,) = await node.limiter.observe()
+    assert (gone.reason, gone.slices) == (mps_reasons.PARTITION_LOST, ("a",))
 
 
 async def test_a_partition_that_a_program_removed_is_told(node):
