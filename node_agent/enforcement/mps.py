@@ -9,22 +9,15 @@ import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import structlog
-
-from tessera.durable import LocalDisk, replace_durably
 from tessera.model.gpus import LEVEL_NONE, LEVEL_WATCH
 from tessera.node_agent.enforcement.mps_control import MpsControl
 from tessera.node_agent.enforcement.mps_environment import PIPE_IN_CONTAINER
-from tessera.node_agent.enforcement.mps_groups import Group, name_of
+from tessera.node_agent.enforcement.mps_folders import Folders
+from tessera.node_agent.enforcement.mps_groups import Group
 from tessera.node_agent.enforcement.mps_modes import PERCENTAGES, Mode, Served
 from tessera.node_agent.enforcement.mps_node import Node
 from tessera.node_agent.enforcement.port import Edits, EnforcementError, Finding, Incident, Mount
 from tessera.node_agent.slices import Slice
-
-log = structlog.get_logger()
-
-MEMBERS = "gpus"
-"""Beside the pipe folder: the UUIDs of the group, one a line."""
 
 Partition = Callable[[tuple[Group, ...]], Mapping[str, Group]]
 """The group of each GPU, given those that must stay as they are."""
@@ -52,7 +45,7 @@ class Mps:
         answer_s: float = ANSWER_S,
     ) -> None:
         self.level, self._mode = mode.level, mode
-        self._program, self._folder, self._partition = program, folder, partition
+        self._program, self._folders, self._partition = program, Folders(folder), partition
         self._node, self._answer_s = node, answer_s
         self._rivals: tuple[Mps, ...] = ()
         self._given_up: set[str] = set()
@@ -136,10 +129,21 @@ class Mps:
         # Before anything is waited for: nobody is admitted here from now on.
         self._given_up.update(*groups)
         for group in groups:
-            if served := self._groups.pop(group, None):
-                await served.control.quit()
-            await self._stop_left_over(group, also_same=True)
+            if not (await self._stop(group) and await self._stop_left_over(group, also_same=True)):
+                self._given_up.difference_update(*groups)
+                return f"the MPS daemon of GPU {', '.join(group)} at level {self.level} does not stop"
         return ""
+
+    async def _stop(self, group: Group) -> bool:
+        served = self._groups.get(group)
+        if served is None:
+            return True
+        served.retire()
+        stopped = await served.control.stop()
+        served.retire(stopped)
+        if stopped:
+            self._groups.pop(group, None)
+        return stopped
 
     async def _take(self, uuids: Group) -> str:
         for rival in self._rivals:
@@ -155,40 +159,29 @@ class Mps:
     def _group(self, uuids: Group) -> Served:
         if uuids not in self._groups:
             self._groups[uuids] = self._served(uuids)
-            self._record(uuids)
+            self._folders.record(uuids)
         return self._groups[uuids]
 
     def _served(self, uuids: Group) -> Served:
-        return self._mode.serve(self._program, self._folder / name_of(uuids), uuids, self._answer_s, self._node)
-
-    def _record(self, uuids: Group) -> None:
-        folder = self._folder / name_of(uuids)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            replace_durably(LocalDisk(), folder / MEMBERS, "".join(f"{uuid}\n" for uuid in uuids).encode())
-        except OSError as error:
-            log.error("an MPS group is not recorded", gpus=uuids, error=str(error))
+        return self._mode.serve(self._program, self._folders.of(uuids), uuids, self._answer_s, self._node)
 
     def _adopt(self) -> None:
         used = {share.uuid for item in self._node.slices() for share in item.shares if not share.whole}
-        for path in sorted(self._folder.glob(f"*/{MEMBERS}")):
-            try:
-                uuids = tuple(path.read_text().split())
-            except (OSError, UnicodeDecodeError):
-                continue
-            if path.parent.name != name_of(uuids):
-                continue
+        for uuids in self._folders.recorded():
             if used.intersection(uuids) and not set(uuids) & {uuid for group in self._groups for uuid in group}:
                 self._groups[uuids] = self._served(uuids)
             else:
-                self._left_over[uuids] = MpsControl(self._program, path.parent, uuids, self._answer_s)
+                self._left_over[uuids] = MpsControl(self._program, self._folders.of(uuids), uuids, self._answer_s)
 
-    async def _stop_left_over(self, uuids: Group, *, also_same: bool = False) -> None:
-        """A GPU is never served by two daemons."""
+    async def _stop_left_over(self, uuids: Group, *, also_same: bool = False) -> bool:
+        """A GPU is never served by two daemons. One that does not stop is tried again at the next time."""
+        stopped = True
         for other in [group for group in self._left_over if set(group).intersection(uuids)]:
-            control = self._left_over.pop(other)
-            if also_same or other != uuids:
-                await control.quit()
+            if (other == uuids and not also_same) or await self._left_over[other].stop():
+                self._left_over.pop(other, None)
+            else:
+                stopped = False
+        return stopped
 
 
 def exclusive(*limiters: Mps) -> None:

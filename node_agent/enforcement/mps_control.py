@@ -126,6 +126,17 @@ class MpsControl:
         with contextlib.suppress(MpsError):
             await self._ask("quit")
 
+    async def stop(self) -> bool:
+        """``quit``, and whether no daemon is left."""
+        await self.quit()
+        try:
+            await self.servers()
+        except MpsAbsent:
+            return True
+        except MpsError:
+            return not self.pipe.exists()
+        return False
+
     def kill(self) -> bool:
         """Kills a daemon that does not answer; says whether it is gone. Blocks for a second at most."""
         try:

@@ -42,7 +42,7 @@ class MpsGroup:
         self._faults = Faults(control, node)
         self._starting = asyncio.Lock()
         self._silent_rounds = 0
-        self.worked = False
+        self.worked = self._retired = False
         self._proven = Proven(control.pipe.with_name("proven"))
         self.trouble = ""
         self.clients: frozenset[int] | None = None
@@ -133,6 +133,10 @@ class MpsGroup:
             return await self._note_silence(str(error))
         return [*self._note_answer(), *found, *await self._note_faults(states)]
 
+    def retire(self, retired: bool = True) -> None:
+        """It is being stopped for good, so one that is gone is not started again; or it is kept after all."""
+        self._retired = retired
+
     async def terminate(self, pid: int) -> bool:
         """Ends a client's work in the server's way; says whether it was a client."""
         try:
@@ -180,6 +184,8 @@ class MpsGroup:
         return [self._incident(CHANGED, f"{self._name}: an MPS limit was not as set; it has been set again")]
 
     async def _revive(self, what: str) -> list[Incident]:
+        if self._retired:
+            return []
         self._faults.forget()
         try:
             async with self._starting:

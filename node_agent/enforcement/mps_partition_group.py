@@ -94,6 +94,9 @@ class PartitionGroup:
         await self._end_void(self.clients)
         return [*found, *self._lost()]
 
+    def retire(self, retired: bool = True) -> None:
+        self._group.retire(retired)
+
     async def terminate(self, pid: int) -> bool:
         return await self._group.terminate(pid)
 

@@ -144,6 +144,41 @@ async def test_a_static_daemon_without_slices_is_stopped_when_it_is_no_longer_as
     assert (runs(node.percents), runs(node.static)) == (True, False)
 
 
+async def test_a_daemon_that_does_not_stop_keeps_its_gpu(node):
+    node.driver = OLD
+    assert (await node.detect()).level == 1
+    node.driver = DRIVER
+    node.percents.behave(daemon.BABBLES)
+    found = await node.detect()
+    assert found.level == -1
+    assert f"not level 2: the MPS daemon of GPU {GPU} at level 1 does not stop" in found.evidence
+    assert not runs(node.static)
+    node.percents.behave()
+    assert (await node.detect()).level == 2
+    assert not runs(node.percents)
+
+
+async def test_a_daemon_of_an_earlier_run_that_does_not_stop_keeps_its_gpu(node):
+    node.start(WITHOUT_PARTITIONS)
+    await node.detect()
+    node.percents.behave(daemon.BABBLES)
+    node.start()
+    assert "at level 1 does not stop" in (await node.detect()).evidence
+    assert not runs(node.static)
+    node.percents.behave()
+    assert (await node.detect()).level == 2
+
+
+async def test_a_daemon_that_is_stopped_for_good_is_not_started_again_by_a_late_look(node):
+    await node.detect()
+    static = next(iter(node.limiter._rungs))
+    group = static._group((GPU,))
+    await group.observe()
+    assert await static.leave((GPU,), 3) == ""
+    assert await group.observe() == []
+    assert not runs(node.static)
+
+
 async def test_while_a_gpu_changes_its_mode_the_former_admits_nobody(node):
     node.start(WITHOUT_PARTITIONS)
     await node.detect()
