@@ -118,6 +118,7 @@ def _local(gpu: agent_pb2.Gpu) -> LocalGpu:
         nvlink_peers=tuple(gpu.nvlink_peers),
         health=Health(gpu.healthy, gpu.health_reason),
         level=gpu.level,
+        evidence=gpu.evidence,
     )
     return LocalGpu(found, gpu.index)
 

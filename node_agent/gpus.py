@@ -18,6 +18,8 @@ log = structlog.get_logger()
 
 DETECT_S = 30.0
 """Between two detections of the level of a healthy GPU."""
+MAX_EVIDENCE = 512
+"""Characters of it that are published; the CRD takes no more."""
 
 
 class Gpus:
@@ -76,7 +78,7 @@ class Gpus:
             self._detected.pop(uuid, None)
 
     async def refresh(self) -> tuple[Gpu, ...]:
-        """Takes the inventory anew; answers the GPUs whose health or level is another than before."""
+        """Takes the inventory anew; answers the GPUs that are not as they were before."""
         healthy = [uuid for uuid in self._inventory.devices if self._inventory.health(uuid).healthy]
         self._detected = {uuid: at for uuid, at in self._detected.items() if uuid in healthy}
         due = [u for u in healthy if self._clock() - self._detected.get(u, -math.inf) >= DETECT_S]
@@ -103,7 +105,7 @@ class Gpus:
         changed = tuple(gpu for uuid, gpu in self._now.items() if before.get(uuid) != gpu)
         for gpu in changed:
             log.info("GPU", uuid=gpu.uuid, healthy=gpu.health.healthy, reason=gpu.health.reason, enforcement=gpu.level,
-                     evidence=self.finding(gpu.uuid).evidence)  # fmt: skip
+                     evidence=gpu.evidence)  # fmt: skip
         if changed or not self._told:
             self._told = self.known
             self._changed.set()
@@ -111,7 +113,7 @@ class Gpus:
         return changed
 
     def _gpu(self, uuid: str) -> Gpu:
-        device = self._inventory.devices[uuid]
+        device, finding = self._inventory.devices[uuid], self.finding(uuid)
         free = device.total_bytes - device.reserved_bytes - self._headroom
         return Gpu(
             uuid=uuid,
@@ -123,5 +125,6 @@ class Gpus:
             numa_node=device.numa_node,
             nvlink_peers=device.nvlink_peers,
             health=self._inventory.health(uuid),
-            level=self.finding(uuid).level,
+            level=finding.level,
+            evidence=finding.evidence[:MAX_EVIDENCE],
         )

@@ -120,6 +120,7 @@ def _gpu(gpu: Gpu, index: int) -> agent_pb2.Gpu:
         health_reason=gpu.health.reason,
         level=gpu.level,
         index=index,
+        evidence=gpu.evidence,
     )
 
 

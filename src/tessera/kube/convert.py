@@ -1,6 +1,7 @@
 """Between the wire and the model: the one place where the two meet."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 
@@ -149,8 +150,15 @@ def _texts(*maps: Mapping[str, wire.Quantity]) -> dict[str, str]:
 
 
 def gpu_node_of(node: wire.GpuNode) -> GpuNode:
-    """The GPUs that a node has published, in the driver's order."""
+    """The GPUs that a node has published, in the driver's order; without the evidence, which only people read."""
     return GpuNode(sharing.text(node.metadata.name), tuple(_gpu(gpu) for gpu in node.status.gpus))
+
+
+def told_gpu_node_of(node: wire.GpuNode) -> GpuNode:
+    """The GPUs that a node has published, with the evidence of their enforcement levels."""
+    known = gpu_node_of(node)
+    told = zip(known.gpus, node.status.gpus, strict=True)
+    return GpuNode(known.name, tuple(replace(gpu, evidence=said.enforcement_evidence) for gpu, said in told))
 
 
 def _gpu(gpu: wire.GpuStatus) -> Gpu:
@@ -202,6 +210,7 @@ def _gpu_status(gpu: Gpu, allocated_bytes: int) -> wire.GpuStatus:
         nvlink_peers=list(gpu.nvlink_peers),
         health=wire.GpuHealth(state="Healthy" if gpu.health.healthy else "Unhealthy", reason=gpu.health.reason),
         enforcement_level=gpu.level,
+        enforcement_evidence=gpu.evidence,
         allocated_bytes=allocated_bytes,
     )
 

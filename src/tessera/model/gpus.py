@@ -25,7 +25,8 @@ class Gpu:
     """One GPU.
 
     ``mem_bytes`` is what the scheduler may give (whole MiB); ``total_bytes`` is what the driver reports; the rest is
-    the driver's reserve, the contexts' and the MPS server's headroom. ``level`` is the enforcement level, -1..3.
+    the driver's reserve, the contexts' and the MPS server's headroom. ``level`` is the enforcement level, -1..3, and
+    ``evidence`` says why; the scheduler does without.
     """
 
     uuid: str
@@ -38,6 +39,7 @@ class Gpu:
     nvlink_peers: tuple[str, ...] = ()
     health: Health = Health()
     level: int = LEVEL_WATCH
+    evidence: str = ""
 
 
 @dataclass(frozen=True, slots=True)

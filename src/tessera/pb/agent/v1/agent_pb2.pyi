@@ -17,7 +17,7 @@ class Inventory(_message.Message):
     def __init__(self, gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ...) -> None: ...
 
 class Gpu(_message.Message):
-    __slots__ = ("uuid", "model", "mem_bytes", "total_bytes", "sm_count", "compute_capability", "numa_node", "nvlink_peers", "healthy", "health_reason", "level", "index")
+    __slots__ = ("uuid", "model", "mem_bytes", "total_bytes", "sm_count", "compute_capability", "numa_node", "nvlink_peers", "healthy", "health_reason", "level", "index", "evidence")
     UUID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MEM_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -30,6 +30,7 @@ class Gpu(_message.Message):
     HEALTH_REASON_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     model: str
     mem_bytes: int
@@ -42,7 +43,8 @@ class Gpu(_message.Message):
     health_reason: str
     level: int
     index: int
-    def __init__(self, uuid: _Optional[str] = ..., model: _Optional[str] = ..., mem_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., sm_count: _Optional[int] = ..., compute_capability: _Optional[str] = ..., numa_node: _Optional[int] = ..., nvlink_peers: _Optional[_Iterable[str]] = ..., healthy: _Optional[bool] = ..., health_reason: _Optional[str] = ..., level: _Optional[int] = ..., index: _Optional[int] = ...) -> None: ...
+    evidence: str
+    def __init__(self, uuid: _Optional[str] = ..., model: _Optional[str] = ..., mem_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., sm_count: _Optional[int] = ..., compute_capability: _Optional[str] = ..., numa_node: _Optional[int] = ..., nvlink_peers: _Optional[_Iterable[str]] = ..., healthy: _Optional[bool] = ..., health_reason: _Optional[str] = ..., level: _Optional[int] = ..., index: _Optional[int] = ..., evidence: _Optional[str] = ...) -> None: ...
 
 class Slice(_message.Message):
     __slots__ = ("id", "pod_uid", "namespace", "pod", "container", "shares", "min_level", "qos", "core_limit_percent")
