@@ -78,7 +78,7 @@ class Service:
             of_host = HostProcesses(settings.proc_root, settings.cgroup_mount, settings.cgroup_root)
             processes = homes if isinstance(homes, Families) else of_host
         settings.state_dir.mkdir(parents=True, exist_ok=True)
-        self.store = SliceStore(settings.state_dir)
+        self.store = SliceStore(settings.state_dir, context_bytes=settings.context_bytes)
         self.probe = Probe(nvml or DriverNvml(), processes, clock)
         rules = Rules(settings.recovery_probes, settings.xid_quiet_s)
         self.inventory = Inventory(rules, settings.state_dir / "inventory.json", _boot_id(), clock)

@@ -44,6 +44,9 @@ class NodeAgentSettings(BaseSettings):
     enforcement: Enforcement = Field(Enforcement.AUTO, description="auto, watch, mps or partition")
     allow_unwatched: bool = Field(False, description="place slices also where the driver tells no bytes of a process")
     shim: str = Field("", description="libtessera.so as make native builds it for this machine; empty: none")
+    context_bytes: int = Field(
+        544 * MIB, ge=0, description="what the shim charges a slice for each context of a program"
+    )
     headroom_bytes: int = Field(256 * MIB, ge=0, description="per GPU, kept back for what the driver itself needs")
     mps_control: str = Field("nvidia-cuda-mps-control", description="the control program; empty: never MPS")
     mps_headroom_bytes: int = Field(512 * MIB, ge=0, description="per GPU, kept back for an MPS server")

@@ -124,10 +124,13 @@ def _over_commit(share: Share, gpu: Gpu, others: list[Share]) -> Refusal | None:
 
 
 class SliceStore:
-    """The records, in memory and on disk. A broken record is kept aside and reported, never taken for a slice."""
+    """The records, in memory and on disk. A broken record is kept aside and reported, never taken for a slice.
 
-    def __init__(self, state_dir: Path, disk: Disk | None = None) -> None:
-        self._disk = disk or LocalDisk()
+    ``context_bytes``: what the shim charges for a context.
+    """
+
+    def __init__(self, state_dir: Path, disk: Disk | None = None, context_bytes: int = 0) -> None:
+        self._disk, self._context_bytes = disk or LocalDisk(), context_bytes
         self._records, self._limits = state_dir / "prepared", state_dir / "slices"
         for folder in (state_dir, self._records, self._limits):
             folder.mkdir(parents=True, exist_ok=True)
@@ -167,7 +170,7 @@ class SliceStore:
         replace_durably(self._disk, folder / LIMITS, limits_text(item.shares), mode=0o444)
         if not (folder / PACE).is_file():
             # Written in place later: the programs of a container that runs have it mapped.
-            replace_durably(self._disk, folder / PACE, pace_page(_first_turns(item)), mode=0o444)
+            replace_durably(self._disk, folder / PACE, pace_page(_first_turns(item), self._context_bytes), mode=0o444)
         self._disk.sync_folder(self._limits)
 
     def _load(self) -> Iterator[Slice]:
