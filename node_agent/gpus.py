@@ -72,6 +72,12 @@ class Gpus:
             self._sights[uuid] = self._sights.get(uuid, Sight()).failed(str(error))
         self._publish()
 
+    def unseen(self) -> dict[str, str]:
+        """GPUs on which nobody sees what slices use, and why; without those where the operator allows it."""
+        if self._allow_unwatched:
+            return {}
+        return {uuid: self.finding(uuid).evidence for uuid in self._now if self._sights.get(uuid, Sight()).blind}
+
     def doubt(self, uuids: Iterable[str]) -> None:
         """What the level of these GPUs rests on has changed: it is detected again at the next ``refresh``."""
         for uuid in uuids:

@@ -51,6 +51,7 @@ from tessera.node_agent.settings import NodeAgentSettings
 from tessera.node_agent.slices import SliceStore
 from tessera.node_agent.stopping import Deadlines, StopPath
 from tessera.node_agent.strays import Strays
+from tessera.node_agent.unheld import UnheldContainers
 from tessera.node_agent.unshimmed import Unshimmed
 from tessera.node_agent.watcher import Watcher
 
@@ -110,6 +111,10 @@ class Service:
         self._strays = Strays(lambda: self.watcher.accounts.usages, mps.holds, mps.clients_of, processes)
         kernel = HostKernel(settings.proc_root)
         self.unshimmed = Unshimmed(shims, lambda: self.watcher.accounts.usages, self._is_shimmed, processes, kernel)
+        self.unheld = UnheldContainers(
+            self.gpus.unseen, lambda: self.watcher.blind, lambda: self.store, keepers.get, shims, processes,
+            kernel, self._names.name_of, settings.blind_grace_s, clock,
+        )  # fmt: skip
         self._pace = Pace(self.store)
         self._socket = AgentSocket(settings.agent_socket, AgentService(self.gpus, self.preparation, self.probe))
         self._metrics = MetricsServer(
@@ -135,6 +140,7 @@ class Service:
             asyncio.create_task(_every(self._settings.inventory_every_s, self._look), name="inventory"),
             asyncio.create_task(_every(self._settings.accounting_every_s, self.watcher.tick), name="accounting"),
             asyncio.create_task(_every(self._settings.inventory_every_s, self._look_after_limiter), name="limiter"),
+            asyncio.create_task(_every(self._settings.accounting_every_s, self._end_unheld), name="unheld"),
         ]
         if self._leases:
             self._tasks.append(asyncio.create_task(self._leases.run(), name="leases"))
@@ -217,6 +223,10 @@ class Service:
             self.gpus.doubt((incident.gpu_uuid, *incident.also))
         for incident in await self.unshimmed.look():
             log.info(incident.reason, gpu=incident.gpu_uuid, text=incident.text)
+            self._announcer.incident(incident, self.store)
+
+    async def _end_unheld(self) -> None:
+        for incident in await self.unheld.look():
             self._announcer.incident(incident, self.store)
 
     def _is_shimmed(self, slice_id: str) -> bool:

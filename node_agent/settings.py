@@ -64,6 +64,9 @@ class NodeAgentSettings(BaseSettings):
     over_limit_grace_s: float = Field(0.25, ge=0, description="over the limit until the newest process is ended")
     over_limit_container_grace_s: float = Field(0.5, ge=0, description="from there until the container is ended")
     over_limit_clear_s: float = Field(10.0, ge=0, description="under the limit until an episode is forgotten")
+    blind_grace_s: float = Field(
+        5.0, ge=0, description="without a view of a GPU's processes until containers that nothing else holds are ended"
+    )
     metrics_host: str = Field("127.0.0.1", description="address of the Prometheus endpoint")
     metrics_port: int = Field(0, ge=0, le=65535, description="port of the Prometheus endpoint; 0: none")
     lease_socket: Path | None = Field(

@@ -38,6 +38,11 @@ class Sight:
     unread: Streak = Streak()
     error: str = ""
 
+    @property
+    def blind(self) -> bool:
+        """Whether what processes use is not known, for long enough to believe it."""
+        return self.untold.bad or self.unread.bad
+
     def after(self, blind: bool | None) -> "Sight":
         """The processes were read; ``blind``: of some the bytes were not told, ``None``: there were none."""
         untold = self.untold if blind is None else self.untold.after(blind)
