@@ -18,6 +18,7 @@ def run(
     gpu_model: Annotated[str, typer.Option(metavar="NAMES", help="Models that will do.")] = "",
     enforcement: Annotated[str, typer.Option(metavar="LEVEL", help="Lowest level that will do.")] = "",
     socket: Annotated[Path | None, typer.Option(metavar="PATH", help="The agent's, if not the usual one.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Say on standard error what it got.")] = False,
     simulate: Annotated[bool, typer.Option("--simulate", help="On a simulated GPU, with an agent of its own.")] = False,
 ) -> int:
     """Run a command on this machine, held to a slice of its GPUs until it ends."""
@@ -27,12 +28,12 @@ def run(
 
     wish = Wish(gpu_mem, gpu_core, gpu_count, gpu, gpu_core_limit, qos, gpu_model, enforcement)
     if not simulate:
-        return run_command(command, wish, socket or default_socket())
+        return run_command(command, wish, socket or default_socket(), verbose=verbose)
     from tessera.simulator.lone_agent import LoneAgentError, lone_agent
 
     try:
         with lone_agent() as agent:
-            return run_command(command, wish, agent.socket, agent.environment)
+            return run_command(command, wish, agent.socket, agent.environment, verbose=verbose)
     except LoneAgentError as error:
         print(f"tessera run: {error}", file=sys.stderr)
         return 1
