@@ -118,6 +118,7 @@ def _local(gpu: agent_pb2.Gpu) -> LocalGpu:
         nvlink_peers=tuple(gpu.nvlink_peers),
         health=Health(gpu.healthy, gpu.health_reason),
         level=gpu.level,
+        mps_group=gpu.mps_group,
     )
     return LocalGpu(found, gpu.index)
 
@@ -139,4 +140,5 @@ def _slice(item: Slice, grant: Grant) -> agent_pb2.Slice:
         min_level=grant.demand.min_level,
         qos=preferences.qos,
         core_limit_percent=preferences.core_limit_percent,
+        trust_domain=grant.domain,
     )

@@ -59,6 +59,11 @@ class Mps:
         """The GPUs that share a daemon with this one, itself included."""
         return self._partition(tuple(self._groups)).get(uuid, (uuid,))
 
+    def group_name(self, uuid: str) -> str:
+        """Names the group of a GPU; empty for one that is a group by itself."""
+        group = self.group_of(uuid)
+        return name_of(group) if len(group) > 1 else ""
+
     async def detect(self, uuid: str) -> Finding:
         uuids = self.group_of(uuid)
         if lacking := self._mode.lacks(self._node.driver()):

@@ -193,6 +193,7 @@ class GpuStatus(Struct, frozen=True, kw_only=True, rename="camel"):
     nvlink_peers: list[str] = field(default_factory=list)
     health: GpuHealth = GpuHealth()
     enforcement_level: int = 0
+    mps_group: str = ""
     allocated_bytes: int = 0
 
 
