@@ -81,10 +81,8 @@ class Engine:
         self.ledger.remove_host(name)
 
     def observe_namespace(self, namespace: Namespace) -> None:
-        """A namespace's labels. Those that a change concerns are asked for again; who is placed stays as it was."""
+        """A namespace's labels. They decide for pods to come; who is placed, or being bound, stays what it was."""
         if self.domains.observe(namespace):
-            for uid in [uid for uid, each in self._requests.items() if each.pod.namespace == namespace.name]:
-                del self._requests[uid]
             self.freed.update(node.name for node in self.ledger.nodes())
 
     def forget_namespace(self, name: str) -> None:
@@ -243,6 +241,9 @@ class Engine:
         request = self._requests.get(uid)
         if request is None:
             return Reason(Code.INVALID_REQUEST, f"pod {uid} asks for no slice, or was not asked about before")
+        if not self._is_current(request):
+            text = f"the trust domain of namespace {request.pod.namespace} is another than when the pod was asked about"
+            return Reason(Code.UNKNOWN_DOMAIN, text)
         if (assignment := self._held(request, node)) is not None:
             self._extend(uid, Promise.RESERVATION)
             return request, assignment
@@ -333,7 +334,7 @@ class Engine:
 
     def _request(self, pod: Pod) -> Request | Reason | None:
         known = self._requests.get(pod.uid)
-        if known is not None and known.pod == pod:
+        if known is not None and known.pod == pod and self._is_current(known):
             self._asked[pod.uid] = self._clock()
             return known
         demand = self.demand_of(pod)
@@ -343,6 +344,11 @@ class Engine:
             return demand
         request = self._requests[pod.uid] = Request(pod, demand, totals_of(pod))
         return request
+
+    def _is_current(self, request: Request) -> bool:
+        """Whether the pod's trust domain is still the one that the request was read with."""
+        separate = self.domains.rule.separate
+        return not separate or self.domains.of(request.pod.namespace) == request.demand.domain
 
     def _forget_request(self, uid: str) -> None:
         self._asked.pop(uid, None)
