@@ -92,7 +92,7 @@ class Service:
             _headroom(settings),
             wsl=_is_wsl(settings.proc_root),
             allow_unwatched=settings.allow_unwatched,
-            group_of=mps.group_name if settings.enforcement is Enforcement.MPS else lambda _: "",
+            group_of=mps.group_name if LEVEL_MPS in settings.enforcement.levels else lambda _: "",
             clock=clock,
         )
         shims = settings.state_dir / "shim" if settings.shim else None

@@ -13,7 +13,7 @@ from tessera.model.gpus import LEVEL_NONE, LEVEL_WATCH
 from tessera.node_agent.enforcement.mps_control import MpsControl
 from tessera.node_agent.enforcement.mps_environment import PIPE_IN_CONTAINER
 from tessera.node_agent.enforcement.mps_folders import Folders
-from tessera.node_agent.enforcement.mps_groups import Group
+from tessera.node_agent.enforcement.mps_groups import Group, name_of
 from tessera.node_agent.enforcement.mps_modes import PERCENTAGES, Mode, Served
 from tessera.node_agent.enforcement.mps_node import Node
 from tessera.node_agent.enforcement.port import Edits, EnforcementError, Finding, Incident, Mount
