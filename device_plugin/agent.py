@@ -119,6 +119,7 @@ def _local(gpu: agent_pb2.Gpu) -> LocalGpu:
         health=Health(gpu.healthy, gpu.health_reason),
         level=gpu.level,
         evidence=gpu.evidence,
+        mps_group=gpu.mps_group,
     )
     return LocalGpu(found, gpu.index)
 
@@ -140,4 +141,5 @@ def _slice(item: Slice, grant: Grant) -> agent_pb2.Slice:
         min_level=grant.demand.min_level,
         qos=preferences.qos,
         core_limit_percent=preferences.core_limit_percent,
+        trust_domain=grant.domain,
     )

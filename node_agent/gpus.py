@@ -23,7 +23,10 @@ MAX_EVIDENCE = 512
 
 
 class Gpus:
-    """``headroom_bytes`` is kept back on each GPU. ``known``: whether the GPUs were looked at once."""
+    """``headroom_bytes`` is kept back on each GPU. ``known``: whether the GPUs were looked at once.
+
+    ``group_of`` names a GPU's MPS group, empty where it is one by itself.
+    """
 
     def __init__(
         self,
@@ -33,11 +36,12 @@ class Gpus:
         *,
         wsl: bool = False,
         allow_unwatched: bool = False,
+        group_of: Callable[[str], str] = lambda _: "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._inventory, self._limiter, self._headroom = inventory, limiter, headroom_bytes
         self._wsl, self._allow_unwatched = wsl, allow_unwatched
-        self._clock = clock
+        self._group_of, self._clock = group_of, clock
         self._wanted: dict[str, Finding] = {}
         self._detected: dict[str, float] = {}
         self._sights: dict[str, Sight] = {}
@@ -133,4 +137,5 @@ class Gpus:
             health=self._inventory.health(uuid),
             level=finding.level,
             evidence=finding.evidence[:MAX_EVIDENCE],
+            mps_group=self._group_of(uuid),
         )

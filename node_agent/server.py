@@ -119,6 +119,7 @@ def _gpu(gpu: Gpu, index: int) -> agent_pb2.Gpu:
         healthy=gpu.health.healthy,
         health_reason=gpu.health.reason,
         level=gpu.level,
+        mps_group=gpu.mps_group,
         index=index,
         evidence=gpu.evidence,
     )
@@ -135,6 +136,7 @@ def _slice(message: agent_pb2.Slice) -> Slice:
         min_level=message.min_level,
         qos=message.qos or "guaranteed",
         core_limit_percent=message.core_limit_percent,
+        domain=message.trust_domain,
     )
 
 

@@ -93,6 +93,7 @@ class Service:
             _headroom(settings),
             wsl=_is_wsl(settings.proc_root),
             allow_unwatched=settings.allow_unwatched,
+            group_of=mps.group_name if LEVEL_MPS in settings.enforcement.levels else lambda _: "",
             clock=clock,
         )
         shims = settings.state_dir / "shim" if settings.shim else None

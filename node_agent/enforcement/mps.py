@@ -13,7 +13,7 @@ from tessera.model.gpus import LEVEL_NONE, LEVEL_WATCH
 from tessera.node_agent.enforcement.mps_control import MpsControl
 from tessera.node_agent.enforcement.mps_environment import PIPE_IN_CONTAINER
 from tessera.node_agent.enforcement.mps_folders import Folders
-from tessera.node_agent.enforcement.mps_groups import Group
+from tessera.node_agent.enforcement.mps_groups import Group, name_of
 from tessera.node_agent.enforcement.mps_modes import PERCENTAGES, Mode, Served
 from tessera.node_agent.enforcement.mps_node import Node
 from tessera.node_agent.enforcement.port import Edits, EnforcementError, Finding, Incident, Mount
@@ -58,6 +58,11 @@ class Mps:
     def group_of(self, uuid: str) -> Group:
         """The GPUs that share a daemon with this one, itself included."""
         return self._partition(tuple(self._groups)).get(uuid, (uuid,))
+
+    def group_name(self, uuid: str) -> str:
+        """Names the group of a GPU; empty for one that is a group by itself."""
+        group = self.group_of(uuid)
+        return name_of(group) if len(group) > 1 else ""
 
     async def detect(self, uuid: str) -> Finding:
         uuids = self.group_of(uuid)

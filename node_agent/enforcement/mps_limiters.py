@@ -38,6 +38,12 @@ class MpsLimiters:
     def __iter__(self) -> Iterator[Mps]:
         return iter(self._limiters)
 
+    def group_name(self, uuid: str) -> str:
+        """Names the GPUs whose programs share a daemon with those of this one, or would without partitions; empty for
+        one by itself."""
+        percentages, _ = self._limiters
+        return percentages.group_name(uuid)
+
     def holds(self, slice_id: str) -> bool:
         """Whether a slice is to run under MPS, be it that it cannot now."""
         return any(limiter.holds(slice_id) for limiter in self)

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from tessera.kube import wire
 from tessera.model import sharing
+from tessera.model.domains import Namespace
 from tessera.model.gpus import Gpu, GpuNode, Health
 from tessera.model.hosts import Host, HostNeed, containers_need
 from tessera.model.pods import ContainerSpec, Kind, Pod
@@ -69,6 +70,11 @@ def host_of(node: wire.Node) -> Host:
     labels, has = node.metadata.labels, _need(node.status.allocatable)
     rack = next((labels[key] for key in RACKS if labels.get(key)), "")
     return Host(node.metadata.name, has.cpu_milli, has.memory_bytes, labels.get(ZONE, ""), rack)
+
+
+def namespace_of(namespace: wire.Namespace) -> Namespace:
+    """A namespace with its labels."""
+    return Namespace(namespace.metadata.name, namespace.metadata.labels)
 
 
 def pod_reference(pod: Pod) -> wire.ObjectReference:
@@ -173,6 +179,7 @@ def _gpu(gpu: wire.GpuStatus) -> Gpu:
         nvlink_peers=sharing.texts(gpu.nvlink_peers),
         health=sharing.same(Health(gpu.health.state == "Healthy", gpu.health.reason)),
         level=gpu.enforcement_level,
+        mps_group=sharing.text(gpu.mps_group),
     )
 
 
@@ -211,6 +218,7 @@ def _gpu_status(gpu: Gpu, allocated_bytes: int) -> wire.GpuStatus:
         health=wire.GpuHealth(state="Healthy" if gpu.health.healthy else "Unhealthy", reason=gpu.health.reason),
         enforcement_level=gpu.level,
         enforcement_evidence=gpu.evidence,
+        mps_group=gpu.mps_group,
         allocated_bytes=allocated_bytes,
     )
 

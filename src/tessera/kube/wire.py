@@ -195,6 +195,7 @@ class GpuStatus(Struct, frozen=True, kw_only=True, rename="camel"):
     health: GpuHealth = GpuHealth()
     enforcement_level: int = 0
     enforcement_evidence: str = ""
+    mps_group: str = ""
     allocated_bytes: int = 0
 
 

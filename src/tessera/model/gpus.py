@@ -27,6 +27,7 @@ class Gpu:
     ``mem_bytes`` is what the scheduler may give (whole MiB); ``total_bytes`` is what the driver reports; the rest is
     the driver's reserve, the contexts' and the MPS server's headroom. ``level`` is the enforcement level, -1..3, and
     ``evidence`` says why; the scheduler does without.
+    ``mps_group`` names the GPUs of the node that share an MPS daemon, and so their faults; empty for one by itself.
     """
 
     uuid: str
@@ -40,6 +41,7 @@ class Gpu:
     health: Health = Health()
     level: int = LEVEL_WATCH
     evidence: str = ""
+    mps_group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,12 @@ class GpuNode:
 
     name: str
     gpus: tuple[Gpu, ...]
+
+
+def mps_groups(gpus: Sequence[Gpu]) -> list[int]:
+    """The MPS group of each GPU: the place of its first GPU; one that names none is a group by itself."""
+    first: dict[str, int] = {}
+    return [first.setdefault(gpu.mps_group or gpu.uuid, index) for index, gpu in enumerate(gpus)]
 
 
 class Linked(Protocol):

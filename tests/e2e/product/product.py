@@ -76,7 +76,15 @@ class Product:
         }
         del environment["NUMBA_CACHE_DIR"]  # the pod's own folder; here the checkout has one
         ready = _answers(f"https://{self.cluster.block.api}:9443/readyz", keys / "ca.crt")
+        self._scheduler = environment, ready
         self._add("scheduler", ["scheduler"], environment, ready)
+
+    def start_scheduler_anew(self, **variables: str) -> None:
+        """With ``variables`` beside those of the chart; returns when it is ready."""
+        environment, ready = self._scheduler
+        self.processes["scheduler"].stop()
+        self._add("scheduler", ["scheduler"], environment | variables, ready)
+        self.processes["scheduler"].wait_ready()
 
     def _start_node(self, node: Node) -> None:
         machine = Machine(node.name, MODELS[node.name], self.directory / f"{node.name}.nvml")

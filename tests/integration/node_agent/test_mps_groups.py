@@ -84,3 +84,8 @@ async def test_a_daemon_without_a_slice_is_stopped_before_another_serves_its_gpu
     for former in ((GPU, B), (C,)):
         with pytest.raises(FileNotFoundError):
             assert node.fake_of(*former).state
+
+
+async def test_a_group_is_told_by_one_name_and_a_gpu_by_itself_by_none(node):
+    names = {uuid: node.limiter.group_name(uuid) for uuid in node.gpus}
+    assert names[GPU] == names[B] != "" and names[C] == ""
