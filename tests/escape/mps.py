@@ -10,7 +10,7 @@ from tessera.simulator.fakes.nvml.build import library_dir as nvml
 from tests.e2e.cluster.api import Json
 from tests.escape.cage import Cage, takers
 
-CONTROL = f"CUDA_MPS_PIPE_DIRECTORY=/pipe /python/bin/python3 -I -S /control/{PROGRAM.name}"
+CONTROL = f"CUDA_MPS_PIPE_DIRECTORY=/pipe /python/bin/python3 -I -S /control/mps/{PROGRAM.name}"
 """How a container starts the control program."""
 NOW = "/python/bin/python3 -I -S -c 'import time; print(time.time())'"
 
@@ -57,4 +57,5 @@ def control_volumes(cage: Cage) -> tuple[list[Json], list[Json]]:
     """
     places = {"python": Path(sys.base_prefix), "control": PROGRAM.parent, "pipe": daemon_of(cage).pipe}
     made: list[Json] = [{"name": name, "hostPath": {"path": str(path)}} for name, path in places.items()]
-    return made, [{"name": name, "mountPath": f"/{name}"} for name in places]
+    paths = {"python": "/python", "control": "/control/mps", "pipe": "/pipe"}
+    return made, [{"name": name, "mountPath": path} for name, path in paths.items()]
