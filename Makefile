@@ -54,6 +54,7 @@ native: $(STAMP)  ## build the shim that containers preload, for x86_64 and aarc
 
 escape: $(STAMP)  ## try to get more than a slice, on real Kubernetes programs; a line a row
 	@$(BIN)/python tests/e2e/programs.py >&2
+	@$(BIN)/python -m tests.escape.debian >&2
 	@$(RUN) unshare --net -- sh -c 'ip link set lo up && exec "$$@"' escape \
 	  $(BIN)/python -m tests.escape $(ARGS)
 

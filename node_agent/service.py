@@ -20,6 +20,7 @@ from tessera.kube.reflector import Reflector
 from tessera.kube.resources import PODS
 from tessera.model.gpus import LEVEL_MPS, LEVEL_NONE
 from tessera.node_agent.announce import Announcer
+from tessera.node_agent.covered import Covered
 from tessera.node_agent.enforcement.keepers import Keepers
 from tessera.node_agent.enforcement.ladder import Ladder
 from tessera.node_agent.enforcement.mps_contexts import context_limit
@@ -116,6 +117,7 @@ class Service:
             self.gpus.unseen, lambda: self.watcher.blind, lambda: self.store, keepers.get, shims, processes,
             kernel, self._names.name_of, settings.blind_grace_s, clock,
         )  # fmt: skip
+        self._covered = Covered(lambda: self.watcher.accounts.usages, processes, kernel)
         self._pace = Pace(self.store)
         self._socket = AgentSocket(settings.agent_socket, AgentService(self.gpus, self.preparation, self.probe))
         self._metrics = MetricsServer(
@@ -222,7 +224,7 @@ class Service:
             log.warning(incident.reason, gpu=incident.gpu_uuid, text=incident.text)
             self._announcer.incident(incident, self.store)
             self.gpus.doubt((incident.gpu_uuid, *incident.also))
-        for incident in await self.unshimmed.look():
+        for incident in (*await self.unshimmed.look(), *await self._covered.look()):
             log.info(incident.reason, gpu=incident.gpu_uuid, text=incident.text)
             self._announcer.incident(incident, self.store)
 

@@ -58,7 +58,7 @@ class NodeAgentSettings(BaseSettings):
     mps_proof: bool = Field(True, description="use MPS only where the driver was seen to tell the memory of a client")
     accounting_every_s: float = Field(0.25, gt=0, description="between two looks at the GPUs' processes")
     pace_every_s: float = Field(0.2, gt=0, description="between two settings of what launches cost, with a shim")
-    inventory_every_s: float = Field(1.0, gt=0, description="between two looks at the GPUs")
+    inventory_every_s: float = Field(0.75, gt=0, description="between two looks at the GPUs")
     recovery_probes: int = Field(3, ge=1, description="good looks in a row until a lost GPU counts as healthy")
     xid_quiet_s: float = Field(300.0, ge=0, description="without a further error until a non-fatal Xid is forgiven")
     over_limit_grace_s: float = Field(0.25, ge=0, description="over the limit until the newest process is ended")

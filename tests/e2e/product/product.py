@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import urllib3
@@ -24,9 +24,16 @@ MODELS = {"node-a": ["H100", "L4", "L4", "T4"], "node-b": ["A100", "L4"]}
 class Product:
     """Installed and ready after ``start``. ``processes`` are ours, by name: scheduler, plugin-NODE, agent-NODE."""
 
-    def __init__(self, cluster: Cluster, shim: Path | None = None) -> None:
-        """``shim``: a folder as ``native/build.py`` makes it; none: containers are held without."""
-        self.cluster, self._shim = cluster, shim
+    def __init__(
+        self,
+        cluster: Cluster,
+        shim: Path | None = None,
+        agents: Mapping[str, Mapping[str, str]] | None = None,
+        models: Mapping[str, list[str]] = MODELS,
+    ) -> None:
+        """``shim``: a folder as ``native/build.py`` makes it; none: containers are held without. ``agents``: further
+        variables of nodes' agents; ``models``: their GPUs."""
+        self.cluster, self._shim, self._agents, self._models = cluster, shim, agents or {}, models
         self.directory = cluster.directory / "product"
         self.directory.mkdir()
         self.chart = Chart(cluster)
@@ -87,7 +94,7 @@ class Product:
         self.processes["scheduler"].wait_ready()
 
     def _start_node(self, node: Node) -> None:
-        machine = Machine(node.name, MODELS[node.name], self.directory / f"{node.name}.nvml")
+        machine = Machine(node.name, self._models[node.name], self.directory / f"{node.name}.nvml")
         self.machines[node.name] = machine
         home = node.home / "tessera"
         common = {
@@ -100,6 +107,7 @@ class Product:
         if self._shim:
             agent["TESSERA_CONTEXT_BYTES"] = "0"
             agent["TESSERA_SHIM"] = str(self._shim / platform.machine() / "libtessera.so")
+        agent |= self._agents.get(node.name, {})
         plugin = self.chart.environment("DaemonSet", "tessera-node", "device-plugin") | common | {
             "TESSERA_STATE_DIR": str(home / "plugin"),
             "TESSERA_KUBELET_DIR": str(node.kubelet_dir),
