@@ -9,6 +9,7 @@ from tessera.model.gpus import LEVEL_DRIVER, LEVEL_NONE, LEVEL_WATCH
 from tessera.node_agent.enforcement.dmem_files import KernelCgroupFiles
 from tessera.node_agent.enforcement.dmem_tree import DmemError, DmemTree
 from tessera.node_agent.service import Service
+from tessera.node_agent.settings import NodeAgentSettings
 from tests.integration.node_agent.hook import GIB, PODS, DmemHost
 from tests.integration.node_agent.test_service import POD, Host, until
 from tests.native.conftest import module
@@ -168,7 +169,7 @@ async def test_a_gpu_in_mig_mode_is_watched(machine, tmp_path, program):
 
 def test_cgroup_v1_has_none_of_it(tmp_path):
     (tmp_path / "memory/kubepods").mkdir(parents=True)
-    with pytest.raises(DmemError, match="is not cgroup v2 alone: it has no cgroup.controllers"):
+    with pytest.raises(DmemError, match="is not cgroup v2 alone: it has no"):
         DmemTree(KernelCgroupFiles(), tmp_path).check("nvidia/0000:01:00.0/vidmem")
 
 
@@ -177,3 +178,8 @@ def test_the_pod_of_a_systemd_driver_is_found(tmp_path):
     pod.mkdir(parents=True)
     tree = DmemTree(KernelCgroupFiles(), tmp_path)
     assert (tree.pod(POD), tree.pod("99999999-2222-3333-4444-555555555555")) == (pod, None)
+
+
+def test_leases_have_no_runtime_that_runs_the_hook(tmp_path):
+    with pytest.raises(ValueError, match="enforcement: found driver with lease_socket; allowed with it: auto"):
+        NodeAgentSettings(node="a", enforcement="driver", lease_socket=tmp_path / "lease.sock")
