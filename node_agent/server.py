@@ -145,4 +145,5 @@ def _reply(edits: Edits) -> agent_pb2.PrepareReply:
         agent_pb2.Mount(host_path=m.host_path, container_path=m.container_path, options=m.options, type=m.type)
         for m in edits.mounts
     ]
-    return agent_pb2.PrepareReply(level=edits.level, env=dict(edits.env), mounts=mounts)
+    hooks = [agent_pb2.Hook(path=hook.path, args=hook.args) for hook in edits.hooks]
+    return agent_pb2.PrepareReply(level=edits.level, env=dict(edits.env), mounts=mounts, hooks=hooks)

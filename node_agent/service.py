@@ -21,6 +21,10 @@ from tessera.kube.resources import PODS
 from tessera.model.gpus import LEVEL_MPS, LEVEL_NONE
 from tessera.node_agent.announce import Announcer
 from tessera.node_agent.covered import Covered
+from tessera.node_agent.enforcement.dmem_files import CgroupFiles, KernelCgroupFiles
+from tessera.node_agent.enforcement.dmem_tree import DmemTree
+from tessera.node_agent.enforcement.driver import Driver
+from tessera.node_agent.enforcement.hook import HookProgram
 from tessera.node_agent.enforcement.keepers import Keepers
 from tessera.node_agent.enforcement.ladder import Ladder
 from tessera.node_agent.enforcement.mps_contexts import context_limit
@@ -73,6 +77,7 @@ class Service:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         gateway: Gateway | None = None,
+        cgroup_files: CgroupFiles | None = None,
     ) -> None:
         self._settings, self._gateway = settings, gateway
         homes = homes_on(settings.cgroup_mount) if settings.lease_socket else None
@@ -87,7 +92,8 @@ class Service:
         self._kernel_log = KernelLog(settings.kernel_log, clock)
         keepers = Keepers(settings.state_dir / "keepers", (item.id for item in self.store))
         mps = self._mps_of(keepers, processes, clock)
-        self.limiter: Limiter = Ladder((*mps, Watch()), settings.enforcement.levels, self._level_of, keepers)
+        driver = self._driver_of(cgroup_files or KernelCgroupFiles())
+        self.limiter: Limiter = Ladder((driver, *mps, Watch()), settings.enforcement.levels, self._level_of, keepers)
         self.gpus = Gpus(
             self.inventory,
             self.limiter,
@@ -248,6 +254,12 @@ class Service:
     def _level_of(self, uuid: str) -> int:
         gpu = self.gpus.now.get(uuid)
         return gpu.level if gpu else LEVEL_NONE
+
+    def _driver_of(self, files: CgroupFiles) -> Driver:
+        settings, folder = self._settings, self._settings.state_dir / "driver"
+        hook = HookProgram(Path(settings.hook), folder / "hook") if settings.hook else None
+        tree = DmemTree(files, settings.cgroup_mount, settings.cgroup_root)
+        return Driver(tree, hook, lambda: self.store, folder / "cgroups", settings.proc_root)
 
     def _mps_of(self, keepers: Keepers, processes: Processes, clock: Callable[[], float]) -> MpsLimiters:
         clients = HostClients(processes, lambda: self.store)

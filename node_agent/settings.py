@@ -3,10 +3,10 @@
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tessera.model.gpus import LEVEL_MPS, LEVEL_PARTITION, LEVEL_WATCH
+from tessera.model.gpus import LEVEL_DRIVER, LEVEL_MPS, LEVEL_PARTITION, LEVEL_WATCH
 from tessera.node_agent.enforcement.mps_groups import Extent
 
 MIB = 1 << 20
@@ -19,11 +19,16 @@ class Enforcement(StrEnum):
     WATCH = "watch"
     MPS = "mps"
     PARTITION = "partition"
+    DRIVER = "driver"
 
     @property
     def levels(self) -> frozenset[int]:
         """Those that are tried. MPS only where it is asked for: its clients share each other's faults."""
-        more = {Enforcement.MPS: {LEVEL_MPS}, Enforcement.PARTITION: {LEVEL_MPS, LEVEL_PARTITION}}
+        more = {
+            Enforcement.MPS: {LEVEL_MPS},
+            Enforcement.PARTITION: {LEVEL_MPS, LEVEL_PARTITION},
+            Enforcement.DRIVER: {LEVEL_DRIVER},
+        }
         return frozenset({LEVEL_WATCH} | more.get(self, set()))
 
 
@@ -41,12 +46,13 @@ class NodeAgentSettings(BaseSettings):
     cgroup_mount: Path = Field(Path("/sys/fs/cgroup"), description="the host's cgroup file system")
     cgroup_root: str = Field("", description="only cgroups below this path count; empty: all")
     kernel_log: Path = Field(Path("/dev/kmsg"), description="where the driver says whose an error was")
-    enforcement: Enforcement = Field(Enforcement.AUTO, description="auto, watch, mps or partition")
+    enforcement: Enforcement = Field(Enforcement.AUTO, description="auto, watch, mps, partition or driver")
     allow_unwatched: bool = Field(False, description="place slices also where the driver tells no bytes of a process")
     shim: str = Field("", description="libtessera.so as make native builds it for this machine; empty: none")
     context_bytes: int = Field(
         544 * MIB, ge=0, description="what the shim charges a slice for each context of a program"
     )
+    hook: str = Field("", description="tessera-dmem as make native builds it for this machine; empty: never level 3")
     headroom_bytes: int = Field(256 * MIB, ge=0, description="per GPU, kept back for what the driver itself needs")
     mps_control: str = Field("nvidia-cuda-mps-control", description="the control program; empty: never MPS")
     mps_headroom_bytes: int = Field(512 * MIB, ge=0, description="per GPU, kept back for an MPS server")
@@ -73,6 +79,15 @@ class NodeAgentSettings(BaseSettings):
         None, description="unix socket on which tessera run asks for slices of this machine; default: none"
     )
     api: bool = Field(True, description="post events to the API server and read the pods of this node")
+
+    @model_validator(mode="after")
+    def _no_leases_by_hook(self) -> "NodeAgentSettings":
+        """The command of a lease is started by no runtime that would run the hook."""
+        if self.enforcement is Enforcement.DRIVER and self.lease_socket is not None:
+            raise ValueError(
+                "enforcement: found driver with lease_socket; allowed with it: auto, watch, mps or partition"
+            )
+        return self
 
     @property
     def mps_root(self) -> Path:
