@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from tessera.model import names
 from tessera.model.assignment import Share
 from tessera.model.charges import Charge, Totals
-from tessera.model.gpus import Gpu, GpuNode, islands, mps_groups
+from tessera.model.gpus import Gpu, GpuNode, islands, mps_groups, sliced_capacity
 from tessera.model.hosts import Host, HostNeed, Occupancy
 from tessera.reasons import Code, Reason
 
@@ -336,8 +336,7 @@ class Ledger:
             self._install(row, column, gpu)
         self.island[row, : len(node.gpus)] = islands(node.gpus)
         self.group[row, : len(node.gpus)] = mps_groups(node.gpus)
-        self.node_mem[row] = sum(g.mem_bytes for g in node.gpus)
-        self.node_core[row] = 100 * len(node.gpus)
+        self.node_mem[row], self.node_core[row] = sliced_capacity(node.gpus)
         self.node_gpus[row] = len(node.gpus)
         self.node_slots[row] = names.SLOTS_PER_GPU * len(node.gpus)
         self._show_host(name)
