@@ -51,8 +51,8 @@ class Gpus:
 
     @property
     def now(self) -> dict[str, Gpu]:
-        """By UUID, in the driver's order."""
-        return self._now
+        """By UUID, in the driver's order; without what has left the inventory since the last ``refresh``."""
+        return {uuid: gpu for uuid, gpu in self._now.items() if uuid in self._inventory.devices}
 
     def index(self, uuid: str) -> int:
         """NVML's index."""
@@ -80,7 +80,7 @@ class Gpus:
         """GPUs on which nobody sees what slices use, and why; without those where the operator allows it."""
         if self._allow_unwatched:
             return {}
-        return {uuid: self.finding(uuid).evidence for uuid in self._now if self._sights.get(uuid, Sight()).blind}
+        return {uuid: self.finding(uuid).evidence for uuid in self.now if self._sights.get(uuid, Sight()).blind}
 
     def doubt(self, uuids: Iterable[str]) -> None:
         """What the level of these GPUs rests on has changed: it is detected again at the next ``refresh``."""
@@ -89,7 +89,8 @@ class Gpus:
 
     async def refresh(self) -> tuple[Gpu, ...]:
         """Takes the inventory anew; answers the GPUs that are not as they were before."""
-        healthy = [uuid for uuid in self._inventory.devices if self._inventory.health(uuid).healthy]
+        devices = self._inventory.devices
+        healthy = [uuid for uuid, one in devices.items() if one.sliceable and self._inventory.health(uuid).healthy]
         self._detected = {uuid: at for uuid, at in self._detected.items() if uuid in healthy}
         due = [u for u in healthy if self._clock() - self._detected.get(u, -math.inf) >= DETECT_S]
         # Together: a limiter that hangs on each GPU must not hold up the health of the others by their number.
@@ -103,7 +104,7 @@ class Gpus:
         """The GPUs once they are known, and again after each change."""
         told: tuple[Gpu, ...] | None = None
         while True:
-            changed, now = self._changed, tuple(self._now.values())
+            changed, now = self._changed, tuple(self.now.values())
             if self.known and now != told:
                 told = now
                 yield now
@@ -116,7 +117,7 @@ class Gpus:
         for gpu in changed:
             log.info("GPU", uuid=gpu.uuid, healthy=gpu.health.healthy, reason=gpu.health.reason, enforcement=gpu.level,
                      evidence=gpu.evidence)  # fmt: skip
-        if changed or not self._told:
+        if changed or before.keys() - self._now.keys() or not self._told:
             self._told = self.known
             self._changed.set()
             self._changed = asyncio.Event()
@@ -124,7 +125,7 @@ class Gpus:
 
     def _gpu(self, uuid: str) -> Gpu:
         device, finding = self._inventory.devices[uuid], self.finding(uuid)
-        free = device.total_bytes - device.reserved_bytes - self._headroom
+        free = 0 if device.mig else device.total_bytes - device.reserved_bytes - self._headroom
         return Gpu(
             uuid=uuid,
             model=device.name,

@@ -91,7 +91,7 @@ class Probe:
             self._reopen_at = None
         elif self._reopen_at is None:
             self._reopen_at = self._clock() + REOPEN_S
-        return Look(reading, None, *self._events({device.uuid for device in reading.devices}))
+        return Look(reading, None, *self._events({device.physical for device in reading.devices}))
 
     def _driver_version(self) -> str:
         try:

@@ -45,7 +45,7 @@ from tessera.node_agent.local.lease_server import EVERYBODY, OWNER, LeaseServer
 from tessera.node_agent.local.leases import Leases
 from tessera.node_agent.metrics import AgentCollector, MetricsServer
 from tessera.node_agent.mps_clients import HostClients
-from tessera.node_agent.nvml import DriverNvml, Nvml
+from tessera.node_agent.nvml import Device, DriverNvml, Nvml
 from tessera.node_agent.over_limit import Graces, OverLimit
 from tessera.node_agent.pods import ContainerNames
 from tessera.node_agent.preparation import Preparation
@@ -276,8 +276,11 @@ class Service:
                 lambda: self._driver,
             )
 
-        settings, gpus = self._settings, lambda: tuple(self.inventory.devices.values())
+        settings, gpus = self._settings, self._sliceable
         return MpsLimiters(settings.mps_control, settings.mps_root, node, gpus, settings.mps_groups)
+
+    def _sliceable(self) -> tuple[Device, ...]:
+        return tuple(device for device in self.inventory.devices.values() if device.sliceable)
 
     def _context_limit(self) -> int:
         return context_limit(self._driver, self._settings.mps_clients)

@@ -160,11 +160,11 @@ async def test_a_kernel_that_does_not_take_limits_is_seen_on_a_scratch_cgroup(ma
         assert not (host.kernel.mount / "kubepods/tessera-trial").exists()
 
 
-async def test_a_gpu_in_mig_mode_is_watched(machine, tmp_path, program):
+async def test_a_gpu_in_mig_mode_takes_no_slices(machine, tmp_path, program):
     machine.state.change(machine.uuids[0], mig=True)
     machine.write()
     async with DriverHost(machine, tmp_path, program) as host:
-        assert host.levels == [LEVEL_WATCH, LEVEL_DRIVER, LEVEL_DRIVER]
+        assert host.levels == [LEVEL_NONE, LEVEL_DRIVER, LEVEL_DRIVER]
 
 
 def test_cgroup_v1_has_none_of_it(tmp_path):
