@@ -13,7 +13,8 @@ MIB = 1 << 20
 
 
 class Enforcement(StrEnum):
-    """The highest level that slices may have, where it works: watched, MPS, or SM partitions of MPS."""
+    """The highest level that slices may have, where it works: watched, MPS, SM partitions of MPS, or the driver's own
+    limits."""
 
     AUTO = "auto"
     WATCH = "watch"

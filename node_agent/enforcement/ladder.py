@@ -44,7 +44,11 @@ class Ladder:
         if level is None:
             level = self._highest(self._reached(item)).level
             await asyncio.to_thread(self._keepers.put, item.id, level)
-        return await self._highest(level).prepare(item)
+        edits = await self._highest(level).prepare(item)
+        if edits.level < level:
+            # Not held there, as over several MPS groups: nothing may take it for held.
+            await asyncio.to_thread(self._keepers.put, item.id, edits.level)
+        return edits
 
     async def observe(self) -> tuple[Incident, ...]:
         return tuple([incident for rung in self._rungs for incident in await rung.observe()])

@@ -101,6 +101,12 @@ async def test_a_slice_is_held_at_the_lowest_level_of_its_gpus(node):
     assert (edits.level, edits.env, node.kept()) == (LEVEL_WATCH, {}, {"a": LEVEL_WATCH})
 
 
+async def test_a_slice_over_two_daemons_is_not_taken_for_held(node):
+    item = node.give("a", 4 * GIB, gpus=(A, B))
+    assert ((await node.ladder().prepare(item)).level, node.kept()) == (LEVEL_WATCH, {"a": LEVEL_WATCH})
+    assert ((await node.ladder().prepare(item)).level, node.kept()) == (LEVEL_WATCH, {"a": LEVEL_WATCH})
+
+
 async def test_whole_gpus_are_only_watched(node):
     assert (await node.ladder().prepare(node.give("a", 4 * GIB, whole=True))).level == LEVEL_WATCH
 
