@@ -120,8 +120,8 @@ class Service:
         kernel = HostKernel(settings.proc_root)
         self.unshimmed = Unshimmed(shims, lambda: self.watcher.accounts.usages, self._is_shimmed, processes, kernel)
         self.unheld = UnheldContainers(
-            self.gpus.unseen, lambda: self.watcher.blind, lambda: self.store, keepers.get, shims, processes,
-            kernel, self._names.name_of, settings.blind_grace_s, clock,
+            self.gpus.unseen, lambda: self.watcher.blind, lambda: self.store, keepers.get, mps.clients_of, shims,
+            processes, kernel, self._names.name_of, settings.blind_grace_s, clock,
         )  # fmt: skip
         self._covered = Covered(lambda: self.watcher.accounts.usages, processes, kernel)
         self._pace = Pace(self.store)

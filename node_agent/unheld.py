@@ -1,8 +1,9 @@
 """Containers on GPUs that the driver tells nothing of: nobody would see them take more than their slice.
 
-After a grace those are ended that are not provably held by something else. Provably held is a slice that a limiter of
-the driver's holds (level 1 and above), and a container in which every process that has the GPU's driver has our shim
-too. Who has the driver is seen without it: its library mapped, or one of its devices open.
+After a grace those are ended that are not provably held by something else. Provably held is a slice that the driver
+itself limits (level 3); else every process that has the GPU's driver has to be a client that the GPU's MPS daemon
+lists, where MPS holds the slice, or to have our shim, with nothing over the files that the shim reads. Who has the
+driver is seen without it: its library mapped, or one of its devices open.
 """
 
 import asyncio
@@ -15,9 +16,10 @@ from pathlib import Path
 
 import structlog
 
-from tessera.model.gpus import LEVEL_MPS
+from tessera.model.gpus import LEVEL_DRIVER, LEVEL_MPS
 from tessera.node_agent.accounting import NameOf
 from tessera.node_agent.cgroups import Container
+from tessera.node_agent.covered import covered
 from tessera.node_agent.enforcement.port import Incident
 from tessera.node_agent.kernel import Kernel
 from tessera.node_agent.preloaded import File, has_any, installed
@@ -46,7 +48,8 @@ class UnheldContainers:
     """``unseen``: GPUs that are not watched, and why, until several looks went well again.
 
     ``blind``: those of which the last look did not tell all; nobody is ended for an earlier one. ``level_of``: the
-    level that prepared a slice. ``folder``: where shims are installed; none: containers have none.
+    level that prepared a slice. ``clients_of``: whom a GPU's MPS daemon lists; ``None``: not known. ``folder``: where
+    shims are installed; none: containers have none.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class UnheldContainers:
         blind: Callable[[], Collection[str]],
         slices: Callable[[], Iterable[Slice]],
         level_of: Callable[[str], int | None],
+        clients_of: Callable[[str], Collection[int] | None],
         folder: Path | None,
         processes: Processes,
         kernel: Kernel,
@@ -63,7 +67,7 @@ class UnheldContainers:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._unseen, self._blind = unseen, blind
-        self._slices, self._level_of, self._folder = slices, level_of, folder
+        self._slices, self._level_of, self._clients_of, self._folder = slices, level_of, clients_of, folder
         self._processes, self._kernel, self._name_of = processes, kernel, name_of
         self._grace_s, self._clock = grace_s, clock
         self._since: dict[str, float] = {}
@@ -88,7 +92,7 @@ class UnheldContainers:
         return tuple(incident for one in certain.values() for incident in self._end(one, due[one.gpu_uuid]))
 
     def _find(self, due: Mapping[str, str]) -> list[Unheld]:
-        here = [item for item in self._slices() if (self._level_of(item.id) or 0) < LEVEL_MPS]
+        here = [item for item in self._slices() if (self._level_of(item.id) or 0) < LEVEL_DRIVER]
         pods = {item.pod_uid for item in here if _on(item, due)}
         ours = installed(self._folder)
         looked = [self._processes.look(pid) for pid in self._kernel.pids()] if pods else []
@@ -104,20 +108,27 @@ class UnheldContainers:
         own = [item for item in pod if name in (None, item.container)]
         if not own or not (all if name is None else any)(_on(item, due) for item in own):
             return None
-        found = self._driver_without_shim(process, ours)
-        uuid = next(_on(item, due) for item in own if _on(item, due))
+        touched = [item for item in own if _on(item, due)]
+        if all(self._is_client(process, item, _on(item, due)) for item in touched):
+            return None
+        found = self._driver_without_shim(process, ours, [item.id for item in own])
+        uuid = _on(touched[0], due)
         return Unheld(process, uuid, tuple(item.id for item in own), found) if found else None
 
-    def _driver_without_shim(self, process: Process, ours: Collection[File]) -> str:
-        """What was found of the driver; empty: nothing, or the shim as well. Who has ended has nothing."""
+    def _is_client(self, process: Process, item: Slice, uuid: str) -> bool:
+        level = self._level_of(item.id) or 0
+        return level >= LEVEL_MPS and process.pid in (self._clients_of(uuid) or ())
+
+    def _driver_without_shim(self, process: Process, ours: Collection[File], slices: Collection[str]) -> str:
+        """What was found of the driver; empty: nothing, or a shim that reads our files. Who has ended has nothing."""
         try:
-            maps = self._kernel.read(process.pid, "maps")
+            maps, mounts = (self._kernel.read(process.pid, name) for name in ("maps", "mountinfo"))
         except OSError:
             return ""
         opened: Iterable[str] = ()
         with contextlib.suppress(OSError):
             opened = self._kernel.opened(process.pid)
-        if self._processes.look(process.pid) != process or has_any(maps, ours):
+        if self._processes.look(process.pid) != process or (has_any(maps, ours) and not covered(mounts, slices)):
             return ""
         if mapped := _DRIVER.search(maps):
             return f"has {mapped[0]} mapped"
@@ -132,7 +143,7 @@ class UnheldContainers:
         self._told.add(one.process.container)
         text = (
             f"GPU {one.gpu_uuid} is not watched, for more than {self._grace_s:g} s: {why}; process {one.process.pid} "
-            f"{one.found} and not the library that refuses what is over its limit, so its container was ended"
+            f"{one.found} and nothing was seen that holds it to its slice, so its container was ended"
         )
         yield Incident(one.gpu_uuid, REASON, text, one.slices)
 

@@ -28,6 +28,7 @@ class Case:
     def __init__(self, folder):
         self.processes, self.unseen, self.now = FakeProcesses(folder / "proc"), {"G0": "Unknown Error"}, 0.0
         self.blind = {"G0"}
+        self.clients: set[int] | None = None
         self.slices, self.levels, self.names = [item()], {}, {MAIN: "main", SIDE: "side"}
         shim = folder / "shim" / "0123" / NAME
         shim.parent.mkdir(parents=True)
@@ -35,7 +36,8 @@ class Case:
         self.shim = shim.stat()
         self.unheld = UnheldContainers(
             lambda: self.unseen, lambda: self.blind, lambda: self.slices, lambda id_: self.levels.get(id_, 0),
-            folder / "shim", self.processes, HostKernel(folder / "proc"), self.name_of, GRACE_S, lambda: self.now,
+            lambda uuid: self.clients, folder / "shim", self.processes, HostKernel(folder / "proc"), self.name_of,
+            GRACE_S, lambda: self.now,
         )  # fmt: skip
 
     def name_of(self, container: Container) -> str | None:
@@ -113,8 +115,12 @@ def _whole(case):
     case.slices = [item(whole=True)]
 
 
-def _held_by_mps(case):
-    case.levels = {"a": 1}
+def _held_by_the_driver(case):
+    case.levels = {"a": 3}
+
+
+def _a_client_of_mps(case):
+    case.levels, case.clients = {"a": 1}, {1}
 
 
 def _on_another_gpu(case):
@@ -136,7 +142,15 @@ def _of_no_slice(case):
 
 @pytest.mark.parametrize(
     "arrange",
-    [_whole, _held_by_mps, _on_another_gpu, _a_neighbour_in_its_pod, _perhaps_a_neighbour_in_its_pod, _of_no_slice],
+    [
+        _whole,
+        _held_by_the_driver,
+        _a_client_of_mps,
+        _on_another_gpu,
+        _a_neighbour_in_its_pod,
+        _perhaps_a_neighbour_in_its_pod,
+        _of_no_slice,
+    ],
 )
 async def test_an_innocent_container_goes_on(case, arrange):
     arrange(case)
@@ -154,3 +168,27 @@ async def test_one_that_the_shim_holds_goes_on_and_so_does_one_without_the_drive
 async def test_a_library_of_the_same_name_is_not_the_shim(case):
     case.run(1, maps=f"{LIBCUDA}7f02-7f03 r-xp 00000000 08:01 5 /usr/local/lib/tessera/{NAME}\n")
     assert len(await case.looks()) == 1
+
+
+@pytest.mark.parametrize("clients", [{2}, set(), None], ids=["others", "nobody", "not told"])
+@pytest.mark.parametrize("level", [1, 2])
+async def test_a_program_of_a_slice_of_mps_that_is_no_client_is_not_held(case, level, clients):
+    case.levels, case.clients = {"a": level}, clients
+    case.run(1, maps=LIBCUDA)
+    assert len(await case.looks()) == 1 and case.processes.pids() == set()
+
+
+async def test_a_client_list_does_not_count_for_a_slice_that_is_only_watched(case):
+    case.clients = {1}
+    case.run(1, maps=LIBCUDA)
+    assert len(await case.looks()) == 1 and case.processes.pids() == set()
+
+
+async def test_a_shim_that_reads_another_file_than_ours_does_not_hold(case):
+    mounts = (
+        "1 0 8:1 / / rw - ext4 /dev/root rw\n"
+        "2 1 8:1 /var/lib/tessera/agent/slices/a /run/tessera ro - ext4 /dev/root rw\n"
+        "3 2 8:1 /tenant /run/tessera rw - ext4 /dev/root rw\n"
+    )
+    case.run(1, maps=case.shimmed(), mounts=mounts)
+    assert len(await case.looks()) == 1 and case.processes.pids() == set()
