@@ -65,11 +65,12 @@ test-gpu: native  ## what holds on this machine's GPU; adds to docs/gpu-report (
 	  $(BIN)/python -m tests.gpu.main together $(ARGS) || together=1; \
 	  exit $$((alone | together))
 
-native: $(STAMP)  ## build the shim that containers preload, for x86_64 and aarch64, into build/native
+native: $(STAMP)  ## build the shim that containers preload and the hook of level 3, for x86_64 and aarch64, into build/native
 	@$(BIN)/python native/build.py build/native
 
 escape: $(STAMP)  ## try to get more than a slice, on real Kubernetes programs; a line a row
 	@$(BIN)/python tests/e2e/programs.py >&2
+	@$(BIN)/python -m tests.escape.debian >&2
 	@$(RUN) unshare --net -- sh -c 'ip link set lo up && exec "$$@"' escape \
 	  $(BIN)/python -m tests.escape $(ARGS)
 

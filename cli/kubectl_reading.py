@@ -10,7 +10,7 @@ from tessera.dashboard.snapshot import build
 from tessera.dashboard.states import GpuState, PodState, Snapshot
 from tessera.kube import wire
 from tessera.kube.connection import connect
-from tessera.kube.convert import gpu_node_of
+from tessera.kube.convert import told_gpu_node_of
 from tessera.kube.errors import ApiError
 from tessera.kube.gateway import Gateway
 from tessera.kube.resources import EVENTS, GPU_NODES, PODS
@@ -80,7 +80,7 @@ async def pods(access: Access, namespace: str) -> Snapshot:
             gateway.list(PODS, namespace=namespace),
             _no_room(gateway, namespace),
         )
-    return build([gpu_node_of(n) for n in nodes], _holdings(found, newest_no_room(events)))
+    return build([told_gpu_node_of(n) for n in nodes], _holdings(found, newest_no_room(events)))
 
 
 async def explain(access: Access, namespace: str, name: str) -> Story | None:
@@ -94,7 +94,7 @@ async def explain(access: Access, namespace: str, name: str) -> Story | None:
     held = _holdings([pod], newest_no_room(mine))
     if not held:
         return None
-    snapshot = build([gpu_node_of(n) for n in node], held)
+    snapshot = build([told_gpu_node_of(n) for n in node], held)
     state = held[0].state
     gpus = tuple(snapshot.gpus[share.uuid] for share in state.gpus)
     return Story(state, gpus, tuple(EventRow(_when(e), e.type, e.reason, e.message) for e in mine))

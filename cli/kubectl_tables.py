@@ -1,5 +1,6 @@
 """The tables and texts of ``kubectl tessera``, made of the dashboard's states."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
@@ -37,7 +38,7 @@ def nodes(rows: Sequence[NodeState], totals: Totals) -> RenderableType:
 
 
 def gpus(rows: Sequence[GpuState]) -> RenderableType:
-    """One line a GPU."""
+    """One line a GPU, and below why they are held as they are."""
     if not rows:
         return "No node reports GPUs yet."
     table = grid("NODE", ">GPU", "MODEL", "UUID", "GIVEN", ">MEMORY", "", ">COMPUTE", ">SLICES", "HELD BY", "HEALTH")
@@ -48,7 +49,7 @@ def gpus(rows: Sequence[GpuState]) -> RenderableType:
             size(g.allocated_bytes), size(g.mem_bytes), _bar(g.allocated_bytes, g.mem_bytes), f"{g.core_percent}%",
             str(len(g.tenants)), LEVELS.get(g.level, str(g.level)), health,
         )  # fmt: skip
-    return table
+    return Group(table, *_whys(rows))
 
 
 def tenants(rows: Sequence[TenantRow]) -> RenderableType:
@@ -106,9 +107,19 @@ def _where(share: PodShare, gpu: GpuState) -> str:
     core = f", {share.core_percent}% of its compute" if share.core_percent else ", compute without a cap"
     what = "all" if share.whole else size(share.mem_bytes)
     model = f"GPU {gpu.index}, {gpu.model}" if gpu.index >= 0 else "a GPU that its node does not report"
-    held = "" if share.whole else f", held by {LEVELS.get(gpu.level, str(gpu.level))}"
+    why = f" ({gpu.evidence})" if gpu.evidence else ""
+    held = "" if share.whole else f", held by {LEVELS.get(gpu.level, str(gpu.level))}{why}"
     ill = "" if gpu.healthy else f"; unhealthy: {gpu.health_reason}"
     return f"{what} of {share.uuid} ({model}){'' if share.whole else core}{held}{ill}"
+
+
+def _whys(rows: Sequence[GpuState]) -> list[Text]:
+    """A line for each reason that a level has, with the number of its GPUs."""
+    counts = Counter((g.level, g.evidence) for g in rows if g.evidence)
+    return [
+        Text(f"{LEVELS.get(level, str(level))}, {count} of {len(rows)} GPUs: {why}", "dim")
+        for (level, why), count in sorted(counts.items(), reverse=True)
+    ]
 
 
 def _held(share: PodShare) -> str:

@@ -24,6 +24,7 @@ def run(
     tls_ca: Annotated[Path | None, typer.Option(metavar="FILE", help="With --pool: CA of the host there.")] = None,
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="With --pool: certificate shown.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="With --pool: its key.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Say on standard error what it got.")] = False,
     simulate: Annotated[bool, typer.Option("--simulate", help="On a simulated GPU, with an agent of its own.")] = False,
 ) -> int:
     """Run a command held to a slice of a GPU until it ends: this machine's, or with --pool another's."""
@@ -39,12 +40,12 @@ def run(
 
     wish = Wish(gpu_mem, gpu_core, gpu_count, gpu, gpu_core_limit, qos, gpu_model, enforcement)
     if not simulate:
-        return run_command(command, wish, socket or default_socket())
+        return run_command(command, wish, socket or default_socket(), verbose=verbose)
     from tessera.simulator.lone_agent import LoneAgentError, lone_agent
 
     try:
         with lone_agent() as agent:
-            return run_command(command, wish, agent.socket, agent.environment)
+            return run_command(command, wish, agent.socket, agent.environment, verbose=verbose)
     except LoneAgentError as error:
         print(f"tessera run: {error}", file=sys.stderr)
         return 1

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tessera.cli import leasing, namespaces
 from tessera.model import names
+from tessera.model.quantities import format_bytes
 from tessera.node_agent.enforcement.shim import LIBRARY_IN_CONTAINER
 from tessera.node_agent.local import wire
 
@@ -49,11 +50,20 @@ class Wish:
         return {key: text for key, text in {**given, names.ENFORCEMENT: self.enforcement}.items() if text}
 
 
-def run(command: Sequence[str], wish: Wish, path: Path, environment: Mapping[str, str] | None = None) -> int:
+def run(
+    command: Sequence[str],
+    wish: Wish,
+    path: Path,
+    environment: Mapping[str, str] | None = None,
+    *,
+    verbose: bool = False,
+) -> int:
     """Answers the exit status. ``environment``: beside this process's own."""
     _adopt_orphans()
     try:
         with leasing.lease(path, wish.limits(), wish.annotations()) as granted:
+            if verbose:
+                print(f"tessera run: {_told(granted)}", file=sys.stderr, flush=True)
             return _supervise(_fork(command, granted, path, environment or {}))
     except leasing.LeaseError as error:
         print(f"tessera run: {_in_options(str(error))}", file=sys.stderr)
@@ -67,6 +77,12 @@ def _in_options(text: str) -> str:
     for key in (names.QOS, names.GPU_CORE_LIMIT, names.GPU_MODEL, names.ENFORCEMENT):
         text = text.replace(f"metadata.annotations[{key}]", f"--{key.partition('/')[2]}")
     return text
+
+
+def _told(granted: wire.Granted) -> str:
+    """What was leased, and what holds the command to it."""
+    shares = (f"{format_bytes(s.mem_bytes)} and {s.core_percent}% of {s.uuid}" for s in granted.gpus)
+    return f"{granted.lease}: {', '.join(shares)}; held at level {granted.level}, its processes by {granted.held_by}"
 
 
 def _adopt_orphans() -> None:

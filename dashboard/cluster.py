@@ -14,7 +14,7 @@ from tessera.dashboard.holdings import Holding, holding_of
 from tessera.dashboard.snapshot import build
 from tessera.dashboard.states import Snapshot
 from tessera.kube import wire
-from tessera.kube.convert import gpu_node_of, pod_of
+from tessera.kube.convert import pod_of, told_gpu_node_of
 from tessera.kube.reflector import Change, Replaced, Upserted
 from tessera.model.gpus import GpuNode
 from tessera.reasons import Code
@@ -36,9 +36,9 @@ class Cluster:
 
     def take_node(self, change: Change[wire.GpuNode]) -> None:
         if isinstance(change, Replaced):
-            self._nodes = {node.metadata.name: gpu_node_of(node) for node in change.objects}
+            self._nodes = {node.metadata.name: told_gpu_node_of(node) for node in change.objects}
         elif isinstance(change, Upserted):
-            self._nodes[change.object.metadata.name] = gpu_node_of(change.object)
+            self._nodes[change.object.metadata.name] = told_gpu_node_of(change.object)
         else:
             self._nodes.pop(change.object.metadata.name, None)
         self._dirty.set()

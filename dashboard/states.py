@@ -24,7 +24,8 @@ class Tenant:
 class GpuState:
     """A GPU and its tenants. ``mem_bytes`` is what the scheduler may give, ``total_bytes`` what the driver reports.
 
-    ``index`` is its place on the node in the driver's order, -1 for a GPU that no node reports.
+    ``index`` is its place on the node in the driver's order, -1 for a GPU that no node reports. ``evidence``: why it
+    has its enforcement level.
     """
 
     uuid: str
@@ -39,6 +40,7 @@ class GpuState:
     healthy: bool
     health_reason: str
     level: int
+    evidence: str = ""
 
     @property
     def free_bytes(self) -> int:

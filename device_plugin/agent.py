@@ -34,12 +34,21 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
+class Hook:
+    """A program that the runtime runs before the container is started; a status other than 0 is its end."""
+
+    path: str
+    args: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """What the container needs so that its limits hold."""
 
     level: int
     env: Mapping[str, str]
     mounts: tuple[Mount, ...]
+    hooks: tuple[Hook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +92,8 @@ class Agent:
                 raise end(Code.ENFORCEMENT_TOO_WEAK, text) from None
             raise wait(text) from None
         mounts = tuple(Mount(m.host_path, m.container_path, tuple(m.options), m.type) for m in reply.mounts)
-        return Prepared(reply.level, dict(reply.env), mounts)
+        hooks = tuple(Hook(hook.path, tuple(hook.args)) for hook in reply.hooks)
+        return Prepared(reply.level, dict(reply.env), mounts, hooks)
 
     async def release(self, device: str) -> None:
         """Takes the limits away. Raises ``grpc.aio.AioRpcError``."""
@@ -118,6 +128,8 @@ def _local(gpu: agent_pb2.Gpu) -> LocalGpu:
         nvlink_peers=tuple(gpu.nvlink_peers),
         health=Health(gpu.healthy, gpu.health_reason),
         level=gpu.level,
+        evidence=gpu.evidence,
+        mps_group=gpu.mps_group,
     )
     return LocalGpu(found, gpu.index)
 
@@ -139,4 +151,5 @@ def _slice(item: Slice, grant: Grant) -> agent_pb2.Slice:
         min_level=grant.demand.min_level,
         qos=preferences.qos,
         core_limit_percent=preferences.core_limit_percent,
+        trust_domain=grant.domain,
     )

@@ -2,8 +2,8 @@
 
 The kubelet keeps what is patched, but zeroes it when it registers anew without a checkpoint, and after a restart it
 ends running pods that no longer fit. So the figures are the installed size, sick GPUs included, never below what the
-pods that have containers here ask for; health is said in GPUNode only. A pod that was bound but has no container yet
-does not raise them: the kubelet's own sum is the wall that it must pass.
+pods that have containers here ask for; health is said in GPUNode only. MIG devices count among ``gpu`` only. A pod that
+was bound but has no container yet does not raise them: the kubelet's own sum is the wall that it must pass.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from tessera.device_plugin.cluster import Cluster, NodePods
 from tessera.device_plugin.inventory import Inventory, conflict_of, taken_by
 from tessera.model import names
 from tessera.model.charges import Totals, totals_of
-from tessera.model.gpus import Gpu
+from tessera.model.gpus import Gpu, sliced_capacity
 from tessera.model.pods import Pod
 from tessera.model.quantities import QuantityError, parse_quantity
 
@@ -28,9 +28,10 @@ def wanted(gpus: Iterable[Gpu], pods: Iterable[Pod]) -> dict[str, str]:
     if not installed:
         return {}
     asked = [totals_of(pod) for pod in pods if not pod.ended]
+    mem_bytes, core_percent = sliced_capacity(installed)
     sums = Totals(
-        mem_bytes=max(sum(gpu.mem_bytes for gpu in installed), sum(t.mem_bytes for t in asked)),
-        core_percent=max(100 * len(installed), sum(t.core_percent for t in asked)),
+        mem_bytes=max(mem_bytes, sum(t.mem_bytes for t in asked)),
+        core_percent=max(core_percent, sum(t.core_percent for t in asked)),
         gpus=max(len(installed), sum(t.gpus for t in asked)),
     )
     return {

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tessera.device_plugin.agent import Mount, Prepared
+from tessera.device_plugin.agent import Hook, Mount, Prepared
 from tessera.device_plugin.nvidia import Edits, version_key
 from tessera.device_plugin.slots import CDI_KIND
 from tessera.model.assignment import Share
@@ -16,6 +16,7 @@ from tessera.model.assignment import Share
 OLDEST_VERSION = "0.5.0"
 INFO_PATH = "/run/tessera"
 INFO_FILE = "slice.json"
+HOOK_S = 5
 READ_ONLY = ("ro", "nosuid", "nodev", "noexec", "bind")
 
 
@@ -86,7 +87,12 @@ def _agents(prepared: Prepared, info_dir: str) -> Edits:
     mounts = list(prepared.mounts)
     if all(mount.container_path != INFO_PATH for mount in mounts):
         mounts.append(Mount(info_dir, INFO_PATH, READ_ONLY))
-    return {"env": [f"{k}={v}" for k, v in _text(prepared.env).items()], "mounts": [_mount(m) for m in mounts]}
+    edits: Edits = {"env": [f"{k}={v}" for k, v in _text(prepared.env).items()], "mounts": [_mount(m) for m in mounts]}
+    return {**edits, "hooks": [_hook(hook) for hook in prepared.hooks]} if prepared.hooks else edits
+
+
+def _hook(hook: Hook) -> dict[str, Any]:
+    return {"hookName": "createRuntime", "path": hook.path, "args": list(hook.args), "timeout": HOOK_S}
 
 
 def _mount(mount: Mount) -> dict[str, Any]:

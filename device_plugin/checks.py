@@ -15,10 +15,11 @@ from tessera.reasons import Code, Reason
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What the assignment gives to one container, and what the pod asked for."""
+    """What the assignment gives to one container, in which trust domain, and what the pod asked for."""
 
     shares: tuple[Share, ...]
     demand: PodDemand
+    domain: str = ""
 
 
 def grant_of(pod: Pod, container: str) -> Grant | Refusal:
@@ -47,7 +48,7 @@ def _matched(pod: Pod, container: str, assignment: Assignment) -> Grant | Refusa
         return _end(Code.INVALID_ASSIGNMENT, text)
     if difference := fits_demand(demand, assignment):
         return _end(Code.INVALID_ASSIGNMENT, f"pod {pod.key}: {difference}")
-    return Grant(shares, demand)
+    return Grant(shares, demand, assignment.domain)
 
 
 def check_gpus(grant: Grant, container: str, gpus: Mapping[str, Gpu]) -> Refusal | None:

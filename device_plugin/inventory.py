@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tessera.model.gpus import Gpu, Health
+from tessera.model.gpus import MIG_PREFIX, Gpu, Health
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,4 +102,4 @@ def taken_by(resource_slices: Iterable[Mapping[str, Any]]) -> dict[str, str]:
                 if value:
                     text = f"found device {device.get('name')} {where}; allowed: no other driver for this GPU"
                     taken.setdefault(value, text)
-    return {name: text for name, text in taken.items() if name.startswith("GPU-")}
+    return {name: text for name, text in taken.items() if name.startswith(("GPU-", MIG_PREFIX))}

@@ -2,7 +2,8 @@
 
 Device names are indices by default (``0``, ``1``, ``all``), UUIDs or ``gpu0`` by option; which one stands for which GPU
 is taken from the driver's inventory, never guessed, and an index is believed only if the device node behind it is the
-one that the driver gives that GPU: the file may be older than a GPU's loss, after which NVML counts anew.
+one that the driver gives that GPU: the file may be older than a GPU's loss, after which NVML counts anew. A MIG device
+is taken by its UUID only: its index moves whenever instances come and go.
 
 Keys stand in alphabetical order up to toolkit 1.17, with ``kind`` last; from 1.18 on in the order of the format, with
 the driver's mounts last. The toolkit writes the file whole, but ``nvidia-ctk cdi generate > FILE`` does not.
@@ -16,6 +17,8 @@ from typing import Any
 
 import msgspec
 import yaml
+
+from tessera.model.gpus import MIG_PREFIX
 
 KIND = "nvidia.com/gpu"
 ALL = "all"
@@ -112,7 +115,7 @@ def edits_for(
     used: list[NvidiaSpec] = []
     edits: list[tuple[str, Edits]] = []
     for uuid in chosen:
-        spec, name = _find(specs, _names(uuid, gpus), uuid, alone=len(gpus) == 1)
+        spec, name = _find(specs, _names(uuid, gpus), uuid, alone=len(gpus) == 1 and not _is_mig(uuid))
         _same_gpu(spec, name, uuid, (minors or {}).get(uuid))
         edits.append((spec.version, spec.devices[name]))
         if spec not in used:
@@ -126,7 +129,11 @@ def version_key(version: str) -> tuple[int, ...]:
 
 
 def _names(uuid: str, gpus: Mapping[str, int]) -> list[str]:
-    return [uuid, str(gpus[uuid]), f"gpu{gpus[uuid]}"]
+    return [uuid] if _is_mig(uuid) else [uuid, str(gpus[uuid]), f"gpu{gpus[uuid]}"]
+
+
+def _is_mig(uuid: str) -> bool:
+    return uuid.startswith(MIG_PREFIX)
 
 
 def _find(specs: Sequence[NvidiaSpec], names: Sequence[str], uuid: str, *, alone: bool) -> tuple[NvidiaSpec, str]:

@@ -6,8 +6,9 @@ Nothing is on disk for the runtime to find before all checks have passed and the
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
+from textwrap import shorten
 from typing import Protocol
 
 import grpc
@@ -22,12 +23,15 @@ from tessera.device_plugin.inventory import Inventory
 from tessera.device_plugin.refusals import Refusal, Refused, end, wait
 from tessera.device_plugin.slices import Holder, Slice
 from tessera.device_plugin.store import SliceStore
+from tessera.model.gpus import Gpu
 from tessera.reasons import Code
 
 log = structlog.get_logger()
 
 AGENT_WAIT_S = 3.0
 """Both start together after a reboot: a short wait here saves the kubelet's ten seconds until its next try."""
+MAX_WHY = 300
+"""Characters of an event that say why a slice is held at its level."""
 
 Clock = Callable[[], float]
 
@@ -109,7 +113,7 @@ class PreStart:
         prepared = await self._agent.prepare(item, grant)
         await self._writer.write(item, prepared, claimant.live.container_ids.get(holder.container, ""))
         log.info("slice prepared", device=item.device, holder=str(holder), level=prepared.level)
-        self._cluster.tell(pod, "SlicePrepared", _told(item, prepared))
+        self._cluster.tell(pod, "SlicePrepared", _told(item, prepared, self._inventory.gpus))
 
     def _slice(self, slot: str, claimant: Claimant) -> Slice:
         """The allocation behind the slot. The kubelet repeats the recorded name for ever, so a loss is for good."""
@@ -165,6 +169,10 @@ def _no_former_process(item: Slice, grant: Grant, claimant: Claimant, processes:
             raise wait(f"GPU process {process.pid} of the former container {container} is still there")
 
 
-def _told(item: Slice, prepared: Prepared) -> str:
-    gpus = ", ".join(f"{s.uuid} {s.mem_bytes >> 20} MiB {s.core_percent}%" for s in item.shares)
-    return f"container {item.holder.container if item.holder else ''}: {gpus}, enforcement level {prepared.level}"
+def _told(item: Slice, prepared: Prepared, gpus: Mapping[str, Gpu]) -> str:
+    """GPUs that have their level for the same reason share a clause."""
+    given = ", ".join(f"{s.uuid} {s.mem_bytes >> 20} MiB {s.core_percent}%" for s in item.shares)
+    whys = dict.fromkeys(gpus[s.uuid].evidence for s in item.shares if s.uuid in gpus)
+    why = shorten("; ".join(filter(None, whys)), MAX_WHY, placeholder=" ...")
+    name = item.holder.container if item.holder else ""
+    return f"container {name}: held at level {prepared.level}{f' ({why})' if why else ''}: {given}"

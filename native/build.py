@@ -1,8 +1,9 @@
-"""Builds ``libtessera.so``, the shim that a container's programs preload, and checks what it asks of their libc.
+"""Builds ``libtessera.so``, the shim that a container's programs preload, and checks what it asks of their libc; and
+``tessera-dmem``, the hook that a runtime runs on the host, which must ask for nothing.
 
-``python native/build.py OUT`` writes ``OUT/x86_64/libtessera.so`` and ``OUT/aarch64/libtessera.so`` with PyPI's
-``ziglang``; ``CC=gcc python native/build.py OUT`` builds with that compiler, for this machine alone. The CUDA header
-comes from the ``nvidia-cuda-runtime`` wheel; ``TESSERA_CUDA_INCLUDE`` names another folder.
+``python native/build.py OUT`` writes both below ``OUT/x86_64`` and ``OUT/aarch64`` with PyPI's ``ziglang``;
+``CC=gcc python native/build.py OUT`` builds with that compiler, for this machine alone. The CUDA header comes from the
+``nvidia-cuda-runtime`` wheel; ``TESSERA_CUDA_INCLUDE`` names another folder.
 
 A shim that the loader cannot link stops every program of the container, so the build fails unless the library needs
 libc.so.6 alone, asks for no symbol newer than glibc 2.17 and imports nothing of libdl or pthread.
@@ -23,6 +24,7 @@ from elftools.elf.gnuversions import GNUVerNeedSection, GNUVerSymSection
 from elftools.elf.sections import SymbolTableSection
 
 NAME = "libtessera.so"
+HOOK = "tessera-dmem"
 ARCHITECTURES = ("x86_64", "aarch64")
 OLDEST_GLIBC = (2, 17)
 SOURCE = Path(__file__).resolve().parent
@@ -30,6 +32,9 @@ _FLAGS = (
     *("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "-fvisibility=hidden", "-fno-plt"),
     *(f"-Wl,-soname,{NAME}", "-Wl,-z,now", "-Wl,-z,relro", "-Wl,-z,noexecstack", "-Wl,-Bsymbolic", "-s"),
 )
+
+
+_HOOK_FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s")
 
 
 class BuildError(Exception):
@@ -57,7 +62,7 @@ def build(out: Path, architecture: str, compiler: str = "") -> Path:
     with tempfile.TemporaryDirectory() as made:
         _run([sys.executable, str(SOURCE / "generate.py"), str(cuda_include()), str(Path(made) / "entries.h")])
         unfinished = Path(made) / NAME
-        command = [compiler, "-nostartfiles"] if compiler else [*_zig(architecture), "-nostdlib"]
+        command = [compiler, "-nostartfiles"] if compiler else [*_zig(_oldest(architecture)), "-nostdlib"]
         sources = sorted(str(path) for path in (SOURCE / "src").glob("*.c"))
         includes = ["-I", made, "-isystem", str(cuda_include())]
         _run([*command, *_FLAGS, *includes, "-o", str(unfinished), *sources, "-lc"])
@@ -66,6 +71,23 @@ def build(out: Path, architecture: str, compiler: str = "") -> Path:
         library.write_bytes(unfinished.read_bytes())
     library.chmod(0o755)
     return library
+
+
+def build_hook(out: Path, architecture: str, compiler: str = "") -> Path:
+    """Compiles the hook for one architecture; answers its path. Raises ``BuildError``."""
+    program = out / architecture / HOOK
+    program.parent.mkdir(parents=True, exist_ok=True)
+    sources = sorted(str(path) for path in (SOURCE / "hook").glob("*.c"))
+    with tempfile.TemporaryDirectory() as made:
+        unfinished = Path(made) / HOOK
+        command = [compiler] if compiler else _zig(f"{architecture}-linux-musl")
+        _run([*command, *_HOOK_FLAGS, "-o", str(unfinished), *sources])
+        with unfinished.open("rb") as file:
+            if any(part.header.p_type == "PT_INTERP" for part in ELFFile(file).iter_segments()):  # type: ignore[no-untyped-call]
+                raise BuildError(f"{HOOK} for {architecture}: it needs a loader; allowed: a static program")
+        program.write_bytes(unfinished.read_bytes())
+    program.chmod(0o755)
+    return program
 
 
 def complaints_about(library: Path) -> Iterator[str]:
@@ -101,9 +123,12 @@ def _number(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.removeprefix("GLIBC_").split("."))
 
 
-def _zig(architecture: str) -> list[str]:
-    oldest = ".".join(map(str, OLDEST_GLIBC))
-    return [sys.executable, "-m", "ziglang", "cc", "-target", f"{architecture}-linux-gnu.{oldest}"]
+def _oldest(architecture: str) -> str:
+    return f"{architecture}-linux-gnu.{'.'.join(map(str, OLDEST_GLIBC))}"
+
+
+def _zig(target: str) -> list[str]:
+    return [sys.executable, "-m", "ziglang", "cc", "-target", target]
 
 
 def _run(command: list[str]) -> None:
@@ -117,6 +142,7 @@ def main(out: Path) -> None:
     compiler = os.environ.get("CC", "")
     for architecture in (platform.machine(),) if compiler else ARCHITECTURES:
         print(build(out, architecture, compiler))
+        print(build_hook(out, architecture, compiler))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ cuMemCreate cuMemRelease cuMemRetainAllocationHandle cuMemMap cuMemUnmap
 cuGraphAddMemAllocNode cuGraphAddNode cuGraphDestroyNode cuGraphDestroy cuGraphInstantiate
 cuGraphInstantiateWithFlags cuGraphInstantiateWithParams cuGraphExecDestroy cuDeviceGraphMemTrim
 cuStreamBeginCapture cuStreamEndCapture
-cuCtxDestroy cuCtxDetach cuDevicePrimaryCtxRelease cuDevicePrimaryCtxReset
+cuCtxCreate cuCtxDestroy cuCtxDetach cuDevicePrimaryCtxRetain cuDevicePrimaryCtxRelease cuDevicePrimaryCtxReset
 cuLaunchKernel cuLaunchKernelEx cuLaunchCooperativeKernel cuLaunchCooperativeKernelMultiDevice cuLaunch
 cuLaunchGrid cuLaunchGridAsync cuGraphLaunch
 cuMemGetInfo cuDeviceTotalMem
@@ -72,8 +72,6 @@ NOT_CHARGED: Mapping[str, str] = {
     ),
     **dict.fromkeys(
         (
-            "cuCtxCreate",
-            "cuDevicePrimaryCtxRetain",
             "cuLinkCreate",
             "cuMemAddressReserve",
             "cuMemGetAllocationGranularity",

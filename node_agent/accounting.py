@@ -1,7 +1,7 @@
 """What each container uses of each GPU, against what it was given. Pure.
 
 A container that holds a slice and uses a GPU that it was not given has a limit of 0 there. Processes of no pod, and of
-pods that hold no slice here, are only reported: they are not ours to judge.
+pods that hold no slice here, are only reported: they are not ours to judge. Whole GPUs and MIG devices have no limit.
 """
 
 from collections import defaultdict
@@ -52,6 +52,8 @@ class Accounts:
     foreign: tuple[GpuProcess, ...]
 
 
+_NO_LIMIT = 1 << 62
+
 NameOf = Callable[[Container], str | None]
 
 
@@ -86,4 +88,7 @@ def _usage(container: Container, uuid: str, clients: list[Client], slices: list[
 
 
 def _limit(item: Slice, uuid: str) -> int:
-    return next((share.mem_bytes for share in item.shares if share.uuid == uuid), 0)
+    found = next((share for share in item.shares if share.uuid == uuid), None)
+    if found is None:
+        return 0
+    return _NO_LIMIT if found.whole else found.mem_bytes

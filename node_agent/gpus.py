@@ -18,10 +18,15 @@ log = structlog.get_logger()
 
 DETECT_S = 30.0
 """Between two detections of the level of a healthy GPU."""
+MAX_EVIDENCE = 512
+"""Characters of it that are published; the CRD takes no more."""
 
 
 class Gpus:
-    """``headroom_bytes`` is kept back on each GPU. ``known``: whether the GPUs were looked at once."""
+    """``headroom_bytes`` is kept back on each GPU. ``known``: whether the GPUs were looked at once.
+
+    ``group_of`` names a GPU's MPS group, empty where it is one by itself.
+    """
 
     def __init__(
         self,
@@ -31,11 +36,12 @@ class Gpus:
         *,
         wsl: bool = False,
         allow_unwatched: bool = False,
+        group_of: Callable[[str], str] = lambda _: "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._inventory, self._limiter, self._headroom = inventory, limiter, headroom_bytes
         self._wsl, self._allow_unwatched = wsl, allow_unwatched
-        self._clock = clock
+        self._group_of, self._clock = group_of, clock
         self._wanted: dict[str, Finding] = {}
         self._detected: dict[str, float] = {}
         self._sights: dict[str, Sight] = {}
@@ -45,8 +51,8 @@ class Gpus:
 
     @property
     def now(self) -> dict[str, Gpu]:
-        """By UUID, in the driver's order."""
-        return self._now
+        """By UUID, in the driver's order; without what has left the inventory since the last ``refresh``."""
+        return {uuid: gpu for uuid, gpu in self._now.items() if uuid in self._inventory.devices}
 
     def index(self, uuid: str) -> int:
         """NVML's index."""
@@ -70,14 +76,21 @@ class Gpus:
             self._sights[uuid] = self._sights.get(uuid, Sight()).failed(str(error))
         self._publish()
 
+    def unseen(self) -> dict[str, str]:
+        """GPUs on which nobody sees what slices use, and why; without those where the operator allows it."""
+        if self._allow_unwatched:
+            return {}
+        return {uuid: self.finding(uuid).evidence for uuid in self.now if self._sights.get(uuid, Sight()).blind}
+
     def doubt(self, uuids: Iterable[str]) -> None:
         """What the level of these GPUs rests on has changed: it is detected again at the next ``refresh``."""
         for uuid in uuids:
             self._detected.pop(uuid, None)
 
     async def refresh(self) -> tuple[Gpu, ...]:
-        """Takes the inventory anew; answers the GPUs whose health or level is another than before."""
-        healthy = [uuid for uuid in self._inventory.devices if self._inventory.health(uuid).healthy]
+        """Takes the inventory anew; answers the GPUs that are not as they were before."""
+        devices = self._inventory.devices
+        healthy = [uuid for uuid, one in devices.items() if one.sliceable and self._inventory.health(uuid).healthy]
         self._detected = {uuid: at for uuid, at in self._detected.items() if uuid in healthy}
         due = [u for u in healthy if self._clock() - self._detected.get(u, -math.inf) >= DETECT_S]
         # Together: a limiter that hangs on each GPU must not hold up the health of the others by their number.
@@ -91,7 +104,7 @@ class Gpus:
         """The GPUs once they are known, and again after each change."""
         told: tuple[Gpu, ...] | None = None
         while True:
-            changed, now = self._changed, tuple(self._now.values())
+            changed, now = self._changed, tuple(self.now.values())
             if self.known and now != told:
                 told = now
                 yield now
@@ -103,16 +116,16 @@ class Gpus:
         changed = tuple(gpu for uuid, gpu in self._now.items() if before.get(uuid) != gpu)
         for gpu in changed:
             log.info("GPU", uuid=gpu.uuid, healthy=gpu.health.healthy, reason=gpu.health.reason, enforcement=gpu.level,
-                     evidence=self.finding(gpu.uuid).evidence)  # fmt: skip
-        if changed or not self._told:
+                     evidence=gpu.evidence)  # fmt: skip
+        if changed or before.keys() - self._now.keys() or not self._told:
             self._told = self.known
             self._changed.set()
             self._changed = asyncio.Event()
         return changed
 
     def _gpu(self, uuid: str) -> Gpu:
-        device = self._inventory.devices[uuid]
-        free = device.total_bytes - device.reserved_bytes - self._headroom
+        device, finding = self._inventory.devices[uuid], self.finding(uuid)
+        free = 0 if device.mig else device.total_bytes - device.reserved_bytes - self._headroom
         return Gpu(
             uuid=uuid,
             model=device.name,
@@ -123,5 +136,7 @@ class Gpus:
             numa_node=device.numa_node,
             nvlink_peers=device.nvlink_peers,
             health=self._inventory.health(uuid),
-            level=self.finding(uuid).level,
+            level=finding.level,
+            evidence=finding.evidence[:MAX_EVIDENCE],
+            mps_group=self._group_of(uuid),
         )

@@ -1,7 +1,9 @@
 """The GPUs of this node: what they are, and whether they can be used.
 
 A GPU once seen stays in the inventory until the machine boots again: when it, or NVML as a whole, stops to answer, it
-is marked unhealthy with the reason and nothing about it is forgotten. The last known inventory and the errors that wait
+is marked unhealthy with the reason and nothing about it is forgotten. MIG devices come and go with their instances: as
+long as their GPU answers it is believed about them, and what stood against one of them stands against those that take
+its place. The last known inventory and the errors that wait
 for a reset outlive the agent.
 """
 
@@ -22,6 +24,7 @@ log = structlog.get_logger()
 VERSION = 1
 _GONE = (15, 16, 28)
 """GPU_IS_LOST, RESET_REQUIRED, GPU_NOT_FOUND."""
+_EMPTY = "the GPU is in MIG mode and has no MIG devices: nothing of it can be given out"
 _NOT_YET = "NVML has not answered for this GPU since the agent started"
 
 
@@ -41,19 +44,20 @@ class Inventory:
 
     def health(self, uuid: str) -> Health:
         """A GPU's health and the reason against it."""
-        return self._conditions[uuid].health
+        health = self._conditions[uuid].health
+        return Health(False, _EMPTY) if health.healthy and self.devices[uuid].mig else health
 
     def observe(self, reading: Reading, deaf: Mapping[str, NvmlError] | None = None) -> None:
         """Takes a look at all GPUs; of those that are ``deaf`` the driver does not tell the errors."""
-        now, before = self._clock(), {device.index: device.uuid for device in self.devices.values()}
-        failed = {before[index]: error for index, error in reading.failures if index in before}
+        now, errors, before = self._clock(), dict(reading.failures), {device.index for device in self.devices.values()}
+        failed = {uuid: errors[device.index] for uuid, device in self.devices.items() if device.index in errors}
         strangers = [f"GPU {index}: {error}" for index, error in reading.failures if index not in before]
         seen = {device.uuid: device for device in reading.devices}
-        self.devices = _ordered({**self.devices, **seen})
-        for uuid in self.devices:
+        self._regroup(seen)
+        for uuid, device in self.devices.items():
             condition = self._conditions.get(uuid, Condition())
-            if uuid in seen and deaf and uuid in deaf:
-                reason = f"its errors cannot be heard of: {deaf[uuid]}"
+            if uuid in seen and deaf and device.physical in deaf:
+                reason = f"its errors cannot be heard of: {deaf[device.physical]}"
                 self._conditions[uuid] = silent(condition, reason, self._rules)
             elif uuid in seen:
                 self._conditions[uuid] = answered(condition, now, self._rules)
@@ -76,9 +80,23 @@ class Inventory:
     def xid(self, event: Xid) -> None:
         """Takes an error event; one without a GPU concerns all."""
         for uuid in self._conditions:
-            if event.gpu_uuid in ("", uuid):
+            if event.gpu_uuid in ("", uuid, self.devices[uuid].parent):
                 self._conditions[uuid] = reported(self._conditions[uuid], event.code, self._clock())
         self._save()
+
+    def _regroup(self, seen: Mapping[str, Device]) -> None:
+        """Takes the ``seen`` devices in, and forgets those that the GPUs of these have no more."""
+        gpus = {device.physical for device in seen.values()}
+        gone = [uuid for uuid, device in self.devices.items() if device.physical in gpus and uuid not in seen]
+        inherited = {device.physical: self._conditions[uuid] for uuid, device in self.devices.items()}
+        for uuid in seen.keys() - self.devices.keys():
+            log.info("GPU or MIG device found", uuid=uuid, gpu=seen[uuid].physical)
+            self._conditions[uuid] = inherited.get(seen[uuid].physical, Condition())
+        for uuid in gone:
+            log.warning("GPU or MIG device is no more", uuid=uuid, gpu=self.devices[uuid].physical)
+            del self.devices[uuid], self._conditions[uuid]
+        silent_ones = {uuid: device for uuid, device in self.devices.items() if uuid not in seen}
+        self.devices = _ordered({**seen, **silent_ones})
 
     def _report(self, trouble: str) -> None:
         if trouble != self.trouble:

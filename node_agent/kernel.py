@@ -1,5 +1,6 @@
 """What the agent asks of the kernel about processes: the border at which another kernel can stand."""
 
+import contextlib
 import os
 import signal
 import time
@@ -23,7 +24,11 @@ class Kernel(Protocol):
         ...
 
     def read(self, pid: int, name: str) -> str:
-        """A file of a process: ``stat`` or ``cgroup``."""
+        """A file of a process: ``stat``, ``cgroup`` or ``maps``."""
+        ...
+
+    def opened(self, pid: int) -> Iterable[str]:
+        """What a process has open."""
         ...
 
     def open(self, pid: int) -> int:
@@ -53,6 +58,13 @@ class HostKernel:
 
     def read(self, pid: int, name: str) -> str:
         return (self._proc / str(pid) / name).read_text(errors="replace")
+
+    def opened(self, pid: int) -> Iterable[str]:
+        names = []
+        for entry in (self._proc / str(pid) / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                names.append(str(entry.readlink()))
+        return names
 
     def open(self, pid: int) -> int:
         # Without the host's own /proc the numbers read there are not the numbers that pidfd_open takes.

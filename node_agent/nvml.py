@@ -28,7 +28,10 @@ class NvmlError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A GPU as the driver describes it. ``numa_node`` -1 and ``sm_count`` 0: unknown."""
+    """A GPU or MIG device as the driver describes it. ``numa_node`` -1 and ``sm_count`` 0: unknown.
+
+    ``parent``: the GPU that a MIG device is of. ``mig``: a GPU in MIG mode that has no MIG devices.
+    """
 
     uuid: str
     index: int
@@ -40,11 +43,25 @@ class Device:
     numa_node: int
     nvlink_peers: tuple[str, ...]
     mig: bool = False
+    parent: str = ""
+
+    @property
+    def physical(self) -> str:
+        """The UUID of the GPU itself: what NVLinks, events and resets are of."""
+        return self.parent or self.uuid
+
+    @property
+    def sliceable(self) -> bool:
+        """Whether the node may cut slices from it."""
+        return not (self.mig or self.parent)
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One look at all GPUs: those that answered, and by index those that did not and why."""
+    """One look at all GPUs: those that answered, and by index those that did not and why.
+
+    In the place of a GPU in MIG mode stand its MIG devices, all of them or, where one does not answer, none.
+    """
 
     devices: tuple[Device, ...]
     failures: tuple[tuple[int, NvmlError], ...] = ()
@@ -86,7 +103,7 @@ class Nvml(Protocol):
         ...
 
     def processes(self, uuid: str) -> tuple[GpuProcess, ...]:
-        """The compute processes of one GPU, each once."""
+        """The compute processes of one GPU or MIG device, each once."""
         ...
 
     def utilization(self, uuid: str) -> int:
@@ -106,6 +123,7 @@ class DriverNvml:
     """The driver's library, by ``pynvml``."""
 
     def __init__(self) -> None:
+        self._gpus: dict[str, Any] = {}
         self._handles: dict[str, Any] = {}
         self._facts: dict[str, Device] = {}
         self._events: Any = None
@@ -123,6 +141,7 @@ class DriverNvml:
         self._forget_events()
         if self._open:
             _or(None, _ANY, "nvmlShutdown")
+        self._gpus.clear()
         self._handles.clear()
         self._facts.clear()
         self._names.clear()
@@ -140,12 +159,13 @@ class DriverNvml:
                 found[index] = (handle, str(_call("nvmlDeviceGetUUID", handle)))
             except NvmlError as error:
                 failures.append((index, error))
-        self._handles = {uuid: handle for handle, uuid in found.values()}
+        self._gpus = {uuid: handle for handle, uuid in found.values()}
+        self._handles = dict(self._gpus)
         self._names |= {_address(handle): uuid for handle, uuid in found.values()}
-        devices = []
+        devices: list[Device] = []
         for index, (handle, uuid) in found.items():
             try:
-                devices.append(self._device(index, handle, uuid))
+                devices += self._units(index, handle, uuid)
             except NvmlError as error:
                 failures.append((index, error))
         return Reading(tuple(devices), tuple(failures))
@@ -169,9 +189,9 @@ class DriverNvml:
         refused: dict[str, NvmlError] = {}
         if self._events is None:
             return refused
-        for uuid in self._handles.keys() - self._heard:
+        for uuid in self._gpus.keys() - self._heard:
             try:
-                _or(None, _NOT_OFFERED, "nvmlDeviceRegisterEvents", self._handles[uuid], 8, self._events)
+                _or(None, _NOT_OFFERED, "nvmlDeviceRegisterEvents", self._gpus[uuid], 8, self._events)
                 self._heard.add(uuid)
             except NvmlError as error:
                 refused[uuid] = error
@@ -207,6 +227,22 @@ class DriverNvml:
             raise NvmlError("nvmlDeviceGetHandleByUUID", 6, f"{uuid} is not among the GPUs of the last reading")
         return self._handles[uuid]
 
+    def _units(self, index: int, handle: Any, uuid: str) -> list[Device]:
+        """The GPU, or in MIG mode its MIG devices, if it has any."""
+        gpu = self._device(index, handle, uuid)
+        parts = [self._mig_device(gpu, part) for part in _mig_handles(handle)] if gpu.mig else []
+        return parts or [gpu]
+
+    def _mig_device(self, gpu: Device, handle: Any) -> Device:
+        """Read anew each time: instances come and go while NVML is open."""
+        uuid, name = str(_call("nvmlDeviceGetUUID", handle)), str(_call("nvmlDeviceGetName", handle))
+        attributes = _or(None, _NOT_OFFERED, "nvmlDeviceGetAttributes_v2", handle)
+        sms = int(attributes.multiprocessorCount) if attributes else 0
+        device = Device(uuid, gpu.index, name, *_memory(handle), sms, gpu.compute_capability, gpu.numa_node, (),
+                        parent=gpu.uuid)  # fmt: skip
+        self._handles[uuid] = handle
+        return device
+
     def _device(self, index: int, handle: Any, uuid: str) -> Device:
         memory = _memory(handle)
         mig = bool(_or([0, 0], _NOT_OFFERED, "nvmlDeviceGetMigMode", handle)[0])
@@ -229,9 +265,17 @@ class DriverNvml:
     def _peers(self, handle: Any, uuid: str) -> tuple[str, ...]:
         """GPUs reached over NVLink, also through a switch. A peer that does not answer is none."""
         nvlink, ok = 2, 0
-        others = [(peer, other) for peer, other in self._handles.items() if peer != uuid]
+        others = [(peer, other) for peer, other in self._gpus.items() if peer != uuid]
         status = "nvmlDeviceGetP2PStatus"
         return tuple(p for p, other in others if _or(-1, _ANY, status, handle, other, nvlink) == ok)
+
+
+def _mig_handles(handle: Any) -> list[Any]:
+    """Of a GPU's MIG devices. Their places need not follow one another."""
+    absent = (6,)
+    places = range(int(_call("nvmlDeviceGetMaxMigDeviceCount", handle)))
+    found = [_or(None, absent, "nvmlDeviceGetMigDeviceHandleByIndex", handle, place) for place in places]
+    return [one for one in found if one is not None]
 
 
 def _memory(handle: Any) -> tuple[int, int]:

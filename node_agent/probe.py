@@ -14,7 +14,11 @@ T = TypeVar("T")
 
 REOPEN_S = 5.0
 """Between two attempts to find a GPU again that has left; error events in between may be missed, so not too often."""
+ANSWER_S = 2.0
+"""How long a look at the processes may take; a driver that hangs is one that tells nothing."""
 _MAX_XIDS = 64
+_TIMEOUT = 10
+"""NVML_ERROR_TIMEOUT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +50,14 @@ class Snapshot:
 class Probe:
     """``close`` ends the thread."""
 
-    def __init__(self, nvml: Nvml, processes: Processes, clock: Callable[[], float] = time.monotonic) -> None:
-        self._nvml, self._processes, self._clock = nvml, processes, clock
+    def __init__(
+        self,
+        nvml: Nvml,
+        processes: Processes,
+        clock: Callable[[], float] = time.monotonic,
+        answer_s: float = ANSWER_S,
+    ) -> None:
+        self._nvml, self._processes, self._clock, self._answer_s = nvml, processes, clock, answer_s
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="nvml")
         self._reopen_at: float | None = None
 
@@ -61,8 +71,14 @@ class Probe:
 
     async def snapshot(self, uuids: Iterable[str]) -> Snapshot:
         """The processes on these GPUs now."""
-        asked = tuple(uuids)
-        return await self._in_thread(lambda: self._snapshot(asked))
+        asked, began = tuple(uuids), self._processes.ticks()
+        look = asyncio.ensure_future(self._in_thread(lambda: self._snapshot(asked)))
+        await asyncio.wait((look,), timeout=self._answer_s)
+        if look.done():
+            return look.result()
+        look.cancel()  # one that has not begun behind a call that hangs is not made later
+        error = NvmlError("NVML", _TIMEOUT, f"no answer for {self._answer_s:g} s")
+        return Snapshot((), {}, dict.fromkeys(asked, error), began)
 
     async def utilizations(self, uuids: Iterable[str]) -> dict[str, int]:
         """Percent busy, of the GPUs that tell."""
@@ -91,7 +107,7 @@ class Probe:
             self._reopen_at = None
         elif self._reopen_at is None:
             self._reopen_at = self._clock() + REOPEN_S
-        return Look(reading, None, *self._events({device.uuid for device in reading.devices}))
+        return Look(reading, None, *self._events({device.physical for device in reading.devices}))
 
     def _driver_version(self) -> str:
         try:

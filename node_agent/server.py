@@ -119,7 +119,9 @@ def _gpu(gpu: Gpu, index: int) -> agent_pb2.Gpu:
         healthy=gpu.health.healthy,
         health_reason=gpu.health.reason,
         level=gpu.level,
+        mps_group=gpu.mps_group,
         index=index,
+        evidence=gpu.evidence,
     )
 
 
@@ -134,6 +136,7 @@ def _slice(message: agent_pb2.Slice) -> Slice:
         min_level=message.min_level,
         qos=message.qos or "guaranteed",
         core_limit_percent=message.core_limit_percent,
+        domain=message.trust_domain,
     )
 
 
@@ -142,4 +145,5 @@ def _reply(edits: Edits) -> agent_pb2.PrepareReply:
         agent_pb2.Mount(host_path=m.host_path, container_path=m.container_path, options=m.options, type=m.type)
         for m in edits.mounts
     ]
-    return agent_pb2.PrepareReply(level=edits.level, env=dict(edits.env), mounts=mounts)
+    hooks = [agent_pb2.Hook(path=hook.path, args=hook.args) for hook in edits.hooks]
+    return agent_pb2.PrepareReply(level=edits.level, env=dict(edits.env), mounts=mounts, hooks=hooks)

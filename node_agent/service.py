@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import structlog
@@ -18,14 +18,18 @@ from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
 from tessera.kube.reflector import Reflector
 from tessera.kube.resources import PODS
-from tessera.model.gpus import LEVEL_MPS, LEVEL_NONE, LEVEL_WATCH
+from tessera.model.gpus import LEVEL_MPS, LEVEL_NONE
 from tessera.node_agent.announce import Announcer
+from tessera.node_agent.covered import Covered
+from tessera.node_agent.enforcement.dmem_files import CgroupFiles, KernelCgroupFiles
+from tessera.node_agent.enforcement.dmem_tree import DmemTree
+from tessera.node_agent.enforcement.driver import Driver
+from tessera.node_agent.enforcement.hook import HookProgram
 from tessera.node_agent.enforcement.keepers import Keepers
 from tessera.node_agent.enforcement.ladder import Ladder
-from tessera.node_agent.enforcement.mps import Mps
 from tessera.node_agent.enforcement.mps_contexts import context_limit
-from tessera.node_agent.enforcement.mps_group import Node
-from tessera.node_agent.enforcement.mps_groups import Group, partition
+from tessera.node_agent.enforcement.mps_limiters import MpsLimiters
+from tessera.node_agent.enforcement.mps_node import Node
 from tessera.node_agent.enforcement.mps_proof import Proof
 from tessera.node_agent.enforcement.pace import Pace
 from tessera.node_agent.enforcement.port import Limiter
@@ -41,17 +45,18 @@ from tessera.node_agent.local.lease_server import EVERYBODY, OWNER, LeaseServer
 from tessera.node_agent.local.leases import Leases
 from tessera.node_agent.metrics import AgentCollector, MetricsServer
 from tessera.node_agent.mps_clients import HostClients
-from tessera.node_agent.nvml import DriverNvml, Nvml
+from tessera.node_agent.nvml import Device, DriverNvml, Nvml
 from tessera.node_agent.over_limit import Graces, OverLimit
 from tessera.node_agent.pods import ContainerNames
 from tessera.node_agent.preparation import Preparation
 from tessera.node_agent.probe import Probe
 from tessera.node_agent.processes import HostProcesses, Processes
 from tessera.node_agent.server import AgentService, AgentSocket
-from tessera.node_agent.settings import Enforcement, NodeAgentSettings
+from tessera.node_agent.settings import NodeAgentSettings
 from tessera.node_agent.slices import SliceStore
 from tessera.node_agent.stopping import Deadlines, StopPath
 from tessera.node_agent.strays import Strays
+from tessera.node_agent.unheld import UnheldContainers
 from tessera.node_agent.unshimmed import Unshimmed
 from tessera.node_agent.watcher import Watcher
 
@@ -72,6 +77,7 @@ class Service:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         gateway: Gateway | None = None,
+        cgroup_files: CgroupFiles | None = None,
     ) -> None:
         self._settings, self._gateway = settings, gateway
         homes = homes_on(settings.cgroup_mount) if settings.lease_socket else None
@@ -79,19 +85,22 @@ class Service:
             of_host = HostProcesses(settings.proc_root, settings.cgroup_mount, settings.cgroup_root)
             processes = homes if isinstance(homes, Families) else of_host
         settings.state_dir.mkdir(parents=True, exist_ok=True)
-        self.store = SliceStore(settings.state_dir)
+        self.store = SliceStore(settings.state_dir, context_bytes=settings.context_bytes)
         self.probe = Probe(nvml or DriverNvml(), processes, clock)
         rules = Rules(settings.recovery_probes, settings.xid_quiet_s)
         self.inventory = Inventory(rules, settings.state_dir / "inventory.json", _boot_id(), clock)
         self._kernel_log = KernelLog(settings.kernel_log, clock)
-        mps = self._mps_of(processes, clock)
-        self.limiter = self._limiter(mps)
+        keepers = Keepers(settings.state_dir / "keepers", (item.id for item in self.store))
+        mps = self._mps_of(keepers, processes, clock)
+        driver = self._driver_of(cgroup_files or KernelCgroupFiles())
+        self.limiter: Limiter = Ladder((driver, *mps, Watch()), settings.enforcement.levels, self._level_of, keepers)
         self.gpus = Gpus(
             self.inventory,
             self.limiter,
             _headroom(settings),
             wsl=_is_wsl(settings.proc_root),
             allow_unwatched=settings.allow_unwatched,
+            group_of=mps.group_name if LEVEL_MPS in settings.enforcement.levels else lambda _: "",
             clock=clock,
         )
         shims = settings.state_dir / "shim" if settings.shim else None
@@ -110,6 +119,11 @@ class Service:
         self._strays = Strays(lambda: self.watcher.accounts.usages, mps.holds, mps.clients_of, processes)
         kernel = HostKernel(settings.proc_root)
         self.unshimmed = Unshimmed(shims, lambda: self.watcher.accounts.usages, self._is_shimmed, processes, kernel)
+        self.unheld = UnheldContainers(
+            self.gpus.unseen, lambda: self.watcher.blind, lambda: self.store, keepers.get, mps.clients_of, shims,
+            processes, kernel, self._names.name_of, settings.blind_grace_s, clock,
+        )  # fmt: skip
+        self._covered = Covered(lambda: self.watcher.accounts.usages, processes, kernel)
         self._pace = Pace(self.store)
         self._socket = AgentSocket(settings.agent_socket, AgentService(self.gpus, self.preparation, self.probe))
         self._metrics = MetricsServer(
@@ -135,6 +149,7 @@ class Service:
             asyncio.create_task(_every(self._settings.inventory_every_s, self._look), name="inventory"),
             asyncio.create_task(_every(self._settings.accounting_every_s, self.watcher.tick), name="accounting"),
             asyncio.create_task(_every(self._settings.inventory_every_s, self._look_after_limiter), name="limiter"),
+            asyncio.create_task(_every(self._settings.accounting_every_s, self._end_unheld), name="unheld"),
         ]
         if self._leases:
             self._tasks.append(asyncio.create_task(self._leases.run(), name="leases"))
@@ -215,8 +230,12 @@ class Service:
             log.warning(incident.reason, gpu=incident.gpu_uuid, text=incident.text)
             self._announcer.incident(incident, self.store)
             self.gpus.doubt((incident.gpu_uuid, *incident.also))
-        for incident in await self.unshimmed.look():
+        for incident in (*await self.unshimmed.look(), *await self._covered.look()):
             log.info(incident.reason, gpu=incident.gpu_uuid, text=incident.text)
+            self._announcer.incident(incident, self.store)
+
+    async def _end_unheld(self) -> None:
+        for incident in await self.unheld.look():
             self._announcer.incident(incident, self.store)
 
     def _is_shimmed(self, slice_id: str) -> bool:
@@ -232,29 +251,36 @@ class Service:
         leases = Leases(self.preparation, self.store, self.gpus, homes)
         return LeaseServer(path, leases, homes.held_by, EVERYBODY if os.getuid() == 0 else OWNER)
 
-    def _limiter(self, mps: Mps) -> Limiter:
-        """MPS only where it is asked for: its clients share each other's faults."""
-        asked = {LEVEL_WATCH} | ({LEVEL_MPS} if self._settings.enforcement is Enforcement.MPS else set())
-        keepers = Keepers(self._settings.state_dir / "keepers", (item.id for item in self.store))
-        return Ladder((mps, Watch()), asked, self._level_of, keepers)
-
     def _level_of(self, uuid: str) -> int:
         gpu = self.gpus.now.get(uuid)
         return gpu.level if gpu else LEVEL_NONE
 
-    def _mps_of(self, processes: Processes, clock: Callable[[], float]) -> Mps:
+    def _driver_of(self, files: CgroupFiles) -> Driver:
+        settings, folder = self._settings, self._settings.state_dir / "driver"
+        hook = HookProgram(Path(settings.hook), folder / "hook") if settings.hook else None
+        tree = DmemTree(files, settings.cgroup_mount, settings.cgroup_root)
+        return Driver(tree, hook, lambda: self.store, folder / "cgroups", settings.proc_root)
+
+    def _mps_of(self, keepers: Keepers, processes: Processes, clock: Callable[[], float]) -> MpsLimiters:
         clients = HostClients(processes, lambda: self.store)
         proof = Proof(self._bytes_of) if self._settings.mps_proof else None
-        node = Node(
-            lambda: self.store,
-            clients,
-            self._context_limit,
-            clock,
-            proof,
-            self._kernel_log.blamed,
-            lambda: self._driver,
-        )
-        return Mps(self._settings.mps_control, self._settings.mps_root, self._mps_groups, node)
+
+        def node(level: int) -> Node:
+            return Node(
+                lambda: [item for item in self.store if keepers.may_keep(level, item.id)],
+                clients,
+                self._context_limit,
+                clock,
+                proof,
+                self._kernel_log.blamed,
+                lambda: self._driver,
+            )
+
+        settings, gpus = self._settings, self._sliceable
+        return MpsLimiters(settings.mps_control, settings.mps_root, node, gpus, settings.mps_groups)
+
+    def _sliceable(self) -> tuple[Device, ...]:
+        return tuple(device for device in self.inventory.devices.values() if device.sliceable)
 
     def _context_limit(self) -> int:
         return context_limit(self._driver, self._settings.mps_clients)
@@ -262,9 +288,6 @@ class Service:
     async def _bytes_of(self, uuid: str, pid: int) -> int | None:
         found = (await self.probe.snapshot([uuid])).found
         return next((one.used_bytes for one in found if one.pid == pid), None)
-
-    def _mps_groups(self, kept: tuple[Group, ...]) -> Mapping[str, Group]:
-        return partition(tuple(self.inventory.devices.values()), self._settings.mps_groups, kept)
 
 
 async def _every(period_s: float, work: Callable[[], Awaitable[None]]) -> None:
@@ -279,7 +302,7 @@ async def _every(period_s: float, work: Callable[[], Awaitable[None]]) -> None:
 
 
 def _headroom(settings: NodeAgentSettings) -> int:
-    mps = settings.mps_headroom_bytes if settings.enforcement is Enforcement.MPS else 0
+    mps = settings.mps_headroom_bytes if LEVEL_MPS in settings.enforcement.levels else 0
     return settings.headroom_bytes + mps
 
 

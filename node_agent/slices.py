@@ -30,7 +30,10 @@ _ID = re.compile(r"[a-z0-9]([a-z0-9.-]{0,126}[a-z0-9])?")
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What one container was given. ``id`` is the CDI device's name, never used before."""
+    """What one container was given. ``id`` is the CDI device's name, never used before.
+
+    ``domain`` is the trust domain that its pod was placed in; empty where none was told.
+    """
 
     id: str
     pod_uid: str
@@ -41,6 +44,7 @@ class Slice:
     min_level: int = 0
     qos: str = "guaranteed"
     core_limit_percent: int = 0
+    domain: str = ""
 
     @property
     def whole(self) -> bool:
@@ -74,7 +78,7 @@ def check(item: Slice, gpus: Mapping[str, Gpu], prepared: Iterable[Slice]) -> Re
         refusal = _unfit(item, share, gpus.get(share.uuid), [s for o in others for s in o.shares])
         if refusal:
             return refusal
-    return None
+    return _beside_others(item, gpus, others)
 
 
 def _malformed(item: Slice) -> str:
@@ -123,11 +127,34 @@ def _over_commit(share: Share, gpu: Gpu, others: list[Share]) -> Refusal | None:
     return Refusal(Reason(Code.OVER_COMMITTED, text), permanent=False)
 
 
-class SliceStore:
-    """The records, in memory and on disk. A broken record is kept aside and reported, never taken for a slice."""
+def _beside_others(item: Slice, gpus: Mapping[str, Gpu], others: list[Slice]) -> Refusal | None:
+    """Whether another trust domain has slices on these GPUs or on their MPS groups, as far as domains were told.
 
-    def __init__(self, state_dir: Path, disk: Disk | None = None) -> None:
-        self._disk = disk or LocalDisk()
+    It may be on its way to be released, so a retry can mend it. Whole GPUs are no clients of a daemon.
+    """
+    if not item.domain:
+        return None
+    mine = _groups(item, gpus)
+    for other in others:
+        if other.domain not in ("", item.domain) and mine & _groups(other, gpus):
+            text = f"slice {item.id} would share a GPU or its MPS group with {other.holder}, of another trust domain"
+            return Refusal(Reason(Code.OTHER_DOMAIN, text), permanent=False)
+    return None
+
+
+def _groups(item: Slice, gpus: Mapping[str, Gpu]) -> set[str]:
+    shared = (share.uuid for share in item.shares if not share.whole)
+    return {(gpus[uuid].mps_group if uuid in gpus else "") or uuid for uuid in shared}
+
+
+class SliceStore:
+    """The records, in memory and on disk. A broken record is kept aside and reported, never taken for a slice.
+
+    ``context_bytes``: what the shim charges for a context.
+    """
+
+    def __init__(self, state_dir: Path, disk: Disk | None = None, context_bytes: int = 0) -> None:
+        self._disk, self._context_bytes = disk or LocalDisk(), context_bytes
         self._records, self._limits = state_dir / "prepared", state_dir / "slices"
         for folder in (state_dir, self._records, self._limits):
             folder.mkdir(parents=True, exist_ok=True)
@@ -146,7 +173,7 @@ class SliceStore:
 
     def put(self, item: Slice) -> None:
         """Records a slice and writes its limits. Raises ``OSError``."""
-        write_json(self._disk, self._records / f"{item.id}.json", {"version": VERSION, **asdict(item)})
+        write_json(self._disk, self._records / f"{item.id}.json", {"version": VERSION, **_fields(item)})
         self._slices[item.id] = item
         self._write_limits(item)
 
@@ -167,7 +194,7 @@ class SliceStore:
         replace_durably(self._disk, folder / LIMITS, limits_text(item.shares), mode=0o444)
         if not (folder / PACE).is_file():
             # Written in place later: the programs of a container that runs have it mapped.
-            replace_durably(self._disk, folder / PACE, pace_page(_first_turns(item)), mode=0o444)
+            replace_durably(self._disk, folder / PACE, pace_page(_first_turns(item), self._context_bytes), mode=0o444)
         self._disk.sync_folder(self._limits)
 
     def _load(self) -> Iterator[Slice]:
@@ -190,6 +217,11 @@ class SliceStore:
             for path in (self._limits / item.id).glob(".*.tmp"):
                 self._disk.unlink(path)
             self._write_limits(item)
+
+
+def _fields(item: Slice) -> dict[str, Any]:
+    """Without a domain where there is none: an agent from before there were any reads the record too."""
+    return {key: value for key, value in asdict(item).items() if key != "domain" or value}
 
 
 def _first_turns(item: Slice) -> dict[int, Turn]:

@@ -1,13 +1,10 @@
 """Programs of slices that run without the shim: static ones, of musl, or past it.
 
 They are no fault, but nothing refuses them what is over their limit: the watcher alone holds them, and people are told
-so, once for each container. What a program has mapped is known by device and inode, so a library of the same name is
-not taken for ours.
+so, once for each container.
 """
 
 import asyncio
-import os
-import re
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
@@ -16,8 +13,8 @@ import structlog
 from tessera.node_agent.accounting import Usage
 from tessera.node_agent.cgroups import Container
 from tessera.node_agent.enforcement.port import Incident
-from tessera.node_agent.enforcement.shim import NAME
 from tessera.node_agent.kernel import Kernel
+from tessera.node_agent.preloaded import File, has_any, installed
 from tessera.node_agent.processes import Process, Processes
 
 log = structlog.get_logger()
@@ -25,9 +22,6 @@ log = structlog.get_logger()
 REASON = "WithoutShim"
 ROUNDS = 2
 """Looks in a row: the agent may look while a program is being replaced by another."""
-_MAPPED = re.compile(r"^\S+ \S+ \S+ ([0-9a-f]+):([0-9a-f]+) (\d+)", re.MULTILINE)
-
-File = tuple[int, int, int]
 
 
 class Unshimmed:
@@ -72,22 +66,13 @@ class Unshimmed:
         yield Incident(usage.gpu_uuid, REASON, f"{text}; the watcher ends it if it takes more", usage.slices)
 
     def _bare(self, processes: Collection[Process]) -> set[Process]:
-        ours = set(_installed(self._folder)) if self._folder else set()
+        ours = installed(self._folder)
         return {process for process in processes if self._is_bare(process, ours)}
 
     def _is_bare(self, process: Process, ours: Collection[File]) -> bool:
         """Who cannot be read, or has ended meanwhile, is not spoken of."""
         try:
-            mapped = _MAPPED.findall(self._kernel.read(process.pid, "maps"))
+            maps = self._kernel.read(process.pid, "maps")
         except OSError:
             return False
-        if self._processes.look(process.pid) != process:
-            return False
-        return not any((int(major, 16), int(minor, 16), int(inode)) in ours for major, minor, inode in mapped)
-
-
-def _installed(folder: Path) -> Iterable[File]:
-    """Containers keep the one they started with, so all that were ever installed count."""
-    for path in folder.glob(f"*/{NAME}"):
-        stat = path.stat()
-        yield os.major(stat.st_dev), os.minor(stat.st_dev), stat.st_ino
+        return self._processes.look(process.pid) == process and not has_any(maps, ours)

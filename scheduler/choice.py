@@ -41,7 +41,7 @@ def choose(
 def _one(ledger: Ledger, row: int, demand: PodDemand, policy: Policy, level: int) -> Assignment | None:
     """What the search would find for one share of one GPU, where there is nothing to search."""
     (container,) = demand.containers
-    found = fit(ledger, container, demand.preferences, level, slice(row, row + 1))
+    found = fit(ledger, container, demand, level, slice(row, row + 1))
     columns = np.flatnonzero(found.fits[0])
     if not len(columns):
         return None
@@ -55,7 +55,7 @@ def _one(ledger: Ledger, row: int, demand: PodDemand, policy: Policy, level: int
         (best,) = islice(close_choices(places, columns.tolist(), costs.tolist(), 1, 1), 1)
     gpu = ledger.gpu_at(row, best[0])
     share = Share(gpu.uuid, container.mem_on(gpu), container.core_percent, container.whole)
-    return Assignment(((container.container, (share,)),))
+    return Assignment(((container.container, (share,)),), demand.domain)
 
 
 class _Search:
@@ -66,8 +66,8 @@ class _Search:
         self._tenants = ledger.tenants[row].copy()
         self._alone = ~ledger.exclusive[row]
         rows = slice(row, row + 1)
-        fits = [fit(ledger, c, demand.preferences, level, rows) for c in demand.containers]
-        self._possible = {c.container: f.possible[0] for c, f in zip(demand.containers, fits, strict=True)}
+        fits = [fit(ledger, c, demand, level, rows) for c in demand.containers]
+        self._usable = {c.container: f.usable[0] for c, f in zip(demand.containers, fits, strict=True)}
         self._need = {c.container: f.need_bytes[0] for c, f in zip(demand.containers, fits, strict=True)}
         self._order = [demand.containers[index] for index in by_size(demand.containers)]
         self._least = [least_gpus(self._order[index:]) for index in range(len(self._order))]
@@ -75,7 +75,7 @@ class _Search:
         self._taken: list[int] = []
         self._demand = demand
         self._close, self._steps, self._all_steps = True, min(CLOSE_STEPS, steps // 4), steps
-        self._kinds = np.array([ledger.mem_bytes[row], *self._possible.values()])
+        self._kinds = np.array([ledger.mem_bytes[row], *self._usable.values()])
         self._hopeless: set[tuple[int, bytes]] = set()
 
     def run(self) -> Assignment | None:
@@ -84,7 +84,8 @@ class _Search:
             self._close, self._steps = False, self._all_steps
             if not self._place(0, taken):
                 return None
-        return Assignment(tuple((c.container, taken[c.container]) for c in self._demand.containers))
+        containers = tuple((c.container, taken[c.container]) for c in self._demand.containers)
+        return Assignment(containers, self._demand.domain)
 
     def _place(self, index: int, taken: dict[str, tuple[Share, ...]]) -> bool:
         if index == len(self._order):
@@ -113,7 +114,7 @@ class _Search:
     def _options(self, index: int) -> Iterator[tuple[int, ...]]:
         container = self._order[index]
         need = self._need[container.container]
-        fits = self._possible[container.container] & self._alone & (self._free >= need)
+        fits = self._usable[container.container] & self._alone & (self._free >= need)
         fits &= self._percent >= container.core_percent
         if container.whole:
             fits &= self._tenants == 0

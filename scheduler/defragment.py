@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import combinations, islice, permutations
 
 from tessera.model.charges import Charge, totals_of
-from tessera.model.demands import PodDemand, demand_of
+from tessera.model.demands import PodDemand
 from tessera.model.pods import Pod
 from tessera.reasons import Code, Reason
 from tessera.scheduler.drain import Move, demand_order, goes, gpus_of, memory_of
@@ -53,7 +53,7 @@ def proposal(
     engine: Engine, population: Population, pod: Pod, at_most: int, late: Late = lambda: False
 ) -> Proposal | Reason:
     """The plan for ``pod``, which waits, of at most ``at_most`` moves; ``late`` ends the search."""
-    demand = demand_of(pod)
+    demand = engine.demand_of(pod)
     if demand is None or isinstance(demand, Reason):
         return demand or Reason(Code.INVALID_REQUEST, f"pod {pod.key} asks for no slice")
     if not 0 <= at_most <= MOST_MOVES:

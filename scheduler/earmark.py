@@ -20,7 +20,8 @@ _ALL = slice(None)
 def part_of(ledger: Ledger, demand: PodDemand, node: str, level: int, aim: Assignment | None = None) -> Charge | None:
     """What is free of the GPUs that ``aim`` names, else of those of ``node`` that lack least of what ``demand`` asks.
 
-    The containers take it one after the other; never more than is free. ``None`` if nothing is.
+    The containers take it one after the other; never more than is free. ``None`` if nothing is. A GPU of another trust
+    domain is taken too: with the room kept there it takes nobody else, and is the pod's once those others have gone.
     """
     row = ledger.row(node)
     if row is None:
@@ -29,7 +30,7 @@ def part_of(ledger: Ledger, demand: PodDemand, node: str, level: int, aim: Assig
     shares: list[tuple[str, tuple[Share, ...]]] = []
     for container in demand.containers:
         one = slice(row, row + 1)
-        found = fit(ledger, container, demand.preferences, level, one)
+        found = fit(ledger, container, demand, level, one)
         taken: list[Share] = []
         for column in _aimed(ledger, node, container, aim) or _nearest(ledger, container, found, one):
             mem = max(0, min(int(free[column]), int(found.need_bytes[0][column])))
@@ -40,7 +41,7 @@ def part_of(ledger: Ledger, demand: PodDemand, node: str, level: int, aim: Assig
                 percent[column] -= core
         if taken:
             shares.append((container.container, tuple(taken)))
-    return _charge(ledger, row, Assignment(tuple(shares))) if shares else None
+    return _charge(ledger, row, Assignment(tuple(shares), demand.domain), demand.namespace) if shares else None
 
 
 def lacks(ledger: Ledger, container: ContainerDemand, found: Fit, rows: slice = _ALL) -> Ints:
@@ -48,7 +49,7 @@ def lacks(ledger: Ledger, container: ContainerDemand, found: Fit, rows: slice = 
     mem = np.maximum(ledger.mem_bytes[rows], 1)
     memory = np.maximum(found.need_bytes - ledger.free_bytes[rows], 0) // (mem // 1000 + 1)
     compute = np.maximum(container.core_percent - ledger.free_percent[rows], 0) * 10
-    tenants = np.where(found.free_of_tenants, 0, ledger.tenants[rows])
+    tenants = np.where(found.free_of_tenants & found.open, 0, ledger.tenants[rows])
     return np.where(found.possible, memory + compute + tenants, NEVER)
 
 
@@ -64,8 +65,8 @@ def _nearest(ledger: Ledger, container: ContainerDemand, found: Fit, row: slice)
     return [int(column) for column in columns if lack[column] < NEVER]
 
 
-def _charge(ledger: Ledger, row: int, assignment: Assignment) -> Charge:
+def _charge(ledger: Ledger, row: int, assignment: Assignment, namespace: str) -> Charge:
     """With as much of the kubelet's sums as there is."""
     mem = min(int(ledger.node_mem[row]), sum(share.mem_bytes for share in assignment.shares))
     core = min(int(ledger.node_core[row]), sum(share.core_percent for share in assignment.shares))
-    return Charge(ledger.names[row], Totals(max(mem, 0), max(core, 0)), assignment)
+    return Charge(ledger.names[row], Totals(max(mem, 0), max(core, 0)), assignment, namespace)

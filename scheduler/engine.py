@@ -10,12 +10,14 @@ Both end with a deadline, with the pod, or by becoming a fact. Single-threaded: 
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from tessera.model.assignment import Assignment
 from tessera.model.charges import Charge, charge_of, fits_demand, totals_of
 from tessera.model.demands import PodDemand, demand_of
+from tessera.model.domains import Domains, Namespace, rule_of
 from tessera.model.gpus import GpuNode
 from tessera.model.hosts import Host
 from tessera.model.ledger import Bools, Ledger
@@ -43,8 +45,9 @@ class Engine:
     """See the module. ``clock`` answers seconds that never go back."""
 
     def __init__(self, clock: Callable[[], float], options: Options | None = None) -> None:
-        self.ledger = Ledger()
         self.options = options or Options()
+        self.domains = Domains(rule_of(self.options.trust_domain))
+        self.ledger = Ledger(separate=self.domains.rule.separate)
         self.waiting: dict[str, tuple[Pod, Reason]] = {}
         self.freed: set[str] = set()
         self.keeps: dict[str, tuple[str, Assignment | None]] = {}
@@ -76,6 +79,22 @@ class Engine:
     def forget_host(self, name: str) -> None:
         """A node is gone from the cluster."""
         self.ledger.remove_host(name)
+
+    def observe_namespace(self, namespace: Namespace) -> None:
+        """A namespace's labels. They decide for pods to come; who is placed, or being bound, stays what it was."""
+        if self.domains.observe(namespace):
+            self.freed.update(node.name for node in self.ledger.nodes())
+
+    def forget_namespace(self, name: str) -> None:
+        """A namespace is gone."""
+        self.domains.forget(name)
+
+    def replace_namespaces(self, namespaces: Iterable[Namespace]) -> None:
+        listed = {namespace.name: namespace for namespace in namespaces}
+        for gone in set(self.domains.names()) - listed.keys():
+            self.forget_namespace(gone)
+        for namespace in listed.values():
+            self.observe_namespace(namespace)
 
     def observe_pod(self, pod: Pod) -> None:
         """A pod as the API server shows it, with or without slices; once bound, it takes the place of any promise."""
@@ -222,12 +241,16 @@ class Engine:
         request = self._requests.get(uid)
         if request is None:
             return Reason(Code.INVALID_REQUEST, f"pod {uid} asks for no slice, or was not asked about before")
+        if not self._is_current(request):
+            text = f"the trust domain of namespace {request.pod.namespace} is another than when the pod was asked about"
+            return Reason(Code.UNKNOWN_DOMAIN, text)
         if (assignment := self._held(request, node)) is not None:
             self._extend(uid, Promise.RESERVATION)
             return request, assignment
         held = self._drop_hold(uid)
         assignment = self._choose(request, node)
-        reason = None if assignment is None else self.ledger.reserve(uid, Charge(node, request.totals, assignment))
+        charge = None if assignment is None else Charge(node, request.totals, assignment, request.pod.namespace)
+        reason = None if charge is None else self.ledger.reserve(uid, charge)
         self._tell_left(uid, held)
         if reason:
             return reason
@@ -254,7 +277,7 @@ class Engine:
             return False
         self.keeps[pod.uid] = node, aim
         charge = self.ledger.charge_of(pod.uid)
-        if charge and charge.node == node and charge.assignment and not fits_demand(request.demand, charge.assignment):
+        if charge is not None and charge.node == node and self._is_whole(request, charge):
             self._extend(pod.uid, Promise.HOLD)
             return True
         held = self._drop_hold(pod.uid)
@@ -287,9 +310,17 @@ class Engine:
     def promises(self) -> Mapping[str, Promised]:
         return self._promises
 
+    def demand_of(self, pod: Pod) -> PodDemand | Reason | None:
+        """The slices that ``pod`` asks for, in the trust domain that it would be placed in now."""
+        demand = demand_of(pod)
+        if demand is None or isinstance(demand, Reason) or not self.domains.rule.separate:
+            return demand
+        domain = self.domains.of(pod.namespace)
+        return domain if isinstance(domain, Reason) else replace(demand, domain=domain)
+
     def fits_on(self, pod: Pod, node: str, steps: int) -> bool:
         """Whether ``node`` holds ``pod`` now, as far as ``steps`` of a search tell; one without slices always fits."""
-        demand = demand_of(pod)
+        demand = self.demand_of(pod)
         if demand is None:
             return True
         if isinstance(demand, Reason):
@@ -303,16 +334,21 @@ class Engine:
 
     def _request(self, pod: Pod) -> Request | Reason | None:
         known = self._requests.get(pod.uid)
-        if known is not None and known.pod == pod:
+        if known is not None and known.pod == pod and self._is_current(known):
             self._asked[pod.uid] = self._clock()
             return known
-        demand = demand_of(pod)
+        demand = self.demand_of(pod)
         self.arrivals.asked(pod, demand, again=pod.uid in self._asked)
         self._asked[pod.uid] = self._clock()
         if demand is None or isinstance(demand, Reason):
             return demand
         request = self._requests[pod.uid] = Request(pod, demand, totals_of(pod))
         return request
+
+    def _is_current(self, request: Request) -> bool:
+        """Whether the pod's trust domain is still the one that the request was read with."""
+        separate = self.domains.rule.separate
+        return not separate or self.domains.of(request.pod.namespace) == request.demand.domain
 
     def _forget_request(self, uid: str) -> None:
         self._asked.pop(uid, None)
@@ -352,7 +388,8 @@ class Engine:
             assignment = self._choose(request, name)
             if assignment is None:
                 continue
-            if self.ledger.reserve(uid, Charge(name, request.totals, assignment)) is None:
+            charge = Charge(name, request.totals, assignment, request.pod.namespace)
+            if self.ledger.reserve(uid, charge) is None:
                 self._promise(request, name, Promise.HOLD, whole=True)
                 return name
         return None
@@ -367,7 +404,7 @@ class Engine:
         if self._hold(request, [node]) is not None:
             return True
         part = part_of(self.ledger, request.demand, node, self._level(request.demand), aim)
-        if part is not None and self.ledger.reserve(request.pod.uid, part) is None:
+        if part is not None and self.ledger.reserve(request.pod.uid, part, beside_others=True) is None:
             self._promise(request, node, Promise.HOLD)
         return False
 
@@ -379,6 +416,13 @@ class Engine:
         if promised.kind is not Promise.HOLD or promised.gpus is not self.ledger.node(node):
             return None
         return charge.assignment if self.ledger.reserve(request.pod.uid, charge) is None else None
+
+    def _is_whole(self, request: Request, charge: Charge) -> bool:
+        """Whether ``charge``, room kept for the pod, is all that it asks for, and its to have."""
+        given = charge.assignment
+        if given is None or given.domain != request.demand.domain or fits_demand(request.demand, given):
+            return False
+        return not (self.ledger.separate and self.ledger.mixed(charge))
 
     def _promise(self, request: Request, node: str, kind: Promise, *, whole: bool = False) -> None:
         if spans_gpus(request.demand):

@@ -19,7 +19,8 @@ class Fit:
     """How one container's demand meets each GPU, arrays ``[row, column]`` of the rows asked for.
 
     ``need_bytes``: what the container would get on each GPU. ``large``: enough memory when empty. ``possible``: large,
-    of an accepted kind, healthy and well enough enforced. ``fits``: possible, and there is room now.
+    of an accepted kind, healthy and well enough enforced. ``open``: no other trust domain has slices there, on none of
+    the MPS group. ``usable``: possible and open. ``fits``: usable, and there is room now.
     """
 
     need_bytes: Ints
@@ -27,6 +28,8 @@ class Fit:
     enforced: Bools
     large: Bools
     possible: Bools
+    open: Bools
+    usable: Bools
     free_of_tenants: Bools
     enough_memory: Bools
     enough_compute: Bools
@@ -36,19 +39,21 @@ class Fit:
 _ALL = slice(None)
 
 
-def fit(ledger: Ledger, demand: ContainerDemand, preferences: Preferences, min_level: int, rows: slice = _ALL) -> Fit:
-    """Holds ``demand`` against every GPU of ``rows``."""
-    mem = ledger.mem_bytes[rows]
+def fit(ledger: Ledger, demand: ContainerDemand, pod: PodDemand, min_level: int, rows: slice = _ALL) -> Fit:
+    """Holds ``demand``, a part of ``pod``, against every GPU of ``rows``."""
+    mem, preferences = ledger.mem_bytes[rows], pod.preferences
     need = need_bytes(mem, demand)
     accepted = ledger.present[rows] & _accepted(ledger, preferences, rows)
     enforced = ledger.level[rows] >= (LEVEL_NONE if demand.whole and preferences.enforcement is None else min_level)
     large = (need > 0) & (mem >= need)
     possible = accepted & large & ledger.healthy[rows] & enforced
+    open_to = ledger.present[rows] if demand.whole else ledger.open_to(pod.domain, rows)
+    usable = possible & open_to
     alone = ~ledger.exclusive[rows] & ((ledger.tenants[rows] == 0) if demand.whole else True)
     memory = ledger.free_bytes[rows] >= need
     compute = ledger.free_percent[rows] >= demand.core_percent
-    fits = possible & alone & memory & compute
-    return Fit(need, accepted, enforced, large, possible, alone, memory, compute, fits)
+    fits = usable & alone & memory & compute
+    return Fit(need, accepted, enforced, large, possible, open_to, usable, alone, memory, compute, fits)
 
 
 def need_bytes(mem_bytes: Ints, demand: ContainerDemand) -> Ints:

@@ -13,7 +13,6 @@ from sys import intern
 import numpy as np
 
 from tessera.kube.reflector import Deleted, Listed, Replaced, Told, Upserted
-from tessera.model.assignment import Share
 from tessera.model.gpus import GpuNode
 from tessera.model.ledger import Bools, Ints, Ledger
 from tessera.model.pods import Pod
@@ -46,7 +45,7 @@ class Holder:
 class Shares:
     """Every share of a GPU that a holder has: parallel arrays; ``holder`` counts into ``holders``.
 
-    ``stays`` is false where the holder's deletion was asked for.
+    ``stays`` is false where the holder's deletion was asked for; ``domain`` is the ledger's number of its trust domain.
     """
 
     holders: list[Holder]
@@ -58,18 +57,21 @@ class Shares:
     percent: Ints
     whole: Bools
     stays: Bools
+    domain: Ints
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """The shares of one node, ``[share, field]``: holder, column, bytes, percent, whole, priority, whether it stays."""
+    """The shares of one node, ``[share, field]``: holder, column, bytes, percent, whole, priority, whether it stays,
+    trust domain."""
 
     layout: GpuNode | None
     holders: list[Holder]
     fields: Ints
 
 
-_NO_FIELDS = np.zeros((0, 7), np.int64)
+_FIELDS = 8
+_NO_FIELDS = np.zeros((0, _FIELDS), np.int64)
 
 
 class Holders:
@@ -138,11 +140,20 @@ class Holders:
         lengths = np.array([len(block.fields) for _, block in found], np.int64)
         before = np.cumsum([0, *(len(block.holders) for _, block in found)])[:-1]
         fields = np.concatenate([_NO_FIELDS, *(block.fields for _, block in found)])
-        holder, column, mem, percent, whole, priority, stays = fields.T
+        holder, column, mem, percent, whole, priority, stays, domain = fields.T
         rows = np.repeat(np.array([row for row, _ in found], np.int64), lengths)
         holder = holder + np.repeat(before, lengths)
         return Shares(
-            holders, holder, priority, rows, column, mem, percent, whole.astype(np.bool_), stays.astype(np.bool_)
+            holders,
+            holder,
+            priority,
+            rows,
+            column,
+            mem,
+            percent,
+            whole.astype(np.bool_),
+            stays.astype(np.bool_),
+            domain,
         )
 
     def _list(self, pods: Iterable[Pod], uids: AbstractSet[str] | None) -> None:
@@ -200,14 +211,10 @@ class Holders:
         columns, holders = self._ledger.columns(node), list(self.on(node))
         fields = [
             (index, columns[share.uuid], share.mem_bytes, share.core_percent, share.whole, holder.priority,
-             holder.leaving_from is None)
+             holder.leaving_from is None, self._ledger.number_of(charge.domain) if self._ledger.separate else 0)
             for index, holder in enumerate(holders)
-            for share in _shares(self._ledger, holder)
+            if (charge := self._ledger.charge_of(holder.uid)) is not None and charge.assignment is not None
+            for share in charge.assignment.shares
             if share.uuid in columns
         ]  # fmt: skip
-        return _Block(self._ledger.node(node), holders, np.array(fields, np.int64).reshape(-1, 7))
-
-
-def _shares(ledger: Ledger, holder: Holder) -> Iterable[Share]:
-    charge = ledger.charge_of(holder.uid)
-    return charge.assignment.shares if charge and charge.assignment else ()
+        return _Block(self._ledger.node(node), holders, np.array(fields, np.int64).reshape(-1, _FIELDS))

@@ -28,6 +28,8 @@ class Hypothesis(Ledger):
         vars(self).update(vars(ledger))
         for name in _CHANGED:
             setattr(self, name, getattr(ledger, name).copy())
+        if ledger.separate:
+            self.domain = ledger.domain.copy()
         self._gone: dict[str, Charge] = {}
         self._come: dict[str, Charge] = {}
 

@@ -63,7 +63,7 @@ def ordered(ledger: Ledger, ties: Floats, demand: PodDemand, level: int, sibling
 def _links(ledger: Ledger, demand: PodDemand, level: int) -> Ints:
     """0 within one NVLink island, 1 under one NUMA node, 2 neither."""
     gpus, largest = least_gpus(demand.containers), max(demand.containers, key=lambda container: container.gpus)
-    fits = fit(ledger, largest, demand.preferences, level).fits
+    fits = fit(ledger, largest, demand, level).fits
     return np.where(island_fit(ledger, fits, gpus), 0, np.where(numa_fit(ledger, fits, gpus), 1, 2))
 
 

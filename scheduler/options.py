@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass
 
+from tessera.model.domains import CLUSTER
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """How the engine decides. Times in seconds; ``level`` is the enforcement level that a pod needs by default.
+
+    ``trust_domain`` says who may share a GPU: ``cluster``, ``namespace`` or ``label:KEY`` (``model.domains``).
 
     With ``filter_chooses`` filter answers the node that the policy chooses, and no other that could hold the pod.
     """
@@ -16,3 +20,4 @@ class Options:
     filter_chooses: bool = False
     hold_s: float = 10.0
     reservation_s: float = 60.0
+    trust_domain: str = CLUSTER

@@ -32,7 +32,7 @@ def case_of(
     lately: Sequence[Holder] = (),
 ) -> Case | None:
     """The question whom ``pod`` may push out; ``None`` for one that asks for no slice, or not properly."""
-    demand = demand_of(pod)
+    demand = engine.demand_of(pod)
     if demand is None or isinstance(demand, Reason):
         return None
     level = min_level(demand, engine.options.level)

@@ -12,7 +12,7 @@ from tessera.scheduler.fit import Fit, fit
 from tessera.scheduler.offers import Offer, Scores
 from tessera.scheduler.policy import Policy
 from tessera.scheduler.policy.kernels import NEVER, Floats, holding
-from tessera.scheduler.policy.standing import nodes_of
+from tessera.scheduler.policy.standing import nodes_for
 from tessera.scheduler.policy.wanted import simple, wanted
 from tessera.scheduler.together import together
 
@@ -22,13 +22,13 @@ def able(ledger: Ledger, demand: PodDemand, candidates: Bools, policy: Policy, l
     if not simple(demand):
         return feasible(ledger, demand, fits_of(ledger, demand, level), candidates, policy, level)
     out = np.empty_like(candidates)
-    holding(nodes_of(ledger), wanted(ledger, demand, demand.containers[0], level), candidates, out)
+    holding(nodes_for(ledger, demand), wanted(ledger, demand, demand.containers[0], level), candidates, out)
     return out
 
 
 def fits_of(ledger: Ledger, demand: PodDemand, level: int) -> list[Fit]:
     """One ``Fit`` for each container of ``demand``."""
-    return [fit(ledger, container, demand.preferences, level) for container in demand.containers]
+    return [fit(ledger, container, demand, level) for container in demand.containers]
 
 
 def feasible(

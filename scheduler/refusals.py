@@ -24,6 +24,7 @@ WORDS: Mapping[Code, str] = {
     Code.UNHEALTHY: "unhealthy",
     Code.ENFORCEMENT_TOO_WEAK: "below the enforcement level asked",
     Code.OTHER_TENANT: "another tenant's",
+    Code.OTHER_DOMAIN: "another trust domain's",
     Code.NOT_ENOUGH_MEMORY: "not enough memory",
     Code.NOT_ENOUGH_COMPUTE: "not enough compute",
     Code.NOT_ENOUGH_GPUS: "with room, but too few together on one node",
@@ -47,6 +48,7 @@ def causes(ledger: Ledger, found: Fit) -> dict[Code, Bools]:
         (Code.UNHEALTHY, ledger.healthy),
         (Code.ENFORCEMENT_TOO_WEAK, found.enforced),
         (Code.OTHER_TENANT, found.free_of_tenants),
+        (Code.OTHER_DOMAIN, found.open),
         (Code.NOT_ENOUGH_MEMORY, found.enough_memory),
         (Code.NOT_ENOUGH_COMPUTE, found.enough_compute),
     ]

@@ -30,7 +30,7 @@ from tessera.scheduler.trial import Trial
 
 _PERIOD_S = 2.0
 _SEARCH_S = 0.3
-_HOPELESS = frozenset({Code.TOO_LARGE, Code.INVALID_REQUEST, Code.REMOTE_UNAVAILABLE, Code.NO_GPU})
+_HOPELESS = frozenset({Code.TOO_LARGE, Code.INVALID_REQUEST, Code.REMOTE_UNAVAILABLE, Code.NO_GPU, Code.UNKNOWN_DOMAIN})
 
 log = structlog.get_logger()
 

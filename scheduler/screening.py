@@ -19,9 +19,13 @@ from tessera.scheduler.fit import Fit, fit
 
 @dataclass(frozen=True, slots=True)
 class _Gpu:
-    """A GPU as it is now, and what one container needs of it; ``possible``: it would hold the container empty."""
+    """A GPU as it is now, and what one container needs of it; ``possible``: it would hold the container empty.
+
+    Not ``open``: another trust domain has slices there, or on its MPS group.
+    """
 
     possible: bool
+    open: bool
     fits: bool
     need_bytes: int
     free_bytes: int
@@ -35,7 +39,7 @@ class Screen:
 
     def __init__(self, ledger: Ledger, demand: PodDemand, totals: Totals, level: int) -> None:
         self._ledger, self._demand, self._totals = ledger, demand, totals
-        self._fits = [fit(ledger, c, demand.preferences, level) for c in demand.containers]
+        self._fits = [fit(ledger, c, demand, level) for c in demand.containers]
         self._gpus: dict[int, list[list[_Gpu]]] = {}
 
     def rows(self, offered: Bools) -> list[int]:
@@ -85,7 +89,9 @@ class Screen:
     def _container(self, index: int, row: int, freed: dict[int, list[int]]) -> bool:
         container, found = self._demand.containers[index], self._row(row)[index]
         count = sum(gpu.fits for gpu in found)
-        for column, (mem, percent, tenants, alone) in freed.items():
+        closed = (column for column, gpu in enumerate(found) if not gpu.open)  # who leaves may free the group elsewhere
+        for column in {**freed, **dict.fromkeys(closed)}:
+            mem, percent, tenants, alone = freed.get(column, (0, 0, 0, 0))
             gpu = found[column]
             if gpu.fits or not gpu.possible or (gpu.exclusive and not alone):
                 continue
@@ -101,6 +107,7 @@ class Screen:
         return self._gpus[row]
 
     def _of(self, found: Fit, row: int) -> list[_Gpu]:
-        arrays = (found.possible, found.fits, found.need_bytes, self._ledger.free_bytes, self._ledger.free_percent,
-                  self._ledger.tenants, self._ledger.exclusive)  # fmt: skip
+        ledger = self._ledger
+        arrays = (found.possible, found.open, found.fits, found.need_bytes, ledger.free_bytes, ledger.free_percent,
+                  ledger.tenants, ledger.exclusive)  # fmt: skip
         return [_Gpu(*values) for values in zip(*(array[row].tolist() for array in arrays), strict=True)]

@@ -20,12 +20,13 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from tessera.kube.connection import connect
-from tessera.kube.convert import gpu_node_of, host_of, pod_reference
+from tessera.kube.convert import gpu_node_of, host_of, namespace_of, pod_reference
 from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
 from tessera.kube.lease import LeaderLease
 from tessera.kube.reflector import Reflector, Told
-from tessera.kube.resources import GPU_NODES, NODES, PODS
+from tessera.kube.resources import GPU_NODES, NAMESPACES, NODES, PODS
+from tessera.model.domains import Namespace
 from tessera.model.gpus import GpuNode
 from tessera.model.hosts import Host
 from tessera.model.placements import Placement
@@ -45,7 +46,7 @@ from tessera.scheduler.rescue import Allowance, Rescue
 from tessera.scheduler.room import Bell
 from tessera.scheduler.settings import SchedulerSettings
 from tessera.scheduler.warming import bring, warm
-from tessera.scheduler.watching import brief_pod_of, host_sink, node_sink, pod_sink
+from tessera.scheduler.watching import brief_pod_of, host_sink, namespace_sink, node_sink, pod_sink
 from tessera.scheduler.webhook.rewrite import Options as WebhookOptions
 from tessera.scheduler.webhook.routes import routes as webhook_routes
 from tessera.serving import Server, straight
@@ -89,6 +90,10 @@ class Service:
             gateway, GPU_NODES, lambda c: node_sink(engine, c), keep=gpu_node_of
         )
         self._hosts: Reflector[Host] = Reflector(gateway, NODES, lambda c: host_sink(engine, c), keep=host_of)
+        # Only a label is looked up: else there is nothing to read, and no right to.
+        self._namespaces: Reflector[Namespace] | None = None
+        if engine.domains.rule.label:
+            self._namespaces = Reflector(gateway, NAMESPACES, lambda c: namespace_sink(engine, c), keep=namespace_of)
         self._extender = Server(self._extender_app(), settings.host, settings.port, settings.extender_tls)
         self._webhook = Server(self._webhook_app(), settings.host, settings.webhook_port, settings.webhook_tls)
         self._compiling, self._compiled = compiling, asyncio.Event()
@@ -119,6 +124,8 @@ class Service:
         }
         if self._settings.rescue_moves:
             parts["rescue"] = self._rescue().run()
+        if self._namespaces is not None:
+            parts["namespaces"] = self._namespaces.run()
         self._tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
         await self._webhook.start()
         await self._extender.start()
@@ -158,6 +165,8 @@ class Service:
         await self._pods.wait_synced()
         await self._nodes.wait_synced()
         await self._hosts.wait_synced()
+        if self._namespaces is not None:
+            await self._namespaces.wait_synced()
 
     @property
     def url(self) -> str:
@@ -171,6 +180,8 @@ class Service:
         """Why the verbs may not be answered now, or ``None``."""
         if not (self._pods.synced and self._nodes.synced and self._hosts.synced):
             return Reason(Code.NOT_SYNCED, "tessera-scheduler has not read all pods, nodes and GPUs yet")
+        if self._namespaces is not None and not self._namespaces.synced:
+            return Reason(Code.NOT_SYNCED, "tessera-scheduler has not read all namespaces yet")
         if not self.lease.leading:
             return Reason(Code.NOT_LEADER, "this tessera-scheduler does not lead")
         if not self._compiled.is_set():
@@ -258,4 +269,5 @@ def _options(settings: SchedulerSettings) -> Options:
         settings.order_seed,
         filter_chooses=settings.filter_answers == "chosen",
         hold_s=settings.hold_s,
+        trust_domain=settings.trust_domain,
     )

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from tessera.model.domains import CLUSTER, rule_of
 from tessera.scheduler.webhook.compatibility import Dialect
 from tessera.serving import Tls, is_loopback
 from tessera.settings import KubeSettings, LogSettings
@@ -27,6 +28,9 @@ class SchedulerSettings(KubeSettings, LogSettings):
         "feasible", description="what filter answers: every node that holds the pod, or the policy's choice alone"
     )
     enforcement: int = Field(0, ge=0, le=3, description="lowest enforcement level for pods that name none")
+    trust_domain: str = Field(
+        CLUSTER, description="who may share a GPU: cluster, namespace, or label:KEY, the value of a namespace's label"
+    )
     compiled_dir: Path | None = Field(None, description="policies compiled before, brought to NUMBA_CACHE_DIR at start")
     order_seed: int = Field(0, description="decides ties between equal nodes")
     preemption: bool = Field(True, description="whether pods of higher priority may take the place of lower ones")
@@ -43,6 +47,12 @@ class SchedulerSettings(KubeSettings, LogSettings):
     scheduler_name: str = Field("tessera", description="schedulerName that the webhook sets")
     compatibility: list[Dialect] = Field([], description="other projects' keys to translate")
     tolerate: bool = Field(False, description="whether the webhook lets slices tolerate the taint of GPU nodes")
+
+    @field_validator("trust_domain")
+    @classmethod
+    def _trust_domain_is_known(cls, value: str) -> str:
+        rule_of(value)
+        return value
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> "SchedulerSettings":

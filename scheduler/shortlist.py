@@ -70,11 +70,24 @@ def _steps(
 
 
 def _lower(case: Case, shares: Shares) -> Bools:
-    below: Bools = shares.stays & (shares.priority < case.pod.priority)
-    if case.holders.preempted_for(case.pod.uid):
-        told = np.array([holder.preempted_for == case.pod.uid for holder in shares.holders], np.bool_)
-        below &= ~told[shares.holder]
+    below: Bools = shares.stays & (shares.priority < case.pod.priority) & ~_told(case, shares)
     return below
+
+
+def _told(case: Case, shares: Shares) -> Bools:
+    """Per share: whether its holder was told to give way to the pod already."""
+    if not case.holders.preempted_for(case.pod.uid):
+        return np.zeros_like(shares.stays)
+    return np.array([holder.preempted_for == case.pod.uid for holder in shares.holders], np.bool_)[shares.holder]
+
+
+def _cleared(case: Case, state: Hypothesis, shares: Shares, gone: Bools) -> Bools:
+    """Per GPU: whether nobody of another trust domain stays there or on its MPS group, as far as holders tell."""
+    others = shares.stays & ~gone & ~shares.whole & ~_told(case, shares)
+    others &= shares.domain != state.number_of(case.demand.domain)
+    left = np.zeros(state.present.shape, np.bool_)
+    left[shares.row[others], state.group[shares.row[others], shares.column[others]]] = True
+    return ~np.take_along_axis(left, state.group, axis=1)
 
 
 def _covered(case: Case, shares: Shares) -> Bools:
@@ -91,6 +104,8 @@ def _without(case: Case, base: Hypothesis, shares: Shares, gone: Bools) -> tuple
     np.add.at(state.free_bytes, (rows, columns), shares.mem_bytes[gone])
     np.add.at(state.free_percent, (rows, columns), shares.percent[gone])
     np.subtract.at(state.tenants, (rows, columns), 1)
+    if state.separate:
+        state.domain[_cleared(case, state, shares, gone)] = 0
     whole = gone & shares.whole
     state.exclusive[shares.row[whole], shares.column[whole]] = False
     fits = fits_of(state, case.demand, case.level)

@@ -48,7 +48,7 @@ def _greedy(ledger: Ledger, rows: Ints, demand: PodDemand, fits: list[Fit], poli
     out = np.ones(len(rows), np.bool_)
     for index in by_size(demand.containers):
         container, need = demand.containers[index], fits[index].need_bytes[rows]
-        room = fits[index].possible[rows] & alone & (free >= need) & (percent >= container.core_percent)
+        room = fits[index].usable[rows] & alone & (free >= need) & (percent >= container.core_percent)
         if container.whole:
             room &= tenants == 0
         out &= room.sum(axis=1) >= container.gpus
@@ -72,7 +72,7 @@ def _cheapest(costs: Ints, count: int) -> Bools:
 def _alike(ledger: Ledger, fits: list[Fit], rows: Ints) -> list[list[int]]:
     """``rows`` in groups of equal state, those with the most free memory first."""
     arrays = (ledger.mem_bytes, ledger.free_bytes, ledger.free_percent, ledger.tenants, ledger.exclusive)
-    states = np.concatenate([array[rows] for array in (*arrays, *(found.possible for found in fits))], axis=1)
+    states = np.concatenate([array[rows] for array in (*arrays, *(found.usable for found in fits))], axis=1)
     groups: dict[bytes, list[int]] = {}
     for index in np.argsort(-ledger.free_bytes[rows].sum(axis=1), kind="stable").tolist():
         groups.setdefault(states[index].tobytes(), []).append(int(rows[index]))

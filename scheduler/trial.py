@@ -29,6 +29,7 @@ class Trial:
     def __init__(self, engine: Engine, without: tuple[str, ...] = ()) -> None:
         self.engine = Engine(lambda: 0.0, engine.options)
         self.engine.ledger = self.ledger = engine.ledger.copy()
+        self.engine.domains = engine.domains
         for uid in without:
             promised = engine.promises().get(uid)
             if promised is not None and promised.kind is Promise.HOLD:

@@ -172,7 +172,7 @@ class Case:
         if row is None or not _leaves(state, row, self.totals):
             return None
         found: Assignment | None = choose(state, node, self.demand, PACK, self.level, _STEPS)
-        return None if found is None else Charge(node, self.totals, found)
+        return None if found is None else Charge(node, self.totals, found, self.demand.namespace)
 
     def _size(self, holder: Holder) -> tuple[int, int]:
         charge = self.ledger.charge_of(holder.uid)

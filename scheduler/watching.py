@@ -7,6 +7,7 @@ from tessera.kube.convert import pod_of
 from tessera.kube.reflector import Change, Deleted, Listed, Replaced, Told, Upserted
 from tessera.model import names
 from tessera.model.demands import wants_slice
+from tessera.model.domains import Namespace
 from tessera.model.gpus import GpuNode
 from tessera.model.hosts import Host
 from tessera.model.pods import Pod
@@ -42,6 +43,17 @@ def node_sink(engine: Engine, change: Change[GpuNode]) -> None:
             engine.observe_node(node)
         case Deleted(gone):
             engine.forget_node(gone.name)
+
+
+def namespace_sink(engine: Engine, change: Change[Namespace]) -> None:
+    """Takes one change of the namespaces' reflector."""
+    match change:
+        case Replaced(objects):
+            engine.replace_namespaces(objects)
+        case Upserted(namespace):
+            engine.observe_namespace(namespace)
+        case Deleted(gone):
+            engine.forget_namespace(gone.name)
 
 
 def host_sink(engine: Engine, change: Change[Host]) -> None:

@@ -87,7 +87,7 @@ def _child(folder: Path, environment: Mapping[str, str]) -> Iterator["subprocess
 
 
 def settings(folder: Path) -> NodeAgentSettings:
-    """The agent's, under ``folder``. MPS needs NVIDIA's own program and is left out."""
+    """The agent's, under ``folder``. MPS needs NVIDIA's own program and is left out; contexts take nothing here."""
     values: dict[str, Any] = {
         "node": "localhost",
         "agent_socket": folder / "agent.sock",
@@ -96,6 +96,7 @@ def settings(folder: Path) -> NodeAgentSettings:
         "enforcement": Enforcement.WATCH,
         "mps_control": "",
         "shim": os.environ.get("TESSERA_SHIM") or (str(_BUILT) if _BUILT.is_file() else ""),
+        "context_bytes": 0,
         "api": False,
     }
     return NodeAgentSettings(**values)

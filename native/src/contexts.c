@@ -1,8 +1,9 @@
-/* The end of a context ends what was allocated in it. */
+/* A context takes memory itself, from its making on; its end also ends what was allocated in it. */
 #include "driver.h"
 #include "holdings.h"
 #include "launches.h"
 #include "pools.h"
+#include "slice.h"
 
 /* While the driver destroys a context, what was allocated in it is no longer known as its own: the driver may give its
  * handle to a new one before it has returned. */
@@ -11,7 +12,8 @@ typedef struct {
 } rename_t;
 
 static bool is_of(const holding_t *item, const void *owner) {
-  bool in_context = (item->kind == POINTER && !item->pool) || item->kind == ARRAY || item->kind == MIPMAP;
+  bool in_context = (item->kind == POINTER && !item->pool) || item->kind == ARRAY || item->kind == MIPMAP ||
+                    item->kind == CONTEXT;
   return in_context && item->owner == *(const uint64_t *)owner;
 }
 
@@ -54,6 +56,46 @@ EXPORT CUresult cuCtxDetach(CUcontext context) {
   END(cuCtxDetach, context, HELPER(cuCtxGetApiVersion)(context, &version));
 }
 
+static CUresult charge(CUdevice device, holding_t *item) {
+  int gpu = slice_gpu(device);
+  *item = (holding_t){.kind = CONTEXT, .gpu = gpu, .bytes = slice_context(gpu)};
+  return item->bytes ? take(gpu, item->bytes) : CUDA_SUCCESS;
+}
+
+/* What stood there before: another thread has made the same primary context, or the handle is one that has just ended.
+ * Where there is no memory for the record, the charge stays as long as the process. */
+static CUresult made(CUresult done, holding_t *item, CUcontext *context) {
+  holding_t before = {0};
+  if (!item->bytes) return done;
+  if (done) {
+    give_back(item);
+    return done;
+  }
+  item->key = item->owner = (uintptr_t)*context;
+  if (holding_replace(item, &before) && before.kind) give_back(&before);
+  return done;
+}
+
+#define MAKE(symbol, out, device, ...)       \
+  holding_t item;                            \
+  CUresult refused = charge(device, &item);  \
+  if (refused) return refused;               \
+  return made(REAL(symbol)(out, __VA_ARGS__), &item, out)
+
+EXPORT CUresult cuCtxCreate(CUcontext *out, unsigned int flags, CUdevice device) {
+  MAKE(cuCtxCreate, out, device, flags, device);
+}
+EXPORT CUresult cuCtxCreate_v2(CUcontext *out, unsigned int flags, CUdevice device) {
+  MAKE(cuCtxCreate_v2, out, device, flags, device);
+}
+EXPORT CUresult cuCtxCreate_v3(CUcontext *out, CUexecAffinityParam *affinity, int count, unsigned int flags,
+                               CUdevice device) {
+  MAKE(cuCtxCreate_v3, out, device, affinity, count, flags, device);
+}
+EXPORT CUresult cuCtxCreate_v4(CUcontext *out, CUctxCreateParams *parameters, unsigned int flags, CUdevice device) {
+  MAKE(cuCtxCreate_v4, out, device, parameters, flags, device);
+}
+
 static bool is_active(CUdevice device) {
   unsigned flags;
   int active = 0;
@@ -65,6 +107,11 @@ static CUcontext primary(CUdevice device) {
   if (!is_active(device) || HELPER(cuDevicePrimaryCtxRetain)(&context, device)) return NULL;
   REAL(cuDevicePrimaryCtxRelease_v2)(device);
   return context;
+}
+
+EXPORT CUresult cuDevicePrimaryCtxRetain(CUcontext *out, CUdevice device) {
+  if (is_active(device)) return REAL(cuDevicePrimaryCtxRetain)(out, device);
+  MAKE(cuDevicePrimaryCtxRetain, out, device, device);
 }
 
 #define END_PRIMARY(symbol, device)          \

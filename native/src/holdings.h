@@ -18,7 +18,8 @@ typedef enum {
   CAPTURE,    /* what a stream capture has allocated and not freed; its key and `owner` are the graph */
   CAPTURING,  /* a stream whose capture its `owner` comes from */
   CAPTURED,   /* a pointer of a capture; its `owner` is the graph */
-  WORK        /* what a launch of an instantiated graph costs: its `bytes` are warps */
+  WORK,       /* what a launch of an instantiated graph costs: its `bytes` are warps */
+  CONTEXT     /* what a context itself takes; its key and `owner` are the context */
 } kind_t;
 
 typedef struct {

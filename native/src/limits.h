@@ -32,6 +32,7 @@ typedef struct {
   _Atomic(uint64_t) generation; /* of the text; another number: read it again */
   _Atomic(uint64_t) shared;     /* whether any GPU is had in turns */
   _Atomic(uint64_t) turn[LIMITS_GPUS];
+  _Atomic(uint64_t) context[LIMITS_GPUS]; /* bytes that a context takes, with its code */
 } pace_t;
 
 /* False: the text is not whole. */

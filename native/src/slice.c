@@ -114,6 +114,11 @@ uint64_t slice_limit(int gpu) {
   return l && gpu >= 0 && (unsigned)gpu < l->gpus ? l->gpu[gpu].bytes : 0;
 }
 
+uint64_t slice_context(int gpu) {
+  pace_t *page = limits() ? atomic_load_explicit(&pace, memory_order_acquire) : NULL;
+  return page && gpu >= 0 ? atomic_load_explicit(&page->context[gpu], memory_order_relaxed) : 0;
+}
+
 uint64_t slice_used(int gpu) {
   if (gpu < 0 || !ledger_open(SLICE_LEDGER)) return 0;
   ledger_sweep();

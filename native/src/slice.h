@@ -24,6 +24,9 @@ int slice_gpu_of_uuid(const char *uuid);
 uint64_t slice_limit(int gpu);
 uint64_t slice_used(int gpu);
 
+/* Bytes that a context on a GPU is charged with; 0: none, or nothing is known. */
+uint64_t slice_context(int gpu);
+
 /* Takes bytes for this process. CUDA_ERROR_OUT_OF_MEMORY: the slice has no room. CUDA_ERROR_OPERATING_SYSTEM: the limits
  * or the ledger of the slice cannot be read, so nothing is given. */
 CUresult slice_take(int gpu, uint64_t bytes);

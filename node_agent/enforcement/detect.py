@@ -38,6 +38,11 @@ class Sight:
     unread: Streak = Streak()
     error: str = ""
 
+    @property
+    def blind(self) -> bool:
+        """Whether what processes use is not known, for long enough to believe it."""
+        return self.untold.bad or self.unread.bad
+
     def after(self, blind: bool | None) -> "Sight":
         """The processes were read; ``blind``: of some the bytes were not told, ``None``: there were none."""
         untold = self.untold if blind is None else self.untold.after(blind)
@@ -49,7 +54,11 @@ class Sight:
 
 
 def finding_of(device: Device, wanted: Finding, sight: Sight, *, wsl: bool, allow_unwatched: bool) -> Finding:
-    """The level of a GPU, at most ``wanted``."""
+    """The level of a GPU, at most ``wanted``. MIG devices are whole units, whatever the operator allows."""
+    if device.parent:
+        return Finding(LEVEL_NONE, "a MIG device: given out whole only")
+    if device.mig:
+        return Finding(LEVEL_NONE, "the GPU is in MIG mode")
     unwatched = ""
     if wsl:
         unwatched = "WSL: the driver does not tell the memory of processes"
@@ -61,6 +70,4 @@ def finding_of(device: Device, wanted: Finding, sight: Sight, *, wsl: bool, allo
         return Finding(LEVEL_WATCH, f"{unwatched}; allowed by the operator")
     if unwatched:
         return Finding(LEVEL_NONE, unwatched)
-    if device.mig and wanted.level > LEVEL_WATCH:
-        return Finding(LEVEL_WATCH, "the GPU is in MIG mode")
     return wanted

@@ -25,6 +25,10 @@ class Keepers:
         """The level that prepared a slice, or ``None`` if none has."""
         return self._levels.get(slice_id)
 
+    def may_keep(self, level: int, slice_id: str) -> bool:
+        """Whether a slice is a level's: one whose level is not known might be anybody's."""
+        return self._levels.get(slice_id, level) == level
+
     def put(self, slice_id: str, level: int) -> None:
         """Raises ``OSError``; then nothing is recorded."""
         write_json(self._disk, self._path(slice_id), {"version": VERSION, "level": level})

@@ -27,13 +27,13 @@ class Ladder:
         self.level = max(self._asked)
 
     async def detect(self, uuid: str) -> Finding:
-        """The highest level asked for that works, and why it is none above."""
+        """The highest level asked for that works, and why it is none above; a level that is broken ends the search."""
         lacking: list[str] = []
         for rung in self._rungs:
             if rung.level not in self._asked:
                 continue
             found = await rung.detect(uuid)
-            if found.level >= rung.level:
+            if found.level >= rung.level or found.level < LEVEL_WATCH:
                 return Finding(found.level, "; ".join((found.evidence, *lacking)))
             lacking.append(f"not level {rung.level}: {found.evidence}")
         return Finding(LEVEL_WATCH, "; ".join(lacking))
@@ -44,7 +44,11 @@ class Ladder:
         if level is None:
             level = self._highest(self._reached(item)).level
             await asyncio.to_thread(self._keepers.put, item.id, level)
-        return await self._highest(level).prepare(item)
+        edits = await self._highest(level).prepare(item)
+        if edits.level < level:
+            # Not held there, as over several MPS groups: nothing may take it for held.
+            await asyncio.to_thread(self._keepers.put, item.id, edits.level)
+        return edits
 
     async def observe(self) -> tuple[Incident, ...]:
         return tuple([incident for rung in self._rungs for incident in await rung.observe()])

@@ -28,12 +28,16 @@ def limits_text(shares: Sequence[Share]) -> bytes:
     return body + f"end {len(lines)} {_fnv(body):x}\n".encode()
 
 
-def pace_page(turns: Mapping[int, Turn] | None = None) -> bytes:
-    """A fresh page. ``turns`` by the place of the GPU in the limits; none: compute is not limited."""
+def pace_page(turns: Mapping[int, Turn] | None = None, context_bytes: int = 0) -> bytes:
+    """A fresh page. ``turns`` by the place of the GPU in the limits; none: compute is not limited.
+
+    ``context_bytes``: what a context is charged with.
+    """
     page = bytearray(PACE_SIZE)
     _HEADER.pack_into(page, 0, _MAGIC, 1, _shared(turns or {}))
     for place in range(MOST_GPUS):
         _WORD.pack_into(page, _at(place), encode((turns or {}).get(place, FREE)))
+        _WORD.pack_into(page, _at(MOST_GPUS + place), context_bytes)
     return bytes(page)
 
 

@@ -1,46 +1,56 @@
-"""Level 1: MPS, with a memory limit and a share of the multiprocessors for each client.
+"""Levels 1 and 2: MPS, with a memory limit for each client, and a share of the multiprocessors or a partition of them.
 
 Limits hold for each client, not for a container: the sum is the watcher's. A slice over several GPUs is held where one
-daemon serves them all (``mps_groups``), else it is watched.
+daemon serves them all (``mps_groups``), else it is watched. The two levels are two limiters, ``exclusive``: a GPU is
+served in one mode at a time, and goes from one to the other when no slice is held there.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import structlog
-
-from tessera.durable import LocalDisk, replace_durably
-from tessera.model.gpus import LEVEL_MPS, LEVEL_WATCH
+from tessera.model.gpus import LEVEL_NONE, LEVEL_WATCH
 from tessera.node_agent.enforcement.mps_control import MpsControl
-from tessera.node_agent.enforcement.mps_environment import PIPE_IN_CONTAINER, environment_of
-from tessera.node_agent.enforcement.mps_group import MpsGroup, Node
+from tessera.node_agent.enforcement.mps_environment import PIPE_IN_CONTAINER
+from tessera.node_agent.enforcement.mps_folders import Folders
 from tessera.node_agent.enforcement.mps_groups import Group, name_of
-from tessera.node_agent.enforcement.port import Edits, Finding, Incident, Mount
+from tessera.node_agent.enforcement.mps_modes import PERCENTAGES, Mode, Served
+from tessera.node_agent.enforcement.mps_node import Node
+from tessera.node_agent.enforcement.port import Edits, EnforcementError, Finding, Incident, Mount
 from tessera.node_agent.slices import Slice
-
-log = structlog.get_logger()
-
-MEMBERS = "gpus"
-"""Beside the pipe folder: the UUIDs of the group, one a line."""
 
 Partition = Callable[[tuple[Group, ...]], Mapping[str, Group]]
 """The group of each GPU, given those that must stay as they are."""
 
+ANSWER_S = 3.0
+TRY_AGAIN_S = 600.0
+"""Between two tries of a mode that does not work on a GPU: each stops the daemon of the mode below."""
+
 
 class Mps:
-    """``answer_s``: how long the control program may take to answer.
+    """``answer_s``: how long the control program may take to answer. ``node``: its slices are those of this level.
 
     A group is made when one of its GPUs is looked at first, and then stays as it is. Groups of an earlier run stay
     where a slice lies on their GPUs; the other daemons of that run are stopped.
     """
 
-    level = LEVEL_MPS
-
-    def __init__(self, program: str, folder: Path, partition: Partition, node: Node, *, answer_s: float = 3.0) -> None:
-        self._program, self._folder, self._partition = program, folder, partition
+    def __init__(
+        self,
+        program: str,
+        folder: Path,
+        partition: Partition,
+        node: Node,
+        *,
+        mode: Mode = PERCENTAGES,
+        answer_s: float = ANSWER_S,
+    ) -> None:
+        self.level, self._mode = mode.level, mode
+        self._program, self._folders, self._partition = program, Folders(folder), partition
         self._node, self._answer_s = node, answer_s
-        self._groups: dict[Group, MpsGroup] = {}
+        self._rivals: tuple[Mps, ...] = ()
+        self._given_up: set[str] = set()
+        self._put_off: dict[str, tuple[float, Finding]] = {}
+        self._groups: dict[Group, Served] = {}
         self._held: set[str] = set()
         self._left_over: dict[Group, MpsControl] = {}
         self._adopt()
@@ -49,20 +59,38 @@ class Mps:
         """The GPUs that share a daemon with this one, itself included."""
         return self._partition(tuple(self._groups)).get(uuid, (uuid,))
 
+    def group_name(self, uuid: str) -> str:
+        """Names the group of a GPU; empty for one that is a group by itself."""
+        group = self.group_of(uuid)
+        return name_of(group) if len(group) > 1 else ""
+
     async def detect(self, uuid: str) -> Finding:
-        group = self._group(self.group_of(uuid))
+        uuids = self.group_of(uuid)
+        if lacking := self._mode.lacks(self._node.driver()):
+            return Finding(LEVEL_NONE if self._slices_on(uuids) else LEVEL_WATCH, lacking)
+        until, before = self._put_off.get(uuid, (0.0, None))
+        if before and self._node.clock() < until:
+            return before
+        if obstacle := await self._take(uuids):
+            return Finding(LEVEL_WATCH, obstacle)
+        group = self._group(uuids)
         await self._stop_left_over(group.uuids)
-        return await group.detect(uuid)
+        found = await group.detect(uuid)
+        if found.level == LEVEL_WATCH and any(rival.level < self.level for rival in self._rivals):
+            self._put_off[uuid] = self._node.clock() + TRY_AGAIN_S, found
+        return found
 
     async def prepare(self, item: Slice) -> Edits:
         groups = {self.group_of(share.uuid) for share in item.shares}
         if len(groups) > 1:
             return Edits(LEVEL_WATCH)
-        group = self._group(groups.pop())
-        await group.admit(item)
+        uuids = groups.pop()
+        if given := self._given_up.intersection(uuids):
+            raise EnforcementError(f"GPU {min(given)} is no longer held at level {self.level}")
+        group = self._group(uuids)
         self._held.add(item.id)
-        mount = Mount(str(group.control.pipe), PIPE_IN_CONTAINER)
-        return Edits(LEVEL_MPS, environment_of(item, group.uuids), (mount,))
+        environment = await group.admit(item)
+        return Edits(self.level, environment, (Mount(str(group.control.pipe), PIPE_IN_CONTAINER),))
 
     async def observe(self) -> tuple[Incident, ...]:
         # Together: a daemon that hangs must not hold up the looks after the others.
@@ -74,7 +102,7 @@ class Mps:
         return await group.terminate(pid) if group else False
 
     def holds(self, slice_id: str) -> bool:
-        """Whether a slice was prepared with the limits of MPS."""
+        """Whether a slice is to run under MPS, be it that it cannot now."""
         return slice_id in self._held
 
     def clients_of(self, uuid: str) -> frozenset[int] | None:
@@ -94,40 +122,74 @@ class Mps:
             if not group.slices:
                 await group.control.quit()
 
-    def _group(self, uuids: Group) -> MpsGroup:
+    async def leave(self, uuids: Group, level: int) -> str:
+        """Gives GPUs to the limiter of ``level``; why that cannot be, or empty."""
+        groups = {self.group_of(uuid) for uuid in uuids}
+        for group in groups:
+            served = self._groups.get(group)
+            if self._slices_on(group):
+                return f"slices lie on GPU {', '.join(group)} that are held at level {self.level}"
+            if served and served.worked and self.level > level:
+                return f"GPU {', '.join(group)} has level {self.level}"
+        # Before anything is waited for: nobody is admitted here from now on.
+        self._given_up.update(*groups)
+        for group in groups:
+            if not (await self._stop(group) and await self._stop_left_over(group, also_same=True)):
+                self._given_up.difference_update(*groups)
+                return f"the MPS daemon of GPU {', '.join(group)} at level {self.level} does not stop"
+        return ""
+
+    async def _stop(self, group: Group) -> bool:
+        served = self._groups.get(group)
+        if served is None:
+            return True
+        served.retire()
+        stopped = await served.control.stop()
+        served.retire(stopped)
+        if stopped:
+            self._groups.pop(group, None)
+        return stopped
+
+    async def _take(self, uuids: Group) -> str:
+        for rival in self._rivals:
+            if obstacle := await rival.leave(uuids, self.level):
+                return obstacle
+        self._given_up.difference_update(uuids)
+        return ""
+
+    def _slices_on(self, uuids: Group) -> bool:
+        shares = (share for item in self._node.slices() for share in item.shares)
+        return any(share.uuid in uuids and not share.whole for share in shares)
+
+    def _group(self, uuids: Group) -> Served:
         if uuids not in self._groups:
-            self._groups[uuids] = MpsGroup(uuids, self._control(uuids), self._node)
-            self._record(uuids)
+            self._groups[uuids] = self._served(uuids)
+            self._folders.record(uuids)
         return self._groups[uuids]
 
-    def _control(self, uuids: Group) -> MpsControl:
-        return MpsControl(self._program, self._folder / name_of(uuids), uuids, self._answer_s)
-
-    def _record(self, uuids: Group) -> None:
-        folder = self._folder / name_of(uuids)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            replace_durably(LocalDisk(), folder / MEMBERS, "".join(f"{uuid}\n" for uuid in uuids).encode())
-        except OSError as error:
-            log.error("an MPS group is not recorded", gpus=uuids, error=str(error))
+    def _served(self, uuids: Group) -> Served:
+        return self._mode.serve(self._program, self._folders.of(uuids), uuids, self._answer_s, self._node)
 
     def _adopt(self) -> None:
         used = {share.uuid for item in self._node.slices() for share in item.shares if not share.whole}
-        for path in sorted(self._folder.glob(f"*/{MEMBERS}")):
-            try:
-                uuids = tuple(path.read_text().split())
-            except (OSError, UnicodeDecodeError):
-                continue
-            if path.parent.name != name_of(uuids):
-                continue
+        for uuids in self._folders.recorded():
             if used.intersection(uuids) and not set(uuids) & {uuid for group in self._groups for uuid in group}:
-                self._groups[uuids] = MpsGroup(uuids, self._control(uuids), self._node)
+                self._groups[uuids] = self._served(uuids)
             else:
-                self._left_over[uuids] = self._control(uuids)
+                self._left_over[uuids] = MpsControl(self._program, self._folders.of(uuids), uuids, self._answer_s)
 
-    async def _stop_left_over(self, uuids: Group) -> None:
-        """A GPU is never served by two daemons."""
+    async def _stop_left_over(self, uuids: Group, *, also_same: bool = False) -> bool:
+        """A GPU is never served by two daemons. One that does not stop is tried again at the next time."""
+        stopped = True
         for other in [group for group in self._left_over if set(group).intersection(uuids)]:
-            control = self._left_over.pop(other)
-            if other != uuids:
-                await control.quit()
+            if (other == uuids and not also_same) or await self._left_over[other].stop():
+                self._left_over.pop(other, None)
+            else:
+                stopped = False
+        return stopped
+
+
+def exclusive(*limiters: Mps) -> None:
+    """Tells each of the others: a GPU is served by one of them."""
+    for limiter in limiters:
+        limiter._rivals = tuple(other for other in limiters if other is not limiter)

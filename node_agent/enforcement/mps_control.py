@@ -11,7 +11,7 @@ import select
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tessera.node_agent.enforcement.mps_replies import (
     Context,
@@ -42,7 +42,9 @@ class MpsAbsent(MpsRefused):
 
 
 class MpsControl:
-    """The daemon of one pipe folder, which serves the GPUs in ``uuids`` and nothing else."""
+    """The daemon of one pipe folder, which serves the GPUs in ``uuids`` and nothing else. ``flags``: for its start."""
+
+    flags: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, program: str, folder: Path, uuids: tuple[str, ...], timeout_s: float = 5.0) -> None:
         self.pipe, self.log = folder / "pipe", folder / "log"
@@ -62,7 +64,7 @@ class MpsControl:
         for folder in (self.pipe, self.log):
             folder.mkdir(parents=True, exist_ok=True)
         # Without the flag, clients of a second user wait until those of the first have gone; old drivers lack it.
-        for arguments in (["-d", "-multiuser-server"], ["-d"]):
+        for arguments in (["-d", *self.flags, "-multiuser-server"], ["-d", *self.flags]):
             await self._launch(arguments)
             with contextlib.suppress(MpsAbsent):
                 return await self.servers()
@@ -101,11 +103,13 @@ class MpsControl:
         commands += [f"get_active_thread_percentage {server}" for server in servers]
         return tuple([percent_of(await self._ask(command)) for command in commands])
 
-    async def set_ceiling(self, memory: Mapping[str, int], percent: int, servers: tuple[int, ...]) -> None:
+    async def set_ceiling(self, memory: Mapping[str, int], percent: int | None, servers: tuple[int, ...]) -> None:
         """The most that a client of ``servers``, and of servers to come, is given from now on: bytes by UUID, in whole
-        MiB, and percent."""
-        commands = [f"set_default_active_thread_percentage {percent}"]
-        commands += [f"set_active_thread_percentage {server} {percent}" for server in servers]
+        MiB, and percent, unless ``None``."""
+        commands = []
+        if percent is not None:
+            commands.append(f"set_default_active_thread_percentage {percent}")
+            commands += [f"set_active_thread_percentage {server} {percent}" for server in servers]
         for uuid, mem_bytes in memory.items():
             size = f"{mem_bytes // MIB}M"
             commands.append(f"set_default_device_pinned_mem_limit {uuid} {size}")
@@ -121,6 +125,17 @@ class MpsControl:
         """Stops the daemon; one that does not run is no error."""
         with contextlib.suppress(MpsError):
             await self._ask("quit")
+
+    async def stop(self) -> bool:
+        """``quit``, and whether no daemon is left."""
+        await self.quit()
+        try:
+            await self.servers()
+        except MpsAbsent:
+            return True
+        except MpsError:
+            return not self.pipe.exists()
+        return False
 
     def kill(self) -> bool:
         """Kills a daemon that does not answer; says whether it is gone. Blocks for a second at most."""

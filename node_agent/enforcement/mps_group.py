@@ -1,87 +1,48 @@
-"""One MPS daemon and the GPUs that it serves: its ceilings, its admission, and what is done when it fails.
+"""One MPS daemon and the GPUs that it serves: whom it admits, and what is done when it fails.
 
 The limits of a slice reach its clients by environment; the server's own settings are the ceiling over all slices of the
-group, so a client that drops its environment gains no more than the largest slice there, and the watcher sees it.
+group (``mps_ceiling``).
 
-* ``FAULT``: one client's fault has ended the work of all, and the server takes nobody until they have gone. Admission
-  is closed; after ``FAULT_PATIENCE_S`` those that remain are ended, the offender first.
+* ``FAULT``: admission is closed until it is over (``mps_faults``).
 * Gone: it is started again with its settings.
 * It hangs or talks nonsense: nobody is admitted. Its server may serve on, so it is left alone while a slice depends on
   it; without one it is killed and started anew.
 """
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
+from collections.abc import Mapping
 
 import structlog
 
 from tessera.model.gpus import LEVEL_MPS, LEVEL_NONE, LEVEL_WATCH
+from tessera.node_agent.enforcement.mps_ceiling import Ceiling
 from tessera.node_agent.enforcement.mps_contexts import on_gpu, taken
 from tessera.node_agent.enforcement.mps_control import MpsAbsent, MpsControl, MpsError
-from tessera.node_agent.enforcement.mps_environment import percent_of
-from tessera.node_agent.enforcement.mps_log import ServerLog
-from tessera.node_agent.enforcement.mps_offender import Offender
-from tessera.node_agent.enforcement.mps_proof import Proof
+from tessera.node_agent.enforcement.mps_environment import environment_of
+from tessera.node_agent.enforcement.mps_faults import Faults
+from tessera.node_agent.enforcement.mps_node import Node
 from tessera.node_agent.enforcement.mps_proven import Proven
-from tessera.node_agent.enforcement.mps_replies import ServerStatus, same_size
-from tessera.node_agent.enforcement.port import TERMINATE_S, EnforcementError, Finding, Incident
+from tessera.node_agent.enforcement.mps_reasons import CHANGED, LOST, RECOVERED, SILENT
+from tessera.node_agent.enforcement.mps_replies import ServerStatus
+from tessera.node_agent.enforcement.port import EnforcementError, Finding, Incident
 from tessera.node_agent.slices import Slice
 
 log = structlog.get_logger()
 
-FAULT_PATIENCE_S = 2.0
 SILENT_ROUNDS = 2
-FAULT = "MpsServerFault"
-RECOVERED = "MpsRecovered"
-LOST = "MpsDaemonLost"
-SILENT = "MpsDaemonSilent"
-CHANGED = "MpsSettingChanged"
-_SLACK_PERCENT = 1.0
-"""A percentage may be printed as the hardware rounds it."""
-
-
-class Clients(Protocol):
-    """The host's side of the clients."""
-
-    async def pods(self, pids: Iterable[int]) -> dict[int, str]:
-        """The UIDs of the pods of those processes that belong to one."""
-        ...
-
-    async def end(self, pid: int, terminate: Callable[[], Awaitable[None]]) -> bool:
-        """Ends a process of a container with a slice: looks whose it is, lets the server ``terminate`` it, and kills it
-        if it is still the same. Of a process that is gone only the server is told. Says whether it was killed."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """What all groups of a node need. ``slices`` answers those prepared now, ``context_limit`` the most of a GPU;
-    ``proof`` has to be brought on each GPU before MPS counts, unless it is ``None``; ``blamed`` answers the processes
-    that the driver lately blamed for an error, the last one first; ``driver`` its version."""
-
-    slices: Callable[[], Iterable[Slice]]
-    clients: Clients
-    context_limit: Callable[[], int]
-    clock: Callable[[], float] = time.monotonic
-    proof: Proof | None = None
-    blamed: Callable[[], tuple[int, ...]] = tuple
-    driver: Callable[[], str] = str
 
 
 class MpsGroup:
-    """``trouble``: why nobody is admitted, or empty. ``clients``: those of the last look, ``None`` if it failed."""
+    """``trouble``: why nobody is admitted, or empty. ``clients``: those of the last look, ``None`` if it failed.
+    ``worked``: whether slices may rely on it. ``percents``: whether its clients have percentages."""
 
-    def __init__(self, uuids: tuple[str, ...], control: MpsControl, node: Node) -> None:
+    def __init__(self, uuids: tuple[str, ...], control: MpsControl, node: Node, *, percents: bool = True) -> None:
         self.uuids, self.control, self._node = uuids, control, node
-        self._offender = Offender(ServerLog(control.log / "server.log"), node.blamed)
+        self._ceiling = Ceiling(control, lambda: self.slices, percents=percents)
+        self._faults = Faults(control, node)
         self._starting = asyncio.Lock()
-        self._fault_since: float | None = None
         self._silent_rounds = 0
-        self._worked = False
+        self.worked = self._retired = False
         self._proven = Proven(control.pipe.with_name("proven"))
         self.trouble = ""
         self.clients: frozenset[int] | None = None
@@ -94,35 +55,46 @@ class MpsGroup:
         return [item for item in inside if not item.whole]
 
     async def detect(self, uuid: str) -> Finding:
-        """Whether one of the GPUs is served. Starts the daemon and a server if need be."""
+        """Whether one of the GPUs is served, and its clients can be watched."""
+        found = await self.serve()
+        if found.level < LEVEL_MPS:
+            return found
+        self.worked = True
+        if not await self.proven(uuid) and (doubt := await self.doubt(uuid)):
+            return Finding(LEVEL_NONE, f"MPS works, but its clients would not be watched: {doubt}")
+        return found
+
+    async def serve(self) -> Finding:
+        """Starts the daemon and a server if need be; whether they answer."""
         if self.trouble:
-            return self._fails(self.trouble)
+            return self.fails(self.trouble)
         try:
             async with self._starting:
                 states = await self._start()
         except MpsError as error:
-            return self._fails(f"MPS does not work: {error}")
+            return self.fails(f"MPS does not work: {error}")
         if not states or ServerStatus.UNKNOWN in states.values():
-            return self._fails(f"MPS does not work: found servers {states}")
+            return self.fails(f"MPS does not work: found servers {states}")
         await self.apply(tuple(states))
-        self._worked = True
-        if doubt := await self._doubt(uuid):
-            return Finding(LEVEL_NONE, f"MPS works, but its clients would not be watched: {doubt}")
         return Finding(LEVEL_MPS, f"an MPS server answers: {', '.join(f'{p} {s}' for p, s in states.items())}")
 
-    async def _doubt(self, uuid: str) -> str:
-        """Why the driver's word on clients is not believed."""
-        driver = self._node.driver()
-        if self._node.proof is None or await asyncio.to_thread(self._proven.holds, uuid, driver):
+    async def proven(self, uuid: str) -> bool:
+        """Whether the driver's word on clients is believed; it is with this version, or no proof is asked for."""
+        return self._node.proof is None or await asyncio.to_thread(self._proven.holds, uuid, self._node.driver())
+
+    async def doubt(self, uuid: str, environment: Mapping[str, str] | None = None) -> str:
+        """Why the driver's word is not believed, or empty; ``environment``: what a client needs beside the daemon's."""
+        if self._node.proof is None:
             return ""
-        environment = {"CUDA_MPS_PIPE_DIRECTORY": str(self.control.pipe)}
-        doubt = await self._node.proof.prove(uuid, environment)
+        needed = {"CUDA_MPS_PIPE_DIRECTORY": str(self.control.pipe), **(environment or {})}
+        doubt = await self._node.proof.prove(uuid, needed)
         if not doubt:
-            await asyncio.to_thread(self._proven.add, uuid, driver)
+            await asyncio.to_thread(self._proven.add, uuid, self._node.driver())
         return doubt
 
-    async def admit(self, item: Slice) -> None:
-        """Sets the ceilings for ``item``, which is among the slices already. Raises ``EnforcementError``."""
+    async def admit(self, item: Slice) -> Mapping[str, str]:
+        """Sets the ceilings for ``item``, which is among the slices already; what its clients need in their
+        environment. Raises ``EnforcementError``."""
         if self.trouble:
             raise EnforcementError(self.trouble)
         try:
@@ -131,14 +103,15 @@ class MpsGroup:
                 if await self.control.status(server) is ServerStatus.FAULT:
                     raise EnforcementError(f"the MPS server of {self._name} is in FAULT, nobody is admitted")
             await self._check_contexts(item, servers)
-            await self._set_ceiling(servers)
+            await self._ceiling.set(servers)
         except MpsError as error:
             raise EnforcementError(f"MPS of {self._name}: {error}") from None
+        return environment_of(item, self.uuids)
 
     async def apply(self, servers: tuple[int, ...] | None = None) -> None:
         """Sets the ceilings anew; one that cannot be set is found by ``observe``."""
         try:
-            await self._set_ceiling(await self.control.servers() if servers is None else servers)
+            await self._ceiling.set(await self.control.servers() if servers is None else servers)
         except MpsError as error:
             log.warning("MPS ceiling not set", gpus=self.uuids, error=str(error))
 
@@ -160,6 +133,10 @@ class MpsGroup:
             return await self._note_silence(str(error))
         return [*self._note_answer(), *found, *await self._note_faults(states)]
 
+    def retire(self, retired: bool = True) -> None:
+        """It is being stopped for good, so one that is gone is not started again; or it is kept after all."""
+        self._retired = retired
+
     async def terminate(self, pid: int) -> bool:
         """Ends a client's work in the server's way; says whether it was a client."""
         try:
@@ -173,11 +150,11 @@ class MpsGroup:
 
     @property
     def _depended_on(self) -> bool:
-        return self._worked or (self.control.pipe.exists() and bool(self.slices))
+        return self.worked or (self.control.pipe.exists() and bool(self.slices))
 
     async def _remember(self, servers: tuple[int, ...]) -> None:
         clients = [client for server in servers for client in await self.control.clients(server)]
-        self._offender.know(await self._node.clients.pods(clients))
+        self._faults.know(await self._node.clients.pods(clients))
         self.clients = frozenset(clients)
 
     async def _start(self) -> dict[int, ServerStatus]:
@@ -187,7 +164,7 @@ class MpsGroup:
             servers = await self.control.servers()
         return {server: await self.control.status(server) for server in servers}
 
-    def _fails(self, evidence: str) -> Finding:
+    def fails(self, evidence: str) -> Finding:
         """Where MPS has worked, slices are not placed without it: they would share the GPU with those that it holds."""
         return Finding(LEVEL_NONE if self._depended_on else LEVEL_WATCH, evidence)
 
@@ -200,40 +177,20 @@ class MpsGroup:
             if found > limit:
                 raise EnforcementError(f"GPU {share.uuid} has {limit} MPS clients, as many as the driver takes")
 
-    async def _set_ceiling(self, servers: tuple[int, ...]) -> None:
-        memory, percent = self._ceiling()
-        if memory:
-            await self.control.set_ceiling(memory, percent, servers)
-
-    def _ceiling(self) -> tuple[dict[str, int], int]:
-        """The largest memory by GPU, and percentage, of all slices of the group; no cap counts as 100 percent."""
-        memory: dict[str, int] = {}
-        held = [(item, share) for item in self.slices for share in item.shares]
-        for _, share in held:
-            memory[share.uuid] = max(memory.get(share.uuid, 0), share.mem_bytes)
-        return memory, min(max((percent_of(item, share) or 100 for item, share in held), default=100), 100)
-
     async def _check_ceiling(self, servers: tuple[int, ...]) -> list[Incident]:
-        memory, percent = self._ceiling()
-        if not memory or await self._as_set(memory, percent, servers):
+        if await self._ceiling.holds(servers):
             return []
-        await self._set_ceiling(servers)
+        await self._ceiling.set(servers)
         return [self._incident(CHANGED, f"{self._name}: an MPS limit was not as set; it has been set again")]
 
-    async def _as_set(self, memory: dict[str, int], percent: int, servers: tuple[int, ...]) -> bool:
-        for uuid, mem_bytes in memory.items():
-            if not all(same_size(reply, mem_bytes) for reply in await self.control.memory_limits(uuid, servers)):
-                return False
-        found = await self.control.percents(servers)
-        return all(value is not None and abs(value - percent) <= _SLACK_PERCENT for value in found)
-
     async def _revive(self, what: str) -> list[Incident]:
-        self._fault_since = None
-        self._offender.forget()
+        if self._retired:
+            return []
+        self._faults.forget()
         try:
             async with self._starting:
                 states = await self._start()
-            await self._set_ceiling(tuple(states))
+            await self._ceiling.set(tuple(states))
         except MpsError as error:
             return self._troubled(LOST, f"{what} and cannot be started: {error}")
         self._silent_rounds, self.trouble = 0, ""
@@ -249,53 +206,20 @@ class MpsGroup:
 
     def _note_answer(self) -> list[Incident]:
         self._silent_rounds = 0
-        if not self.trouble or self._fault_since is not None:
+        if not self.trouble or self._faults.lasts:
             return []
         self.trouble = ""
         return [self._incident(RECOVERED, f"{self._name}: the MPS daemon answers again", "Normal")]
 
     async def _note_faults(self, states: dict[int, ServerStatus]) -> list[Incident]:
-        await asyncio.to_thread(self._offender.read)
-        faulty = [server for server, status in states.items() if status is ServerStatus.FAULT]
-        if not faulty:
-            return self._note_recovery()
-        await asyncio.to_thread(self._offender.search)
-        now = self._node.clock()
-        if self._fault_since is None:
-            self._fault_since = now
-            text = "a fault of one MPS client has ended the work of all, nobody is admitted until they have gone"
-            return self._troubled(FAULT, f"{self._name}: {text}; {self._offender.text(self._node.slices())}")
-        if now - self._fault_since >= FAULT_PATIENCE_S:
-            await self._clear(faulty)
-        return []
-
-    def _note_recovery(self) -> list[Incident]:
-        if self._fault_since is None:
+        news = await self._faults.look(states)
+        if news is None:
             return []
-        text = f"{self._name}: the MPS server serves again; {self._offender.text(self._node.slices())}"
-        self._fault_since, self.trouble = None, ""
-        self._offender.forget()
-        return [self._incident(RECOVERED, text, "Normal")]
-
-    async def _clear(self, faulty: list[int]) -> None:
-        """The offender first, the others together: one that hangs must not hold up the end of the fault."""
-        try:
-            pairs = [(server, client) for server in faulty for client in await self.control.clients(server)]
-        except MpsError as error:
-            log.warning("clients of a faulty MPS server not ended", gpus=self.uuids, error=str(error))
-            return
-        first = [pair for pair in pairs if pair[1] == self._offender.pid]
-        for group in (first, [pair for pair in pairs if pair not in first]):
-            await asyncio.gather(*(self._end(server, client) for server, client in group))
-
-    async def _end(self, server: int, client: int) -> None:
-        await self._node.clients.end(client, partial(self._terminate, server, client))
-
-    async def _terminate(self, server: int, client: int) -> None:
-        try:
-            await asyncio.wait_for(self.control.terminate_client(server, client), TERMINATE_S)
-        except (TimeoutError, MpsError) as error:
-            log.warning("terminate_client", gpus=self.uuids, pid=client, error=str(error) or "took too long")
+        reason, text = news[0], f"{self._name}: {news[1]}"
+        if reason != RECOVERED:
+            return self._troubled(reason, text)
+        self.trouble = ""
+        return [self._incident(reason, text, "Normal")]
 
     @property
     def _name(self) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 import structlog
 
 from tessera.model.assignment import Share
-from tessera.model.gpus import LEVEL_MPS, LEVEL_WATCH, Gpu
+from tessera.model.gpus import LEVEL_DRIVER, LEVEL_MPS, LEVEL_WATCH, Gpu
 from tessera.node_agent.accounting import Usage
 from tessera.node_agent.enforcement.demand import works_until
 from tessera.node_agent.enforcement.limits_files import PACE, write_turns
@@ -90,7 +90,7 @@ class Pace:
 
 
 def _division(level: int) -> Division | None:
-    if level <= LEVEL_WATCH:
+    if level <= LEVEL_WATCH or level == LEVEL_DRIVER:
         return turns
     return throttles if level == LEVEL_MPS else None
 

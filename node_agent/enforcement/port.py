@@ -37,12 +37,24 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
+class Hook:
+    """A program of the host that the runtime runs before the container is started (OCI ``createRuntime``).
+
+    A status other than 0 is the end of the container. ``args`` begins with the program's own name.
+    """
+
+    path: str
+    args: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Edits:
     """What a container needs so that its limits hold."""
 
     level: int
     env: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
+    hooks: tuple[Hook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from tessera.model.ledger import Bools, Ints, Ledger
 from tessera.scheduler.fit import fit
 from tessera.scheduler.policy.arrays import GpuArrays
 from tessera.scheduler.policy.kernels import NEVER, Floats, cheapest
-from tessera.scheduler.policy.standing import nodes_of
+from tessera.scheduler.policy.standing import nodes_for
 from tessera.scheduler.policy.wanted import simple, wanted
 
 GpuCost = Callable[[GpuArrays, Ints, int], Ints]
@@ -39,7 +39,7 @@ class ByGpu:
         elif simple(demand):
             costs = np.zeros(len(candidates), np.int64)
             asked = wanted(ledger, demand, demand.containers[0], _ANY_LEVEL)
-            cheapest(nodes_of(ledger), asked, self._spreading, candidates, _TOO_DEAR, costs)
+            cheapest(nodes_for(ledger, demand), asked, self._spreading, candidates, _TOO_DEAR, costs)
             scores = -costs.astype(np.float64)
         else:
             scores = -_node_costs(ledger, demand, self.gpu_costs).astype(np.float64)
@@ -53,7 +53,7 @@ def _node_costs(ledger: Ledger, demand: PodDemand, cost: GpuCost) -> Ints:
     state = GpuArrays(ledger.mem_bytes, ledger.free_bytes, ledger.free_percent, ledger.tenants, node_tenants)
     total = np.zeros(len(ledger.present), np.int64)
     for container in demand.containers:
-        found = fit(ledger, container, demand.preferences, _ANY_LEVEL)
+        found = fit(ledger, container, demand, _ANY_LEVEL)
         costs = np.where(found.fits, cost(state, found.need_bytes, container.core_percent), _TOO_DEAR)
         alone = costs.min(axis=1) if container.gpus == 1 else np.sort(costs, axis=1)[:, : container.gpus].sum(axis=1)
         total += alone

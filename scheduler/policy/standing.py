@@ -133,6 +133,14 @@ def nodes_of(ledger: Ledger) -> Nodes:
     )
 
 
+def nodes_for(ledger: Ledger, demand: PodDemand) -> Nodes:
+    """As ``nodes_of``; GPUs of another trust domain count as those that take nobody."""
+    nodes = nodes_of(ledger)
+    if not ledger.separate or all(container.whole for container in demand.containers):
+        return nodes
+    return nodes._replace(healthy=ledger.healthy & ledger.open_to(demand.domain))
+
+
 def _memory(ties: Floats) -> Memory:
     rows = len(ties)
     return Memory(

@@ -1,12 +1,13 @@
 """Processes of a simulated host: a folder that stands for /proc, where to end a process is to remove its entry.
 
-``<folder>/<pid>/cgroup`` and ``<folder>/<pid>/stat`` have the form of the kernel's. Whoever simulates the containers
-sees an entry vanish and takes that as the process's end.
+``<folder>/<pid>/cgroup``, ``stat``, ``maps``, ``mountinfo`` and ``fd`` have the form of the kernel's. Whoever simulates
+the containers sees an entry vanish and takes that as the process's end.
 """
 
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tessera.node_agent.cgroups import Container
@@ -41,12 +42,21 @@ class FakeProcesses:
 
     # For the simulated container runtime
 
-    def start(self, pid: int, pod_uid: str = "", container_id: str = "", *, started: int = 1, cgroup: str = "") -> None:
-        """A process appears, in a container (64 hex digits) or in the cgroup line given; replaces one of this id."""
+    def start(self, pid: int, pod_uid: str = "", container_id: str = "", *, started: int = 1, cgroup: str = "",
+              maps: str = "", mounts: str = "", opened: Sequence[str] = ()) -> None:  # fmt: skip
+        """A process appears, in a container (64 hex digits) or in the cgroup line given; replaces one of this id.
+
+        ``maps``, ``mounts`` and ``opened``: what it has mapped, mounted and open.
+        """
         path = f"/kubepods/burstable/pod{pod_uid}/{container_id}" if pod_uid else "/system.slice/host.service"
         made = Path(tempfile.mkdtemp(prefix=".new-", dir=self._folder))
         (made / "cgroup").write_text((cgroup or f"0::{path}") + "\n")
         (made / "stat").write_text(f"{pid} (simulated) S " + "0 " * 18 + f"{started} 0\n")
+        (made / "maps").write_text(maps)
+        (made / "mountinfo").write_text(mounts)
+        (made / "fd").mkdir()
+        for number, name in enumerate(opened):
+            (made / "fd" / str(number)).symlink_to(name)
         self.remove(pid)
         made.rename(self._folder / str(pid))
 

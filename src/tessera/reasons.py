@@ -19,6 +19,8 @@ class Code(StrEnum):
     TOO_LARGE = "TooLarge"
     NOT_EMPTY = "NotEmpty"
     OTHER_TENANT = "OtherTenant"
+    OTHER_DOMAIN = "OtherDomain"
+    UNKNOWN_DOMAIN = "UnknownDomain"
     UNHEALTHY = "Unhealthy"
     WRONG_GPU = "WrongGpu"
     ENFORCEMENT_TOO_WEAK = "EnforcementTooWeak"

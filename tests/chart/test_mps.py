@@ -1,4 +1,4 @@
-"""MPS: which GPUs share a daemon, and how many programs it lets in."""
+"""MPS: whether it is used and how, which GPUs share a daemon, and how many programs it lets in."""
 
 import pytest
 
@@ -23,6 +23,12 @@ def test_the_operator_chooses(extent: str) -> None:
     assert (told(found, "TESSERA_MPS_GROUPS"), told(found, "TESSERA_MPS_CLIENTS")) == (extent, "16")
 
 
+@pytest.mark.parametrize("asked", ["auto", "watch", "mps", "partition"])
+def test_the_highest_level_is_the_operators_choice(asked: str) -> None:
+    assert told(render({"node": {"agent": {"enforcement": asked}}}), "TESSERA_ENFORCEMENT") == asked
+
+
 def test_other_values_are_refused() -> None:
+    assert "enforcement" in refusal({"node": {"agent": {"enforcement": "mig"}}})
     assert "mpsGroups" in refusal({"node": {"agent": {"mpsGroups": "rack"}}})
     assert "mpsClients" in refusal({"node": {"agent": {"mpsClients": 61}}})

@@ -69,6 +69,13 @@ def tenant(product: Product, request: pytest.FixtureRequest) -> Iterator[Api]:
         yield client
 
 
+@pytest.fixture
+def neighbour(product: Product, request: pytest.FixtureRequest) -> Iterator[Api]:
+    """As ``tenant``, of another namespace."""
+    with _namespace(product.cluster, request.node.name) as client:
+        yield client
+
+
 @contextlib.contextmanager
 def _namespace(cluster: Cluster, test: str) -> Iterator[Api]:
     name = re.sub(r"[^a-z0-9]+", "-", test.lower())[-40:].strip("-")

@@ -1,6 +1,6 @@
 """``make escape``: tries every row on a real cluster, a line each; the totals last. Fails if a row fails.
 
-Needs what the end-to-end suite needs; runs in a network namespace of its own.
+Needs what the end-to-end suite needs, and Debian's packages; runs in a network namespace of its own.
 """
 
 import argparse
@@ -14,9 +14,10 @@ from pathlib import Path
 from tests.e2e import programs as kubernetes
 from tests.e2e.cluster.cluster import Cluster
 from tests.e2e.product.product import Product
-from tests.escape import programs
-from tests.escape.cage import Cage
+from tests.escape import apt, images, mps, programs
+from tests.escape.cage import GPUS, MPS_NODE, NODE, Cage
 from tests.escape.rows import ROWS, Row
+from tests.escape.verdict import confirm
 from tests.native.container import ROOT
 
 FAILED = "failed"
@@ -29,25 +30,31 @@ def main() -> int:
     wanted = parser.parse_args().rows
     chosen = [row for row in ROWS if not wanted or any(words in row.name for words in wanted)]
     with tempfile.TemporaryDirectory(prefix="tessera-escape-") as folder:
-        shim = Path(folder) / "shim"
-        command = [sys.executable, str(ROOT / "native" / "build.py"), str(shim)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        tools = programs.build(Path(folder) / "programs")
-        for path in (Path(folder), tools):
-            path.chmod(0o755)
         try:
-            cluster = Cluster().start()
-        except kubernetes.Missing as missing:
+            counts = _on_cluster(chosen, Path(folder))
+        except (kubernetes.Missing, apt.Missing) as missing:
             print(missing, file=sys.stderr)
             return 1
-        try:
-            counts = _all(chosen, Product(cluster, shim=shim).start(), tools)
-        finally:
-            cluster.stop()
     counts["missing"] = len(ROWS) - len(chosen)
     told = ", ".join(f"{counts[kind]} {kind}" for kind in ("blocked", "detected", FAILED, "missing"))
     print(f"escape: {len(ROWS)} rows: {told}, 0 skipped")
     return int(counts[FAILED] + counts["missing"] > 0)
+
+
+def _on_cluster(chosen: list[Row], folder: Path) -> Counter[str]:
+    shim, tools = folder / "shim", programs.build(folder / "programs")
+    subprocess.run(
+        [sys.executable, str(ROOT / "native" / "build.py"), str(shim)], check=True, stdout=subprocess.DEVNULL
+    )
+    for path in (folder, tools):
+        path.chmod(0o755)
+    agents = {MPS_NODE: mps.agent(folder / "mps")}
+    cluster = Cluster().start()
+    try:
+        images.load(cluster.nodes[NODE], folder, tools)
+        return _all(chosen, Product(cluster, shim, agents, GPUS).start(), tools)
+    finally:
+        cluster.stop()
 
 
 def _all(rows: list[Row], product: Product, tools: Path) -> Counter[str]:
@@ -68,8 +75,8 @@ def _all(rows: list[Row], product: Product, tools: Path) -> Counter[str]:
 def _one(row: Row, cage: Cage) -> tuple[str, str, float]:
     began = time.monotonic()
     try:
-        outcome = row.attempt(cage)
-        return outcome.kind, outcome.evidence, outcome.seconds or time.monotonic() - began
+        outcome = confirm(row.wall, row.attempt(cage))
+        return outcome.wall.kind, outcome.evidence, outcome.seconds or time.monotonic() - began
     except Exception as error:
         return FAILED, f"{type(error).__name__}: {error}"[:600], time.monotonic() - began
     finally:

@@ -86,4 +86,5 @@ def _wire(gpu: Gpu, index: int) -> agent_pb2.Gpu:
         health_reason=gpu.health.reason,
         level=gpu.level,
         index=index,
+        evidence=gpu.evidence,
     )

@@ -3,13 +3,18 @@
 A row gets the driver, the function as it was found, and its symbol. Everything else a row needs it calls by name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from ctypes import byref, c_size_t, c_uint, c_uint64
 from functools import partial
+from pathlib import Path
 
+from tessera.node_agent.enforcement.limits_files import pace_page
+from tessera.node_agent.enforcement.pacing import ALWAYS
 from tests.native.driver import (
     DEVICE,
     HOST,
+    INVALID_DEVICE,
     NOT_FOUND,
     OUT_OF_MEMORY,
     SUCCESS,
@@ -645,6 +650,52 @@ def resets_primary(d: Driver, f: Function, symbol: str) -> None:
     d.holds(0)
 
 
+# What a context takes itself.
+
+
+@contextmanager
+def contexts_of(size: int) -> Iterator[None]:
+    """While it lasts, the slice is charged with that much for each."""
+    page = Path("/run/tessera/pace")
+    page.write_bytes(pace_page({0: ALWAYS}, size))
+    try:
+        yield
+    finally:
+        page.write_bytes(pace_page({0: ALWAYS}))
+
+
+def makes_context(arguments: Sequence[object], d: Driver, f: Function, symbol: str) -> None:
+    """Charged from its making to its end; where the slice has no room for it, it is not made."""
+    context = c_uint64()
+    with contexts_of(UNIT):
+        assert f(byref(context), *arguments, 0) == SUCCESS
+        d.charged(UNIT)
+        d.ok("cuCtxDestroy_v2", context.value)
+        d.charged(0)
+        filler = d.new("cuMemAlloc_v2", LIMIT - UNIT + 1)
+        assert f(byref(context), *arguments, 0) == OUT_OF_MEMORY
+        assert f(byref(context), *arguments, 7) == INVALID_DEVICE
+        d.ok("cuMemFree_v2", filler)
+    d.holds(0)
+
+
+def retains_primary(d: Driver, f: Function, symbol: str) -> None:
+    """Charged once, whoever uses it, until its last user has released it."""
+    context = c_uint64()
+    with contexts_of(UNIT):
+        for _ in range(2):
+            assert f(byref(context), 0) == SUCCESS
+            d.charged(UNIT)
+        d.ok("cuDevicePrimaryCtxRelease_v2", 0)
+        d.charged(UNIT)
+        d.ok("cuDevicePrimaryCtxReset_v2", 0)
+        d.charged(0)
+        filler = d.new("cuMemAlloc_v2", LIMIT - UNIT + 1)
+        assert f(byref(context), 0) == OUT_OF_MEMORY
+        d.ok("cuMemFree_v2", filler)
+    d.holds(0)
+
+
 # What is told of the GPU.
 
 
@@ -752,6 +803,10 @@ ROWS: dict[str, Row] = {
     **dict.fromkeys(("cuStreamEndCapture", "cuStreamEndCapture_ptsz"), ends_capture),
     "cuGraphExecDestroy": destroys_program,
     "cuDeviceGraphMemTrim": trims_graphs,
+    **dict.fromkeys(("cuCtxCreate", "cuCtxCreate_v2"), partial(makes_context, (0,))),
+    "cuCtxCreate_v3": partial(makes_context, (0, 0, 0)),
+    "cuCtxCreate_v4": partial(makes_context, (0, 0)),
+    "cuDevicePrimaryCtxRetain": retains_primary,
     "cuCtxDestroy": destroys_context,
     "cuCtxDestroy_v2": destroys_context,
     "cuCtxDetach": detaches,

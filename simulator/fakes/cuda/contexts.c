@@ -2,8 +2,10 @@
 
 #include "arrays.h"
 #include "blocks.h"
+#include "budget.h"
 #include "devices.h"
 #include "pools.h"
+#include "settings.h"
 
 enum { DEEPEST = 64 };
 
@@ -24,8 +26,12 @@ static CUresult push(CUcontext context) {
 }
 
 static context_t *new_context(CUdevice device) {
+  if (!budget_take(device, settings()->context)) return NULL;
   context_t *context = object_new(CONTEXT, sizeof *context);
-  if (!context) return NULL;
+  if (!context) {
+    budget_give_back(device, settings()->context);
+    return NULL;
+  }
   context->device = device;
   context->uses = 1;
   return context;
@@ -68,6 +74,7 @@ static void end(context_t *context) {
   blocks_of_context_gone(context);
   arrays_of_context_gone(context);
   if (context->primary) primary[context->device] = NULL;
+  budget_give_back(context->device, settings()->context);
   object_gone(context);
 }
 

@@ -23,6 +23,7 @@ static void read_setting(const char *key, char *value) {
   else if (!strcmp(key, "driver")) known.driver = atoi(value);
   else if (!strcmp(key, "pitch")) known.pitch = strtoul(value, NULL, 10);
   else if (!strcmp(key, "poolstep")) known.poolstep = strtoul(value, NULL, 10);
+  else if (!strcmp(key, "context")) known.context = strtoul(value, NULL, 10);
   else if (!strcmp(key, "newer")) known.newer_count = read_rules(value, known.newer);
   else if (!strcmp(key, "fail")) known.fail_count = read_rules(value, known.fail);
 }

@@ -6,7 +6,8 @@
  *   newer=cuMemAlloc:14000               a variant that no header knows; several with ";"
  *   fail=cuMemAlloc_v2:3:2               the third call fails with code 2; several with ";"
  *   pitch=512                            what pitches are rounded up to
- *   poolstep=1                           what a pool grows and shrinks by is a multiple of it */
+ *   poolstep=1                           what a pool grows and shrinks by is a multiple of it
+ *   context=0                            bytes that a context takes of its device */
 #ifndef TESSERA_FAKE_CUDA_SETTINGS_H
 #define TESSERA_FAKE_CUDA_SETTINGS_H
 
@@ -24,7 +25,7 @@ typedef struct {
 typedef struct {
   addresses_t addresses;
   int driver;
-  size_t pitch, poolstep;
+  size_t pitch, poolstep, context;
   unsigned newer_count, fail_count;
   rule_t newer[MOST_RULES], fail[MOST_RULES];
 } settings_t;

@@ -16,6 +16,7 @@ enum {
 };
 #define MEMORY_V2 0x02000028u
 #define XID_EVENT 8ULL
+#define MOST_MIGS 7u
 
 typedef struct { char uuid[96]; } device_t;
 typedef struct { unsigned long long last; unsigned devices; device_t *device[MAX_GPUS]; unsigned long long types[MAX_GPUS]; } events_t;
@@ -25,6 +26,13 @@ typedef struct { unsigned gpu, memory; } utilization_t;
 typedef struct { unsigned pid; unsigned long long used; unsigned gpu_instance, compute_instance; } process_info_t;
 typedef struct { char legacy[16]; unsigned domain, bus, device, id, subsystem; char bus_id[32]; } pci_t;
 typedef struct { device_t *device; unsigned long long type, data; unsigned gpu_instance, compute_instance; } event_t;
+typedef struct {
+  gpu_t *gpu;
+  mig_t *mig;
+  const char *uuid, *name;
+  unsigned sms;
+  unsigned long long total, reserved;
+} unit_t;
 typedef struct { unsigned sms, copy, decoder, encoder, jpeg, ofa, gpu_slices, compute_slices; unsigned long long mem_mb; } attributes_t;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -73,8 +81,23 @@ static int leave(int code) {
   gpu_t *gpu = code ? NULL : gpu_of(handle, &code);  \
   if (code) return leave(code)
 
+/* Most calls are of a GPU only; those that a MIG device answers too take a unit. */
+#define ENTER_UNIT(handle)                           \
+  int code = enter(__func__, 1, handle);             \
+  unit_t unit = code ? (unit_t){0} : unit_of(handle, &code);  \
+  if (code) return leave(code)
+
+static mig_t *mig_named(const char *uuid) {
+  for (unsigned i = 0; i < state.migs; i++)
+    if (!strcmp(state.mig[i].uuid, uuid)) return &state.mig[i];
+  return NULL;
+}
+
+static mig_t *mig_of(device_t *handle) { return handle ? mig_named(handle->uuid) : NULL; }
+
 static gpu_t *gpu_of(device_t *handle, int *code) {
   *code = handle ? GPU_IS_LOST : INVALID_ARGUMENT;
+  if (mig_of(handle)) *code = NOT_SUPPORTED;
   for (unsigned i = 0; handle && i < state.gpus; i++) {
     if (strcmp(state.gpu[i].uuid, handle->uuid)) continue;
     if (state.gpu[i].lost) return NULL;
@@ -82,6 +105,18 @@ static gpu_t *gpu_of(device_t *handle, int *code) {
     return &state.gpu[i];
   }
   return NULL;
+}
+
+/* A GPU, or a MIG device with the GPU that it is of. */
+static unit_t unit_of(device_t *handle, int *code) {
+  mig_t *mig = mig_of(handle);
+  device_t parent;
+  if (mig) snprintf(parent.uuid, sizeof parent.uuid, "%s", mig->parent);
+  gpu_t *gpu = gpu_of(mig ? &parent : handle, code);
+  if (!gpu) return (unit_t){0};
+  if (mig && !gpu->mig) *code = INVALID_ARGUMENT;
+  if (mig) return (unit_t){gpu, mig, mig->uuid, mig->name, mig->sms, mig->total, mig->reserved};
+  return (unit_t){gpu, NULL, gpu->uuid, gpu->name, gpu->sms, gpu->total, gpu->reserved};
 }
 
 static device_t *handle_of(const char *uuid) {
@@ -163,17 +198,23 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, device_t **out) {
     *out = handle_of(uuid);
     return leave(state.gpu[i].lost ? GPU_IS_LOST : SUCCESS);
   }
+  for (unsigned i = 0; i < state.migs; i++) {
+    if (strcmp(state.mig[i].uuid, uuid)) continue;
+    *out = handle_of(uuid);
+    unit_of(*out, &code);
+    return leave(code);
+  }
   return leave(NOT_FOUND);
 }
 
 int nvmlDeviceGetName(device_t *handle, char *out, unsigned size) {
-  ENTER_GPU(handle);
-  return leave(answer(gpu->name, out, size));
+  ENTER_UNIT(handle);
+  return leave(answer(unit.name, out, size));
 }
 
 int nvmlDeviceGetUUID(device_t *handle, char *out, unsigned size) {
-  ENTER_GPU(handle);
-  return leave(answer(gpu->uuid, out, size));
+  ENTER_UNIT(handle);
+  return leave(answer(unit.uuid, out, size));
 }
 
 int nvmlDeviceGetIndex(device_t *handle, unsigned *out) {
@@ -182,29 +223,35 @@ int nvmlDeviceGetIndex(device_t *handle, unsigned *out) {
   return leave(SUCCESS);
 }
 
-static unsigned long long used_on(gpu_t *gpu) {
+/* A process of a MIG device is also one of its GPU. */
+static int is_on(process_t *process, unit_t *unit) {
+  mig_t *mig = mig_named(process->gpu);
+  return !strcmp(process->gpu, unit->uuid) || (mig && !strcmp(mig->parent, unit->uuid));
+}
+
+static unsigned long long used_on(unit_t *unit) {
   unsigned long long sum = 0;
   for (unsigned i = 0; i < state.processes; i++) {
     process_t *process = &state.process[i];
-    if (process->used != NOT_AVAILABLE && !strcmp(process->gpu, gpu->uuid)) sum += process->used;
+    if (process->used != NOT_AVAILABLE && is_on(process, unit)) sum += process->used;
   }
-  return sum + gpu->reserved > gpu->total ? gpu->total - gpu->reserved : sum;
+  return sum + unit->reserved > unit->total ? unit->total - unit->reserved : sum;
 }
 
 int nvmlDeviceGetMemoryInfo(device_t *handle, memory_t *out) {
-  ENTER_GPU(handle);
-  out->total = gpu->total;
-  out->used = used_on(gpu) + gpu->reserved;
+  ENTER_UNIT(handle);
+  out->total = unit.total;
+  out->used = used_on(&unit) + unit.reserved;
   out->free = out->total - out->used;
   return leave(SUCCESS);
 }
 
 int nvmlDeviceGetMemoryInfo_v2(device_t *handle, memory_v2_t *out) {
-  ENTER_GPU(handle);
+  ENTER_UNIT(handle);
   if (out->version != MEMORY_V2) return leave(ARGUMENT_VERSION_MISMATCH);
-  out->total = gpu->total;
-  out->reserved = gpu->reserved;
-  out->used = used_on(gpu);
+  out->total = unit.total;
+  out->reserved = unit.reserved;
+  out->used = used_on(&unit);
   out->free = out->total - out->used - out->reserved;
   return leave(SUCCESS);
 }
@@ -223,11 +270,11 @@ int nvmlDeviceGetNumGpuCores(device_t *handle, unsigned *out) {
 }
 
 int nvmlDeviceGetAttributes_v2(device_t *handle, attributes_t *out) {
-  ENTER_GPU(handle);
-  if (!gpu->mig_capable) return leave(NOT_SUPPORTED);
+  ENTER_UNIT(handle);
+  if (!unit.gpu->mig_capable) return leave(NOT_SUPPORTED);
   memset(out, 0, sizeof *out);
-  out->sms = gpu->sms;
-  out->mem_mb = gpu->total >> 20;
+  out->sms = unit.sms;
+  out->mem_mb = unit.total >> 20;
   return leave(SUCCESS);
 }
 
@@ -297,41 +344,44 @@ static void add_holder(unsigned pid, unsigned long long used, void *data) {
   listed->found++;
 }
 
-static int processes_of(gpu_t *gpu, unsigned mps, unsigned *count, process_info_t *out) {
+static int processes_of(unit_t *unit, unsigned mps, unsigned *count, process_info_t *out) {
   unsigned found = 0, room = *count;
   for (unsigned i = 0; i < state.processes; i++) {
     process_t *process = &state.process[i];
-    if (process->mps != mps || strcmp(process->gpu, gpu->uuid)) continue;
-    if (out && found < room) out[found] = (process_info_t){process->pid, process->used, ~0u, ~0u};
+    if (process->mps != mps || !is_on(process, unit)) continue;
+    mig_t *mig = mig_named(process->gpu);
+    unsigned gi = mig ? mig->gpu_instance : ~0u, ci = mig ? mig->compute_instance : ~0u;
+    if (out && found < room) out[found] = (process_info_t){process->pid, process->used, gi, ci};
     found++;
   }
   listed_t listed = {out, found, room};
-  if (!mps) state_holders((unsigned)(gpu - state.gpu), add_holder, &listed);
+  if (!mps && !unit->gpu->mig) state_holders((unsigned)(unit->gpu - state.gpu), add_holder, &listed);
   found = listed.found;
   *count = found;
   return found > room || (found && !out) ? INSUFFICIENT_SIZE : SUCCESS;
 }
 
 int nvmlDeviceGetComputeRunningProcesses_v3(device_t *handle, unsigned *count, process_info_t *out) {
-  ENTER_GPU(handle);
-  return leave(processes_of(gpu, 0, count, out));
+  ENTER_UNIT(handle);
+  return leave(processes_of(&unit, 0, count, out));
 }
 
 int nvmlDeviceGetMPSComputeRunningProcesses_v3(device_t *handle, unsigned *count, process_info_t *out) {
-  ENTER_GPU(handle);
-  return leave(processes_of(gpu, 1, count, out));
+  ENTER_UNIT(handle);
+  return leave(processes_of(&unit, 1, count, out));
 }
 
 int nvmlDeviceGetGraphicsRunningProcesses_v3(device_t *handle, unsigned *count, process_info_t *out) {
   (void)out;
-  ENTER_GPU(handle);
+  ENTER_UNIT(handle);
   *count = 0;
-  (void)gpu;
+  (void)unit;
   return leave(SUCCESS);
 }
 
 int nvmlDeviceGetUtilizationRates(device_t *handle, utilization_t *out) {
   ENTER_GPU(handle);
+  if (gpu->mig) return leave(NOT_SUPPORTED);
   *out = (utilization_t){gpu->utilization, gpu->mem_utilization};
   return leave(SUCCESS);
 }
@@ -347,6 +397,47 @@ int nvmlDeviceGetMigMode(device_t *handle, unsigned *current, unsigned *pending)
   ENTER_GPU(handle);
   *current = *pending = gpu->mig;
   return leave(gpu->mig_capable ? SUCCESS : NOT_SUPPORTED);
+}
+
+int nvmlDeviceGetMaxMigDeviceCount(device_t *handle, unsigned *out) {
+  ENTER_GPU(handle);
+  *out = gpu->mig_capable ? MOST_MIGS : 0;
+  return leave(SUCCESS);
+}
+
+int nvmlDeviceGetMigDeviceHandleByIndex(device_t *handle, unsigned index, device_t **out) {
+  ENTER_GPU(handle);
+  if (!gpu->mig) return leave(NOT_SUPPORTED);
+  for (unsigned i = 0; i < state.migs; i++) {
+    if (state.mig[i].slot != index || strcmp(state.mig[i].parent, gpu->uuid)) continue;
+    *out = handle_of(state.mig[i].uuid);
+    return leave(SUCCESS);
+  }
+  return leave(index < MOST_MIGS ? NOT_FOUND : INVALID_ARGUMENT);
+}
+
+int nvmlDeviceIsMigDeviceHandle(device_t *handle, unsigned *out) {
+  ENTER_UNIT(handle);
+  *out = unit.mig != NULL;
+  return leave(SUCCESS);
+}
+
+int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(device_t *handle, device_t **out) {
+  ENTER_UNIT(handle);
+  if (unit.mig) *out = handle_of(unit.gpu->uuid);
+  return leave(unit.mig ? SUCCESS : INVALID_ARGUMENT);
+}
+
+int nvmlDeviceGetGpuInstanceId(device_t *handle, unsigned *out) {
+  ENTER_UNIT(handle);
+  if (unit.mig) *out = unit.mig->gpu_instance;
+  return leave(unit.mig ? SUCCESS : NOT_SUPPORTED);
+}
+
+int nvmlDeviceGetComputeInstanceId(device_t *handle, unsigned *out) {
+  ENTER_UNIT(handle);
+  if (unit.mig) *out = unit.mig->compute_instance;
+  return leave(unit.mig ? SUCCESS : NOT_SUPPORTED);
 }
 
 int nvmlDeviceGetSupportedEventTypes(device_t *handle, unsigned long long *out) {

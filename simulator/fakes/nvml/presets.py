@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tessera.simulator.fakes.nvml.state import FakeGpu
+from tessera.simulator.fakes.nvml.state import FakeGpu, FakeMig
 
 MIB = 1 << 20
 
@@ -31,6 +31,22 @@ PRESETS = {
     "L4": Preset("NVIDIA L4", 23034, 494, 58, 128, "8.9"),
     "T4": Preset("Tesla T4", 15360, 449, 40, 64, "7.5"),
 }
+
+MIG_PROFILES = {"1g.10gb": (9984, 16), "2g.20gb": (20096, 32), "3g.40gb": (40448, 60)}
+"""Of an H100 with 80 GB: memory in MiB and multiprocessors, as ``nvidia-smi mig -lgip`` lists them."""
+_MIG_RESERVED = 13 * MIB
+
+
+def mig_devices(parent: FakeGpu, profiles: Sequence[str]) -> list[FakeMig]:
+    """MIG devices of these profiles on ``parent``; their UUIDs follow from it and the instances."""
+    return [_mig(parent, slot, profile) for slot, profile in enumerate(profiles)]
+
+
+def _mig(parent: FakeGpu, slot: int, profile: str) -> FakeMig:
+    total_mib, sms = MIG_PROFILES[profile]
+    made = uuid.uuid5(uuid.NAMESPACE_DNS, f"{parent.uuid}.{profile}.{slot}")
+    name = f"{parent.name} MIG {profile}"
+    return FakeMig(f"MIG-{made}", parent.uuid, slot, slot + 7, 0, name, total_mib * MIB, _MIG_RESERVED, sms)
 
 
 def gpu(model: str, index: int = 0, *, host: str = "host", numa_node: int = 0) -> FakeGpu:

@@ -57,6 +57,20 @@ static void read_gpu(const char *line) {
   gpu->mem_utilization = (unsigned)number_of(line, "mem_utilization", 0);
 }
 
+static void read_mig(const char *line) {
+  if (fresh.migs == MAX_MIGS) return;
+  mig_t *mig = &fresh.mig[fresh.migs++];
+  text_of(line, "uuid", mig->uuid, sizeof mig->uuid, 0);
+  text_of(line, "parent", mig->parent, sizeof mig->parent, 0);
+  text_of(line, "name", mig->name, sizeof mig->name, 1);
+  mig->slot = (unsigned)number_of(line, "slot", 0);
+  mig->gpu_instance = (unsigned)number_of(line, "gi", 0);
+  mig->compute_instance = (unsigned)number_of(line, "ci", 0);
+  mig->sms = (unsigned)number_of(line, "sms", 0);
+  mig->total = number_of(line, "total", 0);
+  mig->reserved = number_of(line, "reserved", 0);
+}
+
 static void read_link(const char *line) {
   char from[96] = "", to[96] = "";
   text_of(line, "from", from, sizeof from, 0);
@@ -97,6 +111,7 @@ static void read_failure(const char *line) {
 
 static void read_line(const char *line) {
   if (!strncmp(line, "gpu ", 4)) read_gpu(line);
+  else if (!strncmp(line, "mig ", 4)) read_mig(line);
   else if (!strncmp(line, "link ", 5)) read_link(line);
   else if (!strncmp(line, "process ", 8)) read_process(line);
   else if (!strncmp(line, "xid ", 4)) read_xid(line);

@@ -3,6 +3,7 @@
 #define TESSERA_FAKE_NVML_STATE_H
 
 #define MAX_GPUS 64
+#define MAX_MIGS 64
 #define MAX_PROCESSES 4096
 #define MAX_XIDS 1024
 #define MAX_FAILURES 64
@@ -17,6 +18,13 @@ typedef struct {
   unsigned links;
   char link[MAX_LINKS][96];
 } gpu_t;
+
+/* A MIG device: one compute instance of a GPU instance of `parent`, listed there under `slot`. */
+typedef struct {
+  char uuid[96], parent[96], name[96];
+  unsigned slot, gpu_instance, compute_instance, sms;
+  unsigned long long total, reserved;
+} mig_t;
 
 typedef struct {
   unsigned pid, mps;
@@ -41,8 +49,9 @@ typedef struct {
   char driver[80];
   int cuda;
   unsigned long epoch;
-  unsigned gpus, processes, xids, failures;
+  unsigned gpus, migs, processes, xids, failures;
   gpu_t gpu[MAX_GPUS];
+  mig_t mig[MAX_MIGS];
   process_t process[MAX_PROCESSES];
   xid_t xid[MAX_XIDS];
   failure_t failure[MAX_FAILURES];

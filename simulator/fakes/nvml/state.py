@@ -39,8 +39,23 @@ class FakeGpu:
 
 
 @dataclass(frozen=True, slots=True)
+class FakeMig:
+    """A MIG device: a compute instance of a GPU instance of ``parent``, listed there under ``slot``."""
+
+    uuid: str
+    parent: str
+    slot: int
+    gpu_instance: int
+    compute_instance: int
+    name: str
+    total_bytes: int
+    reserved_bytes: int
+    sms: int
+
+
+@dataclass(frozen=True, slots=True)
 class FakeProcess:
-    """A process on a GPU; ``used_bytes`` may be ``NOT_AVAILABLE``."""
+    """A process on a GPU or a MIG device; ``used_bytes`` may be ``NOT_AVAILABLE``."""
 
     pid: int
     gpu: str
@@ -72,6 +87,7 @@ class NvmlState:
     """A machine with its GPUs, their processes and what goes wrong."""
 
     gpus: list[FakeGpu] = field(default_factory=list)
+    migs: list[FakeMig] = field(default_factory=list)
     processes: list[FakeProcess] = field(default_factory=list)
     xids: list[FakeXid] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -122,6 +138,7 @@ class NvmlState:
     def _lines(self) -> list[str]:
         lines = [f"machine driver={self.driver} cuda={self.cuda} epoch={self.epoch}"]
         lines += [_gpu_line(gpu) for gpu in self.gpus]
+        lines += [_mig_line(mig) for mig in self.migs]
         lines += [f"link from={gpu.uuid} to={peer}" for gpu in self.gpus for peer in gpu.nvlink_peers]
         lines += [_process_line(process) for process in self.processes]
         lines += [f"xid seq={xid.seq} gpu={xid.gpu} code={xid.code}" for xid in self.xids]
@@ -134,6 +151,13 @@ def _gpu_line(gpu: FakeGpu) -> str:
         f" sms={gpu.sms} cc={gpu.compute_capability} numa={gpu.numa_node} pci={gpu.pci} lost={int(gpu.lost)}"
         f" mig={int(gpu.mig)} mig_capable={int(gpu.mig_capable)} utilization={gpu.utilization}"
         f" mem_utilization={gpu.mem_utilization} name={gpu.name}"
+    )
+
+
+def _mig_line(mig: FakeMig) -> str:
+    return (
+        f"mig parent={mig.parent} uuid={mig.uuid} slot={mig.slot} gi={mig.gpu_instance} ci={mig.compute_instance}"
+        f" sms={mig.sms} total={mig.total_bytes} reserved={mig.reserved_bytes} name={mig.name}"
     )
 
 

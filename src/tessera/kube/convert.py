@@ -1,11 +1,13 @@
 """Between the wire and the model: the one place where the two meet."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
 
 from tessera.kube import wire
 from tessera.model import sharing
+from tessera.model.domains import Namespace
 from tessera.model.gpus import Gpu, GpuNode, Health
 from tessera.model.hosts import Host, HostNeed, containers_need
 from tessera.model.pods import ContainerSpec, Kind, Pod
@@ -68,6 +70,11 @@ def host_of(node: wire.Node) -> Host:
     labels, has = node.metadata.labels, _need(node.status.allocatable)
     rack = next((labels[key] for key in RACKS if labels.get(key)), "")
     return Host(node.metadata.name, has.cpu_milli, has.memory_bytes, labels.get(ZONE, ""), rack)
+
+
+def namespace_of(namespace: wire.Namespace) -> Namespace:
+    """A namespace with its labels."""
+    return Namespace(namespace.metadata.name, namespace.metadata.labels)
 
 
 def pod_reference(pod: Pod) -> wire.ObjectReference:
@@ -149,8 +156,15 @@ def _texts(*maps: Mapping[str, wire.Quantity]) -> dict[str, str]:
 
 
 def gpu_node_of(node: wire.GpuNode) -> GpuNode:
-    """The GPUs that a node has published, in the driver's order."""
+    """The GPUs that a node has published, in the driver's order; without the evidence, which only people read."""
     return GpuNode(sharing.text(node.metadata.name), tuple(_gpu(gpu) for gpu in node.status.gpus))
+
+
+def told_gpu_node_of(node: wire.GpuNode) -> GpuNode:
+    """The GPUs that a node has published, with the evidence of their enforcement levels."""
+    known = gpu_node_of(node)
+    told = zip(known.gpus, node.status.gpus, strict=True)
+    return GpuNode(known.name, tuple(replace(gpu, evidence=said.enforcement_evidence) for gpu, said in told))
 
 
 def _gpu(gpu: wire.GpuStatus) -> Gpu:
@@ -165,6 +179,7 @@ def _gpu(gpu: wire.GpuStatus) -> Gpu:
         nvlink_peers=sharing.texts(gpu.nvlink_peers),
         health=sharing.same(Health(gpu.health.state == "Healthy", gpu.health.reason)),
         level=gpu.enforcement_level,
+        mps_group=sharing.text(gpu.mps_group),
     )
 
 
@@ -202,6 +217,8 @@ def _gpu_status(gpu: Gpu, allocated_bytes: int) -> wire.GpuStatus:
         nvlink_peers=list(gpu.nvlink_peers),
         health=wire.GpuHealth(state="Healthy" if gpu.health.healthy else "Unhealthy", reason=gpu.health.reason),
         enforcement_level=gpu.level,
+        enforcement_evidence=gpu.evidence,
+        mps_group=gpu.mps_group,
         allocated_bytes=allocated_bytes,
     )
 

@@ -181,6 +181,7 @@ class GpuStatus(Struct, frozen=True, kw_only=True, rename="camel"):
     """One GPU. Always encoded whole, so that zero and "unset" do not look alike.
 
     ``memory_bytes`` is what the scheduler may give, ``memory_total_bytes`` what the driver reports.
+    ``enforcement_evidence``: why this level, and why none above.
     """
 
     uuid: str
@@ -193,6 +194,8 @@ class GpuStatus(Struct, frozen=True, kw_only=True, rename="camel"):
     nvlink_peers: list[str] = field(default_factory=list)
     health: GpuHealth = GpuHealth()
     enforcement_level: int = 0
+    enforcement_evidence: str = ""
+    mps_group: str = ""
     allocated_bytes: int = 0
 
 

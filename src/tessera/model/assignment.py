@@ -33,9 +33,13 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The shares of each container, by container name. Hashable; equal assignments encode equally."""
+    """The shares of each container, by container name. Hashable; equal assignments encode equally.
+
+    ``domain`` is the trust domain that the pod was placed in, for as long as it runs; empty where all are one.
+    """
 
     containers: tuple[tuple[str, tuple[Share, ...]], ...]
+    domain: str = ""
 
     @property
     def shares(self) -> tuple[Share, ...]:
@@ -50,7 +54,8 @@ class Assignment:
 def encode(assignment: Assignment) -> str:
     """The annotation's value: compact JSON."""
     containers = {name: {"gpus": [_encode_share(s) for s in shares]} for name, shares in assignment.containers}
-    return json.dumps({"version": VERSION, "containers": containers}, separators=(",", ":"))
+    domain = {"domain": assignment.domain} if assignment.domain else {}
+    return json.dumps({"version": VERSION, **domain, "containers": containers}, separators=(",", ":"))
 
 
 def decode(text: str) -> Assignment:
@@ -68,7 +73,11 @@ def decode(text: str) -> Assignment:
     containers = data.get("containers")
     if not isinstance(containers, dict) or not containers:
         raise AssignmentError(f"tessera.io/assignment: found containers {containers!r}; allowed: an object by name")
-    return Assignment(tuple((sharing.text(name), _decode_shares(name, value)) for name, value in containers.items()))
+    domain = data.get("domain", "")
+    if not isinstance(domain, str):
+        raise AssignmentError(f"tessera.io/assignment: found domain {domain!r}; allowed: a text")
+    shares = ((sharing.text(name), _decode_shares(name, value)) for name, value in containers.items())
+    return Assignment(tuple(shares), sharing.text(domain))
 
 
 def _encode_share(share: Share) -> dict[str, Any]:

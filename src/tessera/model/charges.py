@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tessera.model import names, sharing
 from tessera.model.assignment import Assignment, AssignmentError, decode
 from tessera.model.demands import PodDemand, wants_slice
+from tessera.model.domains import of_namespace
 from tessera.model.pods import ContainerSpec, Kind, Pod
 from tessera.model.quantities import QuantityError, parse_whole
 
@@ -28,12 +29,21 @@ class Charge:
     """The room that one pod holds on a node.
 
     ``assignment`` is ``None`` for a bound pod that has no valid one: its requests count all the same, because the
-    kubelet counts them.
+    kubelet counts them. ``namespace`` is the pod's.
     """
 
     node: str
     totals: Totals
     assignment: Assignment | None = None
+    namespace: str = ""
+
+    @property
+    def domain(self) -> str:
+        """The trust domain that was written when the pod was placed; where none was, its namespace is one by itself.
+
+        That never changes while the pod runs, whatever becomes of its namespace's labels and of the setting.
+        """
+        return (self.assignment.domain if self.assignment else "") or of_namespace(self.namespace)
 
 
 _KEPT = 1 << 13
@@ -49,7 +59,7 @@ def charge_of(pod: Pod) -> Charge | None:
         assignment = decode(pod.annotations[names.ASSIGNMENT]) if names.ASSIGNMENT in pod.annotations else None
     except AssignmentError:
         assignment = None
-    return Charge(pod.node, totals_of(pod), assignment)
+    return Charge(pod.node, totals_of(pod), assignment, pod.namespace)
 
 
 def totals_of(pod: Pod) -> Totals:

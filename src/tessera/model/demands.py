@@ -47,7 +47,10 @@ class ContainerDemand:
 
 @dataclass(frozen=True, slots=True)
 class PodDemand:
-    """All slices of one pod, in the order of its containers, with what its annotations prefer."""
+    """All slices of one pod, in the order of its containers, with what its annotations prefer.
+
+    ``domain`` is the trust domain that it is placed in; empty where all are one.
+    """
 
     namespace: str
     name: str
@@ -55,6 +58,7 @@ class PodDemand:
     containers: tuple[ContainerDemand, ...]
     preferences: Preferences
     priority: int = 0
+    domain: str = ""
 
     @property
     def min_level(self) -> int:

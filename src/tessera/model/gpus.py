@@ -1,6 +1,6 @@
 """A GPU as the scheduler sees it, and its health."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +10,7 @@ LEVEL_WATCH = 0
 LEVEL_MPS = 1
 LEVEL_PARTITION = 2
 LEVEL_DRIVER = 3
+MIG_PREFIX = "MIG-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,12 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU.
+    """One GPU, or a MIG device, which is given out whole only.
 
     ``mem_bytes`` is what the scheduler may give (whole MiB); ``total_bytes`` is what the driver reports; the rest is
-    the driver's reserve, the contexts' and the MPS server's headroom. ``level`` is the enforcement level, -1..3.
+    the driver's reserve, the contexts' and the MPS server's headroom. ``level`` is the enforcement level, -1..3, and
+    ``evidence`` says why; the scheduler does without.
+    ``mps_group`` names the GPUs of the node that share an MPS daemon, and so their faults; empty for one by itself.
     """
 
     uuid: str
@@ -38,6 +41,18 @@ class Gpu:
     nvlink_peers: tuple[str, ...] = ()
     health: Health = Health()
     level: int = LEVEL_WATCH
+    evidence: str = ""
+    mps_group: str = ""
+
+    @property
+    def is_mig(self) -> bool:
+        """Whether it is a MIG device, by the form that NVML gives their UUIDs."""
+        return self.uuid.startswith(MIG_PREFIX)
+
+    @property
+    def takes_slices(self) -> bool:
+        """Whether slices can ever lie there: on no MIG device, and not where nothing can be given."""
+        return self.mem_bytes > 0 and not self.is_mig
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +61,18 @@ class GpuNode:
 
     name: str
     gpus: tuple[Gpu, ...]
+
+
+def sliced_capacity(gpus: Iterable[Gpu]) -> tuple[int, int]:
+    """Bytes and percent of the GPUs that take slices, as the node shows them."""
+    sliced = [gpu for gpu in gpus if gpu.takes_slices]
+    return sum(gpu.mem_bytes for gpu in sliced), 100 * len(sliced)
+
+
+def mps_groups(gpus: Sequence[Gpu]) -> list[int]:
+    """The MPS group of each GPU: the place of its first GPU; one that names none is a group by itself."""
+    first: dict[str, int] = {}
+    return [first.setdefault(gpu.mps_group or gpu.uuid, index) for index, gpu in enumerate(gpus)]
 
 
 class Linked(Protocol):

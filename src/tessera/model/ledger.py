@@ -10,6 +10,10 @@ stands. ``island`` and ``numa`` number a node's NVLink islands and NUMA nodes; -
 
 Beside them: CPU and memory that are free on the host, by row (``hosts`` says more), its zone and its rack as numbers.
 
+Where trust domains are kept ``separate``, ``domain`` numbers the one that has slices on a GPU, or on any of its MPS
+group, which ``group`` numbers within the node by its first column; 0 is nobody's, ``MIXED`` more than one, which takes
+nobody until they are gone. Whole GPUs are held alone as it is, and are no clients of a daemon: they do not count.
+
 ``reserve`` never over-commits. ``charge`` records a fact that others made true, whatever it is: a GPU that was
 promised twice shows negative room here, fits nothing, and is listed by ``over_committed``.
 """
@@ -24,7 +28,7 @@ from numpy.typing import NDArray
 from tessera.model import names
 from tessera.model.assignment import Share
 from tessera.model.charges import Charge, Totals
-from tessera.model.gpus import Gpu, GpuNode, islands
+from tessera.model.gpus import Gpu, GpuNode, islands, mps_groups, sliced_capacity
 from tessera.model.hosts import Host, HostNeed, Occupancy
 from tessera.reasons import Code, Reason
 
@@ -34,6 +38,9 @@ Bools = NDArray[np.bool_]
 _versions = count(1)
 _NO_COLUMNS: Mapping[str, int] = {}
 _START_ROWS, _START_COLUMNS = 16, 8
+_ALL = slice(None)
+MIXED = -1
+"""The ``domain`` of a GPU with slices of more than one."""
 _GPU_ARRAYS = (
     "mem_bytes",
     "free_bytes",
@@ -46,15 +53,22 @@ _GPU_ARRAYS = (
     "exclusive",
     "island",
     "numa",
+    "domain",
+    "group",
 )
 _HOST_ARRAYS = ("free_cpu", "free_memory", "zone", "rack")
 _NODE_ARRAYS = ("node_mem", "node_core", "node_gpus", "node_slots", "version", *_HOST_ARRAYS)
 
 
 class Ledger:
-    """Free memory, free compute, tenants and health of each GPU, and who holds what."""
+    """Free memory, free compute, tenants and health of each GPU, and who holds what.
 
-    def __init__(self) -> None:
+    ``separate``: whether a GPU may hold slices of one trust domain only.
+    """
+
+    def __init__(self, *, separate: bool = False) -> None:
+        self.separate = separate
+        self._domains: dict[str, int] = {}
         self._nodes: dict[str, GpuNode] = {}
         self._charges: dict[str, Charge] = {}
         self._by_node: dict[str, dict[str, None]] = {}
@@ -109,10 +123,13 @@ class Ledger:
             self._drop(uid, charge)
         return charge
 
-    def reserve(self, uid: str, charge: Charge) -> Reason | None:
-        """Charges the pod only if all of it fits now; else changes nothing and says why."""
+    def reserve(self, uid: str, charge: Charge, *, beside_others: bool = False) -> Reason | None:
+        """Charges the pod only if all of it fits now; else changes nothing and says why.
+
+        ``beside_others``: also on GPUs of another trust domain, which then take nobody else; for room that is kept.
+        """
         before = self.release(uid)
-        reason = self.refusal(charge)
+        reason = self.refusal(charge, beside_others=beside_others)
         if reason is None:
             self.charge(uid, charge)
         elif before is not None:
@@ -148,7 +165,7 @@ class Ledger:
 
     # Questions
 
-    def refusal(self, charge: Charge) -> Reason | None:
+    def refusal(self, charge: Charge, *, beside_others: bool = False) -> Reason | None:
         """Why ``charge`` does not fit beside all others, or ``None``."""
         row = self._rows.get(charge.node)
         if row is None:
@@ -163,6 +180,8 @@ class Ledger:
         for need in needs.values():
             if reason := self._share_refusal(row, need):
                 return reason
+            if not beside_others and self._is_others(row, need, charge):
+                return Reason(Code.OTHER_DOMAIN, f"GPU {need.uuid} or its MPS group is another trust domain's")
         return self._totals_refusal(row, charge)
 
     def room_of(self, totals: Totals) -> Bools:
@@ -178,6 +197,23 @@ class Ledger:
         """Per row: whether CPU and memory of the host are enough for ``need``."""
         room: Bools = (self.free_cpu >= need.cpu_milli) & (self.free_memory >= need.memory_bytes)
         return room
+
+    def open_to(self, domain: str, rows: slice = _ALL) -> Bools:
+        """Per GPU of ``rows``: whether a slice of that trust domain would be beside no other's."""
+        if not self.separate:
+            return self.present[rows]
+        numbers = self.domain[rows]
+        out: Bools = (numbers == 0) | (numbers == self._domains.get(domain, -2))
+        return out
+
+    def number_of(self, domain: str) -> int:
+        """The number of a trust domain in the array ``domain``."""
+        return self._domains.setdefault(domain, len(self._domains) + 1)
+
+    def mixed(self, charge: Charge) -> bool:
+        """Whether a slice of ``charge`` is beside another trust domain's."""
+        columns, row = self._shared_columns(charge), self._rows.get(charge.node)
+        return row is not None and any(self.domain[row, column] == MIXED for column in columns)
 
     def node(self, name: str) -> GpuNode | None:
         return self._nodes.get(name)
@@ -249,6 +285,8 @@ class Ledger:
         self.exclusive = np.zeros((rows, columns), np.bool_)
         self.island = np.full((rows, columns), -1, np.int64)
         self.numa = np.full((rows, columns), -1, np.int64)
+        self.domain = np.zeros((rows, columns), np.int32)
+        self.group = np.zeros((rows, columns), np.int64)
         self.node_mem = np.zeros(rows, np.int64)
         self.node_core = np.zeros(rows, np.int64)
         self.node_gpus = np.zeros(rows, np.int64)
@@ -297,8 +335,8 @@ class Ledger:
         for column, gpu in enumerate(node.gpus):
             self._install(row, column, gpu)
         self.island[row, : len(node.gpus)] = islands(node.gpus)
-        self.node_mem[row] = sum(g.mem_bytes for g in node.gpus)
-        self.node_core[row] = 100 * len(node.gpus)
+        self.group[row, : len(node.gpus)] = mps_groups(node.gpus)
+        self.node_mem[row], self.node_core[row] = sliced_capacity(node.gpus)
         self.node_gpus[row] = len(node.gpus)
         self.node_slots[row] = names.SLOTS_PER_GPU * len(node.gpus)
         self._show_host(name)
@@ -356,6 +394,36 @@ class Ledger:
             self.tenants[at] += sign
             if share.whole:
                 self.exclusive[at] = sign > 0 or self._is_exclusive(charge.node, share.uuid)
+        if self.separate:
+            self._show_domains(row, charge, left=sign < 0)
+
+    def _show_domains(self, row: int, charge: Charge, *, left: bool) -> None:
+        """One that comes joins who is there; after one has left, those that stay are looked at."""
+        if not left:
+            self._join(row, charge)
+            return
+        self.domain[row] = 0
+        for _, other in self.charges_on(charge.node):
+            self._join(row, other)
+
+    def _join(self, row: int, charge: Charge) -> None:
+        number = self.number_of(charge.domain)
+        for column in self._shared_columns(charge):
+            group = self.present[row] & (self.group[row] == self.group[row, column])
+            there = self.domain[row, column]
+            self.domain[row, group] = number if there in (0, number) else MIXED
+
+    def _shared_columns(self, charge: Charge) -> list[int]:
+        """Of the GPUs that a pod shares with others."""
+        shares = charge.assignment.shares if charge.assignment else ()
+        columns = (self.column(charge.node, share.uuid) for share in shares if not share.whole)
+        return [column for column in columns if column is not None]
+
+    def _is_others(self, row: int, need: Share, charge: Charge) -> bool:
+        column = self.column(charge.node, need.uuid)
+        if not self.separate or need.whole or column is None:
+            return False
+        return int(self.domain[row, column]) not in (0, self._domains.get(charge.domain, 0))
 
     def _is_exclusive(self, node: str, uuid: str) -> bool:
         return any(

@@ -34,6 +34,7 @@ RESERVED_ENV = (
     "CUDA_MPS_PINNED_DEVICE_MEM_LIMIT",
     "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE",
     "CUDA_MPS_CLIENT_PRIORITY",
+    "CUDA_MPS_SM_PARTITION",
     "LD_PRELOAD",
 )
 """Refused in every container of a pod that holds a slice."""

@@ -12,6 +12,7 @@ import json
 import platform
 import subprocess
 import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PAUSE = "docker.io/local/pause:1"
@@ -35,51 +36,58 @@ while :; do sleep 3600 & wait $!; done
 
 
 def write(path: Path, busybox: Path) -> Path:
-    """Writes one tar with both images, in the format of `docker save`."""
-    layer = _layer(busybox)
-    with tarfile.open(path, "w") as archive:
-        _add(archive, "layer.tar", layer)
+    """Writes one tar with both images."""
+    commands = {PAUSE: ["/bin/busybox", "sleep", "2147483647"], BUSYBOX: ["/bin/report"]}
+    return archive(path, busybox_layer(busybox), commands)
+
+
+def archive(path: Path, layer: bytes, commands: Mapping[str, Sequence[str]], environment: Sequence[str] = ()) -> Path:
+    """Writes images that share one layer, by name and command, in the format of `docker save`."""
+    with tarfile.open(path, "w") as whole:
+        add(whole, "layer.tar", layer)
         manifest = []
-        for name, command in ((PAUSE, ["/bin/busybox", "sleep", "2147483647"]), (BUSYBOX, ["/bin/report"])):
-            config = json.dumps(_config(command, layer)).encode()
-            _add(archive, f"{name.split('/')[-1].split(':')[0]}.json", config)
-            manifest.append(_entry(name))
-        _add(archive, "manifest.json", json.dumps(manifest).encode())
+        for name, command in commands.items():
+            config = json.dumps(_config(command, layer, environment)).encode()
+            add(whole, _config_name(name), config)
+            manifest.append({"Config": _config_name(name), "RepoTags": [name], "Layers": ["layer.tar"]})
+        add(whole, "manifest.json", json.dumps(manifest).encode())
     return path
 
 
-def _entry(name: str) -> dict[str, object]:
-    return {"Config": f"{name.split('/')[-1].split(':')[0]}.json", "RepoTags": [name], "Layers": ["layer.tar"]}
+def _config_name(image: str) -> str:
+    return f"{image.split('/')[-1].split(':')[0]}.json"
 
 
-def _config(command: list[str], layer: bytes) -> dict[str, object]:
+def _config(command: Sequence[str], layer: bytes, environment: Sequence[str]) -> dict[str, object]:
     return {
         "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()],
         "os": "linux",
-        "config": {"Env": ["PATH=/bin:/usr/bin"], "Entrypoint": command, "Cmd": None},
+        "config": {"Env": ["PATH=/bin:/usr/bin", *environment], "Entrypoint": list(command), "Cmd": None},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
     }
 
 
-def _layer(busybox: Path) -> bytes:
+def busybox_layer(busybox: Path) -> bytes:
+    """A root folder with busybox and `report`, as a tar."""
     applets = subprocess.run([busybox, "--list"], check=True, capture_output=True, text=True).stdout.split()
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for folder in ("bin", "etc", "tmp", "usr", "usr/bin"):
-            _add(archive, folder, kind=tarfile.DIRTYPE, mode=0o1777 if folder == "tmp" else 0o755)
-        _add(archive, "bin/busybox", busybox.read_bytes(), mode=0o755)
-        _add(archive, "bin/report", REPORT.encode(), mode=0o755)
-        _add(archive, "etc/passwd", b"root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
+            add(archive, folder, kind=tarfile.DIRTYPE, mode=0o1777 if folder == "tmp" else 0o755)
+        add(archive, "bin/busybox", busybox.read_bytes(), mode=0o755)
+        add(archive, "bin/report", REPORT.encode(), mode=0o755)
+        add(archive, "etc/passwd", b"root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
         for applet in applets:
             if applet != "busybox":
-                _add(archive, f"bin/{applet}", kind=tarfile.SYMTYPE, link="busybox")
+                add(archive, f"bin/{applet}", kind=tarfile.SYMTYPE, link="busybox")
     return buffer.getvalue()
 
 
-def _add(
+def add(
     archive: tarfile.TarFile, name: str, data: bytes = b"", *, mode: int = 0o644,
     kind: bytes = tarfile.REGTYPE, link: str = "",
 ) -> None:  # fmt: skip
+    """Puts one file into a tar."""
     info = tarfile.TarInfo(name)
     info.size, info.mode, info.type, info.linkname = len(data), mode, kind, link
     archive.addfile(info, io.BytesIO(data))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import urllib3
@@ -24,9 +24,16 @@ MODELS = {"node-a": ["H100", "L4", "L4", "T4"], "node-b": ["A100", "L4"]}
 class Product:
     """Installed and ready after ``start``. ``processes`` are ours, by name: scheduler, plugin-NODE, agent-NODE."""
 
-    def __init__(self, cluster: Cluster, shim: Path | None = None) -> None:
-        """``shim``: a folder as ``native/build.py`` makes it; none: containers are held without."""
-        self.cluster, self._shim = cluster, shim
+    def __init__(
+        self,
+        cluster: Cluster,
+        shim: Path | None = None,
+        agents: Mapping[str, Mapping[str, str]] | None = None,
+        models: Mapping[str, list[str]] = MODELS,
+    ) -> None:
+        """``shim``: a folder as ``native/build.py`` makes it; none: containers are held without. ``agents``: further
+        variables of nodes' agents; ``models``: their GPUs."""
+        self.cluster, self._shim, self._agents, self._models = cluster, shim, agents or {}, models
         self.directory = cluster.directory / "product"
         self.directory.mkdir()
         self.chart = Chart(cluster)
@@ -76,10 +83,18 @@ class Product:
         }
         del environment["NUMBA_CACHE_DIR"]  # the pod's own folder; here the checkout has one
         ready = _answers(f"https://{self.cluster.block.api}:9443/readyz", keys / "ca.crt")
+        self._scheduler = environment, ready
         self._add("scheduler", ["scheduler"], environment, ready)
 
+    def start_scheduler_anew(self, **variables: str) -> None:
+        """With ``variables`` beside those of the chart; returns when it is ready."""
+        environment, ready = self._scheduler
+        self.processes["scheduler"].stop()
+        self._add("scheduler", ["scheduler"], environment | variables, ready)
+        self.processes["scheduler"].wait_ready()
+
     def _start_node(self, node: Node) -> None:
-        machine = Machine(node.name, MODELS[node.name], self.directory / f"{node.name}.nvml")
+        machine = Machine(node.name, self._models[node.name], self.directory / f"{node.name}.nvml")
         self.machines[node.name] = machine
         home = node.home / "tessera"
         common = {
@@ -90,7 +105,9 @@ class Product:
         agent = self.chart.environment("DaemonSet", "tessera-node", "node-agent") | common | machine.environment
         agent |= {"TESSERA_STATE_DIR": str(home / "agent"), "TESSERA_METRICS_PORT": "0"}
         if self._shim:
+            agent["TESSERA_CONTEXT_BYTES"] = "0"
             agent["TESSERA_SHIM"] = str(self._shim / platform.machine() / "libtessera.so")
+        agent |= self._agents.get(node.name, {})
         plugin = self.chart.environment("DaemonSet", "tessera-node", "device-plugin") | common | {
             "TESSERA_STATE_DIR": str(home / "plugin"),
             "TESSERA_KUBELET_DIR": str(node.kubelet_dir),

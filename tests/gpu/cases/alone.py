@@ -87,7 +87,7 @@ def usable(bench: Bench, result: Result) -> None:
     """T4."""
     free = pynvml.nvmlDeviceGetMemoryInfo(bench.handle).free
     worst, over = 1.0, 0
-    with bench.agent("usable", "--shim", str(bench.shim)) as agent:
+    with bench.agent("usable", "--shim", str(bench.shim), "--context-bytes", "0") as agent:
         for cap in CAPS_GIB:
             if (cap + 2) * GIB > free:
                 continue

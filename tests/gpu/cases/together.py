@@ -74,7 +74,7 @@ def _tell_split(result: Result, how: str, rates: Sequence[float], full: float) -
 def container_sum(bench: Bench, result: Result) -> None:
     """T5."""
     cap = 4
-    with bench.agent("sum", "--shim", str(bench.shim)) as agent:
+    with bench.agent("sum", "--shim", str(bench.shim), "--context-bytes", "0") as agent:
         four = Path(__file__).with_name("four.py")
         command = [sys.executable, "-m", "tessera.cli.tessera", "run", "--socket", str(agent.socket)]
         command += ["--gpu-mem", f"{cap}Gi", "--", bench.python, str(four), str(cap)]

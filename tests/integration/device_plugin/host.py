@@ -29,10 +29,13 @@ DEADLINE_S = 30.0
 Plain = dict[str, Any]
 
 
+WHY = "an MPS server answers"
+
+
 def gpus(count: int, mem_gib: int = 40) -> list[Gpu]:
     """GPUs ``GPU-0``.. of one size."""
     return [
-        Gpu(f"GPU-{n}", "NVIDIA A100", mem_gib * GIB, (mem_gib + 1) * GIB, 108, "8.0", level=LEVEL_MPS)
+        Gpu(f"GPU-{n}", "NVIDIA A100", mem_gib * GIB, (mem_gib + 1) * GIB, 108, "8.0", level=LEVEL_MPS, evidence=WHY)
         for n in range(count)
     ]
 

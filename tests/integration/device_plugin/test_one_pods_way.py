@@ -22,7 +22,8 @@ async def test_a_container_sees_exactly_its_slice_and_its_spec_is_gone_once_it_w
         info = json.loads((Path(mount["hostPath"]) / "slice.json").read_text())
         assert info["gpus"] == [{"uuid": "GPU-1", "mem_bytes": 4 * GIB, "core_percent": 30}]
         await eventually(lambda: not host.specs(), "one-shot spec removed")
-        await eventually(lambda: host.events("SlicePrepared"), "event on the pod")
+        told = "container main: held at level 1 (an MPS server answers): GPU-1 4096 MiB 30%"
+        await eventually(lambda: host.events("SlicePrepared") == [told], "event on the pod")
 
 
 async def test_a_tenants_own_variable_loses_against_the_slice() -> None:
@@ -122,6 +123,7 @@ async def test_the_node_and_its_gpunode_say_what_is_there() -> None:
         def allocated() -> object:
             node = host.api.store.get("gpunodes", "", NODE) or {}
             found = [gpu.get("allocatedBytes") for gpu in (node.get("status") or {}).get("gpus") or []]
-            return found[-1:] == [4 * GIB]
+            whys = [gpu.get("enforcementEvidence") for gpu in (node.get("status") or {}).get("gpus") or []]
+            return found[-1:] == [4 * GIB] and whys == ["an MPS server answers"] * 2
 
         await eventually(allocated, "allocated bytes in GPUNode")

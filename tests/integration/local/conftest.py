@@ -1,7 +1,7 @@
 """The shim for simulated leases, and an agent that gives them."""
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -34,21 +34,24 @@ def commands(shim: Path) -> Commands:
 
 
 class Agent:
-    """A node agent on two simulated GPUs that outlives its clients."""
+    """A node agent on simulated GPUs that outlives its clients."""
 
-    def __init__(self, folder: Path, shim: Path) -> None:
+    def __init__(
+        self, folder: Path, shim: Path, gpus: Sequence[str] = ("H100", "H100"), context_bytes: int = 0
+    ) -> None:
         self.folder, self.socket = folder, folder / SOCKET
         self.environment = {
             ENV: str(folder / "nvml.state"),
             "LD_LIBRARY_PATH": f"{nvml.library_dir()}:{cuda.library_dir()}",
         }
-        NvmlState(gpus=presets.host_gpus(["H100", "H100"], host="lab")).write(folder / "nvml.state")
-        self._shim = shim
+        self.state = NvmlState(gpus=presets.host_gpus(list(gpus), host="lab"))
+        self.state.write(folder / "nvml.state")
+        self._shim, self._context_bytes = shim, context_bytes
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Returns once it gives leases."""
-        options = ("--enforcement", "watch", "--shim", str(self._shim))
+        options = ("--enforcement", "watch", "--shim", str(self._shim), "--context-bytes", str(self._context_bytes))
         self.process = start(self.folder, *options, environment=self.environment)
 
     def end(self, how: Callable[["subprocess.Popen[bytes]"], None]) -> None:

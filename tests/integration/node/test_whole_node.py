@@ -11,6 +11,7 @@ from tessera.kube.gateway import Gateway
 from tessera.model.assignment import Share
 from tessera.node_agent.service import Service
 from tessera.node_agent.settings import NodeAgentSettings
+from tessera.simulator.fakes.nvml.presets import mig_devices
 from tessera.simulator.fakes.processes import FakeProcesses
 from tests.integration.device_plugin.host import GIB, NODE, Host, eventually
 from tests.integration.node_agent.conftest import Machine
@@ -132,3 +133,22 @@ async def test_a_gpu_that_is_lost_is_published_and_starts_nothing_until_it_is_ba
     await eventually(lambda: node.health(0).get("state") == "Healthy", "it is back")
     await node.place("again", {"main": Share(uuid, 4 * GIB)})
     await node.running("again")
+
+
+async def test_a_mig_device_is_given_whole_and_one_that_was_destroyed_starts_nothing(node: Node) -> None:
+    state = node.machine.state
+    given, destroyed = state.migs = mig_devices(state.gpus[0], ["1g.10gb", "1g.10gb"])
+    state.change(state.gpus[0].uuid, mig=True)
+    node.machine.write()
+    await eventually(lambda: node.allocatable().get("tessera.io/gpu") == "4", "two MIG devices and two GPUs")
+    mem = node.real.gpus.now[given.uuid].mem_bytes
+    await node.place("one", {"main": Share(given.uuid, mem, 100, whole=True)})
+    await node.running("one")
+    env = node.container("one").env
+    assert [env[key] for key in ("NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")] == [given.uuid] * 2
+    state.migs = [given]
+    node.machine.write()
+    await eventually(lambda: destroyed.uuid not in node.plugin.inventory.gpus, "it has left")
+    await node.place("other", {"main": Share(destroyed.uuid, mem, 100, whole=True)})
+    await eventually(lambda: "is not on this node" in node.waiting("other") or node.phase("other") == "gone", "refused")
+    assert len(node.runtime.started) == 1

@@ -1,10 +1,12 @@
 """NVML fails at every call in turn: the GPUs stay known, the reason is told, and health comes back."""
 
+import threading
+
 import pytest
 
 from tessera.node_agent.health import Rules
 from tessera.node_agent.inventory import Inventory
-from tessera.node_agent.nvml import DriverNvml
+from tessera.node_agent.nvml import DriverNvml, GpuProcess
 from tessera.node_agent.probe import Probe
 from tessera.simulator.fakes.processes import FakeProcesses
 
@@ -173,3 +175,37 @@ async def test_a_fatal_xid_outlives_a_killed_agent(machine, tmp_path):
         await second.look()
     assert second.inventory.health(bad).reason.startswith("Xid 48: double bit ECC error")
     await second.probe.close()
+
+
+class HangingNvml(DriverNvml):
+    """The driver's, behind a gate; counts who went through it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.asked = threading.Event(), 0
+        self.gate.set()
+
+    def processes(self, uuid: str) -> list[GpuProcess]:
+        self.gate.wait()
+        self.asked += 1
+        return super().processes(uuid)
+
+
+async def test_a_call_that_hangs_is_a_gpu_that_tells_nothing_and_is_not_asked_again_meanwhile(machine, tmp_path):
+    machine.state.add_process(5, machine.uuids[0], 1 << 30)
+    machine.write()
+    nvml = HangingNvml()
+    probe = Probe(nvml, FakeProcesses(tmp_path / "proc"), answer_s=0.05)
+    nvml.open()
+    nvml.read()
+    nvml.gate.clear()
+    for _ in range(5):
+        snapshot = await probe.snapshot(machine.uuids)
+        assert snapshot.found == () and list(snapshot.failures) == machine.uuids
+        assert str(snapshot.failures[machine.uuids[0]]) == "NVML: no answer for 0.05 s"
+    nvml.gate.set()
+    await probe.driver_version()  # whatever was before it in the thread is over
+    assert nvml.asked == len(machine.uuids)
+    probe = Probe(nvml, FakeProcesses(tmp_path / "proc"))
+    assert [one.pid for one in (await probe.snapshot(machine.uuids)).found] == [5]
+    await probe.close()

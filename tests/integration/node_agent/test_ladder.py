@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tessera.model.assignment import Share
-from tessera.model.gpus import LEVEL_MPS, LEVEL_WATCH, Gpu
-from tessera.node_agent.enforcement import mps_group
+from tessera.model.gpus import LEVEL_MPS, LEVEL_NONE, LEVEL_WATCH, Gpu
+from tessera.node_agent.enforcement import mps_node
 from tessera.node_agent.enforcement.keepers import Keepers
 from tessera.node_agent.enforcement.ladder import Ladder
 from tessera.node_agent.enforcement.mps import Mps
@@ -16,6 +16,7 @@ from tessera.node_agent.enforcement.mps_groups import Extent, partition
 from tessera.node_agent.enforcement.watch import Watch
 from tessera.node_agent.mps_clients import HostClients
 from tessera.node_agent.slices import Slice
+from tessera.simulator.fakes.mps import daemon
 from tessera.simulator.fakes.mps.clients import FakeMps, install
 from tessera.simulator.fakes.processes import FakeProcesses
 from tests.fakes.disk import FlakyDisk, PowerCut
@@ -40,7 +41,7 @@ class Node:
 
     def ladder(self, asked=ALL, disk=None):
         clients = HostClients(self.processes, lambda: self.slices)
-        node = mps_group.Node(lambda: self.slices, clients, lambda: 48)
+        node = mps_node.Node(lambda: self.slices, clients, lambda: 48)
         mps = Mps(self.program, self.folder / "mps", self._partition, node)
         keepers = Keepers(self.folder / "keepers", [item.id for item in self.slices], disk)
         return Ladder((Watch(), mps), asked, self.levels.__getitem__, keepers)
@@ -80,6 +81,14 @@ async def test_why_a_gpu_has_no_higher_level_is_told(node):
     assert "No such file" in found.evidence
 
 
+async def test_a_level_that_is_broken_ends_the_search(node):
+    await node.ladder().detect(A)
+    await node.ladder().prepare(node.give("a", 4 * GIB))
+    FakeMps(node.folder / "mps" / A / "pipe").behave(daemon.BABBLES)
+    found = await node.ladder().detect(A)
+    assert (found.level, "MPS does not work" in found.evidence) == (LEVEL_NONE, True)
+
+
 async def test_a_level_that_is_not_asked_for_is_not_tried(node):
     found = await node.ladder(asked=(LEVEL_WATCH,)).detect(A)
     assert (found.level, "level 1" in found.evidence) == (LEVEL_WATCH, False)
@@ -90,6 +99,12 @@ async def test_a_slice_is_held_at_the_lowest_level_of_its_gpus(node):
     node.levels[B] = LEVEL_WATCH
     edits = await node.ladder().prepare(node.give("a", 4 * GIB, (A, B)))
     assert (edits.level, edits.env, node.kept()) == (LEVEL_WATCH, {}, {"a": LEVEL_WATCH})
+
+
+async def test_a_slice_over_two_daemons_is_not_taken_for_held(node):
+    item = node.give("a", 4 * GIB, gpus=(A, B))
+    assert ((await node.ladder().prepare(item)).level, node.kept()) == (LEVEL_WATCH, {"a": LEVEL_WATCH})
+    assert ((await node.ladder().prepare(item)).level, node.kept()) == (LEVEL_WATCH, {"a": LEVEL_WATCH})
 
 
 async def test_whole_gpus_are_only_watched(node):

@@ -9,7 +9,7 @@ import pytest
 
 from tessera.model.assignment import Share
 from tessera.model.gpus import Gpu
-from tessera.node_agent.enforcement import mps_group
+from tessera.node_agent.enforcement import mps_node, mps_reasons
 from tessera.node_agent.enforcement.mps import Mps
 from tessera.node_agent.enforcement.mps_control import MpsControl, MpsError
 from tessera.node_agent.enforcement.mps_groups import Extent, name_of, partition
@@ -19,7 +19,8 @@ from tessera.node_agent.mps_clients import HostClients
 from tessera.node_agent.slices import Slice
 from tessera.simulator.fakes.mps import daemon
 from tessera.simulator.fakes.mps.clients import FakeMps, install
-from tessera.simulator.fakes.mps.daemon import Refused, opened
+from tessera.simulator.fakes.mps.daemon import opened
+from tessera.simulator.fakes.mps.servers import Refused
 from tessera.simulator.fakes.processes import FakeProcesses
 from tests.integration.node_agent.test_service import until
 
@@ -49,7 +50,7 @@ class Node:
     def start(self):
         """The agent, anew."""
         clients = HostClients(self.processes, lambda: self.slices)
-        node = mps_group.Node(
+        node = mps_node.Node(
             lambda: self.slices,
             clients,
             lambda: self.limit,
@@ -172,7 +173,7 @@ async def test_a_setting_changed_behind_our_back_is_set_again(node):
     await node.limiter.prepare(node.give("a", 1044 << 20))
     assert await node.limiter.observe() == ()
     node.fake.forget(GPU)
-    assert [i.reason for i in await node.limiter.observe()] == [mps_group.CHANGED]
+    assert [i.reason for i in await node.limiter.observe()] == [mps_reasons.CHANGED]
     assert node.fake.state["memory"][GPU] == "1044M"
 
 
@@ -185,7 +186,7 @@ async def test_fault_closes_admission_and_ends_those_who_stay(node):
     node.fake.connect(502)
     node.processes.start(503)
     node.fake.fault()
-    assert [(i.reason, i.slices) for i in await node.limiter.observe()] == [(mps_group.FAULT, ("a",))]
+    assert [(i.reason, i.slices) for i in await node.limiter.observe()] == [(mps_reasons.FAULT, ("a",))]
     with pytest.raises(EnforcementError, match="nobody is admitted until they have gone"):
         await node.limiter.prepare(node.give("b", GIB))
     node.clock.now = 1.0
@@ -194,7 +195,7 @@ async def test_fault_closes_admission_and_ends_those_who_stay(node):
     node.clock.now = 2.5
     await node.limiter.observe()
     assert (node.processes.pids(), sorted(node.fake.state["terminated"])) == ({503}, [500, 501, 502])
-    assert [(i.reason, i.kind) for i in await node.limiter.observe()] == [(mps_group.RECOVERED, "Normal")]
+    assert [(i.reason, i.kind) for i in await node.limiter.observe()] == [(mps_reasons.RECOVERED, "Normal")]
     assert (await node.limiter.prepare(item)).level == 1
 
 
@@ -202,7 +203,7 @@ async def test_a_daemon_that_died_is_started_again_with_its_settings(node):
     await node.limiter.detect(GPU)
     await node.limiter.prepare(node.give("a", 2 * GIB))
     node.fake.crash()
-    assert [i.reason for i in await node.limiter.observe()] == [mps_group.LOST]
+    assert [i.reason for i in await node.limiter.observe()] == [mps_reasons.LOST]
     assert node.fake.state["memory"][GPU] == "2048M"
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tessera.node_agent.enforcement import mps_group
+from tessera.node_agent.enforcement import mps_reasons
 from tessera.node_agent.enforcement.mps_groups import Extent
 from tessera.node_agent.enforcement.port import EnforcementError
 from tests.integration.node_agent.test_mps import GIB, GPU, Node
@@ -58,7 +58,7 @@ async def test_a_fault_closes_the_whole_group_and_no_other(node):
     node.fake_of(GPU, B).connect(500)
     node.fake_of(GPU, B).fault()
     (incident,) = await node.limiter.observe()
-    assert (incident.reason, incident.gpu_uuid, incident.also) == (mps_group.FAULT, GPU, (B,))
+    assert (incident.reason, incident.gpu_uuid, incident.also) == (mps_reasons.FAULT, GPU, (B,))
     assert sorted(incident.slices) == ["a", "b"]
     with pytest.raises(EnforcementError, match=f"GPUs {GPU}, {B}: a fault of one MPS client"):
         await node.limiter.prepare(node.give("d", GIB, gpus=(B,)))
@@ -84,3 +84,8 @@ async def test_a_daemon_without_a_slice_is_stopped_before_another_serves_its_gpu
     for former in ((GPU, B), (C,)):
         with pytest.raises(FileNotFoundError):
             assert node.fake_of(*former).state
+
+
+async def test_a_group_is_told_by_one_name_and_a_gpu_by_itself_by_none(node):
+    names = {uuid: node.limiter.group_name(uuid) for uuid in node.gpus}
+    assert names[GPU] == names[B] != "" and names[C] == ""

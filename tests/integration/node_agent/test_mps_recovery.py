@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 
-from tessera.node_agent.enforcement import mps_group
+from tessera.node_agent.enforcement import mps_reasons
 from tessera.node_agent.enforcement.port import EnforcementError
 from tessera.simulator.fakes.mps import daemon
 from tessera.simulator.fakes.mps.clients import install
-from tessera.simulator.fakes.mps.daemon import Refused
+from tessera.simulator.fakes.mps.servers import Refused
 from tests.integration.node_agent.test_mps import GIB, GPU, Node, uid_of
 
 
@@ -45,11 +45,11 @@ async def test_fault_named_recovered_and_serving_again_within_ten_seconds(node):
     assert await node.limiter.observe() == ()
     node.fake.fault(offender=501)
     told = []
-    while not told or told[-1].reason != mps_group.RECOVERED:
+    while not told or told[-1].reason != mps_reasons.RECOVERED:
         told += await node.limiter.observe()
         node.clock.now += 1.0
         assert node.clock.now <= 10.0
-    assert [incident.reason for incident in told] == [mps_group.FAULT, mps_group.RECOVERED]
+    assert [incident.reason for incident in told] == [mps_reasons.FAULT, mps_reasons.RECOVERED]
     assert "it was process 501 of pod default/b" in told[0].text
     assert (told[0].slices, told[1].kind) == (("a", "b", "c"), "Normal")
     first, *others = node.fake.state["terminated"]
@@ -103,13 +103,13 @@ async def test_where_the_log_is_silent_the_driver_names_the_client(node):
 async def test_clients_that_go_by_themselves_are_not_ended(node):
     await serving(node, "a", "b")
     node.fake.fault()
-    assert await reasons(node) == [mps_group.FAULT]
+    assert await reasons(node) == [mps_reasons.FAULT]
     with pytest.raises(Refused):
         node.fake.connect(600)
     node.fake.disconnect(500)
     node.fake.disconnect(501)
     node.clock.now = 5.0
-    assert await reasons(node) == [mps_group.RECOVERED]
+    assert await reasons(node) == [mps_reasons.RECOVERED]
     assert (node.fake.state["terminated"], node.processes.pids()) == ([], {500, 501})
 
 
@@ -136,9 +136,9 @@ async def test_one_event_a_pod(node):
 async def test_a_fault_is_over_when_the_daemon_is_gone(node):
     await serving(node, "a")
     node.fake.fault()
-    assert await reasons(node) == [mps_group.FAULT]
+    assert await reasons(node) == [mps_reasons.FAULT]
     node.fake.crash()
-    assert await reasons(node) == [mps_group.LOST]
+    assert await reasons(node) == [mps_reasons.LOST]
     assert (await levels(node), await reasons(node)) == (1, [])
 
 
@@ -148,7 +148,7 @@ async def test_a_daemon_that_does_not_answer_admits_nobody_and_is_left_to_its_cl
     await serving(node, "a")
     node.fake.behave(manner)
     assert await reasons(node) == []
-    assert await reasons(node) == [mps_group.SILENT]
+    assert await reasons(node) == [mps_reasons.SILENT]
     assert await reasons(node) == []
     assert await levels(node) == -1
     with pytest.raises(EnforcementError, match="the MPS daemon does not answer, nobody is admitted"):
@@ -156,7 +156,7 @@ async def test_a_daemon_that_does_not_answer_admits_nobody_and_is_left_to_its_cl
     node.slices.pop()
     assert next(iter(node.fake.state["servers"].values()))["clients"].keys() == {"500"}
     node.fake.behave()
-    assert await reasons(node) == [mps_group.RECOVERED]
+    assert await reasons(node) == [mps_reasons.RECOVERED]
     assert await levels(node) == 1
 
 
@@ -175,7 +175,7 @@ async def test_a_daemon_that_hangs_during_a_fault_is_told_and_both_recover(impat
     node = impatient
     await serving(node, "a")
     node.fake.fault()
-    assert await reasons(node) == [mps_group.FAULT]
+    assert await reasons(node) == [mps_reasons.FAULT]
     node.fake.behave(daemon.HANGS)
     assert [await reasons(node), await reasons(node)] == [[], []]
     assert await levels(node) == -1
@@ -183,7 +183,7 @@ async def test_a_daemon_that_hangs_during_a_fault_is_told_and_both_recover(impat
     node.clock.now = 5.0
     assert await reasons(node) == []
     assert node.processes.pids() == set()
-    assert await reasons(node) == [mps_group.RECOVERED]
+    assert await reasons(node) == [mps_reasons.RECOVERED]
     assert await levels(node) == 1
 
 
@@ -195,7 +195,7 @@ async def test_without_a_slice_a_daemon_that_hangs_is_killed_and_started_anew(im
     process = await asyncio.create_subprocess_exec(str(program), "1000")
     node.fake.embody(process.pid)
     node.fake.behave(daemon.HANGS)
-    assert [await reasons(node), await reasons(node)] == [[], [mps_group.LOST]]
+    assert [await reasons(node), await reasons(node)] == [[], [mps_reasons.LOST]]
     assert await process.wait() == -9
     assert await levels(node) == 1
 
@@ -205,7 +205,7 @@ async def test_what_is_no_daemon_is_never_killed(impatient):
     await node.limiter.detect(GPU)
     node.fake.embody(os.getpid())
     node.fake.behave(daemon.HANGS)
-    assert [await reasons(node), await reasons(node)] == [[], [mps_group.SILENT]]
+    assert [await reasons(node), await reasons(node)] == [[], [mps_reasons.SILENT]]
     assert await levels(node) == -1
 
 
@@ -213,11 +213,11 @@ async def test_a_daemon_that_cannot_be_started_again_closes_admission_until_it_c
     await serving(node, "a")
     node.fake.crash()
     node.program_prints("Cannot find MPS control daemon process")
-    assert await reasons(node) == [mps_group.LOST]
+    assert await reasons(node) == [mps_reasons.LOST]
     assert await reasons(node) == []
     assert await levels(node) == -1
     install(node.folder)
-    assert await reasons(node) == [mps_group.LOST]
+    assert await reasons(node) == [mps_reasons.LOST]
     assert (await levels(node), node.fake.state["memory"][GPU]) == (1, "2048M")
 
 
@@ -239,7 +239,7 @@ async def test_limits_changed_from_inside_a_container_are_set_again(node):
         f"set_default_device_pinned_mem_limit {GPU} 70G",
     ):
         daemon.command(node.fake.pipe, command)
-        assert await reasons(node) == [mps_group.CHANGED]
+        assert await reasons(node) == [mps_reasons.CHANGED]
         assert await reasons(node) == []
     state = node.fake.state
     assert state["servers"][server]["memory"][GPU] == state["memory"][GPU] == "2048M"
@@ -249,5 +249,5 @@ async def test_limits_changed_from_inside_a_container_are_set_again(node):
 async def test_quit_from_inside_a_container_is_undone(node):
     await serving(node, "a")
     daemon.command(node.fake.pipe, "quit")
-    assert await reasons(node) == [mps_group.LOST]
+    assert await reasons(node) == [mps_reasons.LOST]
     assert node.fake.state["memory"][GPU] == "2048M"

@@ -1,5 +1,6 @@
 """Every error code of NVML from every call of an agent that has slices: it stays up, it says which error it is, nothing
-is placed where nobody watches, nobody is ended for it, and all is well again when the calls succeed."""
+is placed where nobody watches, all is well again when the calls succeed, and after a grace no container runs where
+nobody sees it but one that something else holds."""
 
 import pynvml
 import pytest
@@ -15,7 +16,7 @@ from tessera.simulator.apiserver import ApiServer
 from tessera.simulator.fakes.processes import FakeProcesses
 from tests.integration.node_agent.test_cluster import make_pod
 from tests.integration.node_agent.test_cluster import until as until_told
-from tests.integration.node_agent.test_service import GIB, Host
+from tests.integration.node_agent.test_service import CONTAINER, GIB, POD, Host
 
 CODES = sorted({value for name, value in vars(pynvml).items() if name.startswith("NVML_ERROR_")})
 TIMEOUT, NOT_OFFERED = 10, {3, 13, 25}
@@ -57,20 +58,26 @@ START = {
     "nvmlShutdown": {*CODES},
 }
 """Calls of a first look, and the codes with which all is well all the same."""
-ROUNDS_TO_SEE, ROUNDS_TO_MEND = 4, 12
+ROUNDS_TO_SEE, ROUNDS_TO_MEND, ROUNDS_TO_END = 4, 12, 8
+BLIND_GRACE_S = 5.0
+LIBCUDA = "7f00-7f01 r-xp 00000000 08:01 77 /usr/lib/libcuda.so.1\n"
 
 
 class Rounds(Host):
     """An agent whose rounds the test makes, a second each."""
 
     def __init__(self, machine, folder):
-        super().__init__(machine, folder, accounting_every_s=3600.0, inventory_every_s=3600.0)
+        super().__init__(
+            machine, folder, accounting_every_s=3600.0, inventory_every_s=3600.0, proc_root=folder / "proc",
+            blind_grace_s=BLIND_GRACE_S,
+        )  # fmt: skip
         self.gpu = machine.uuids[0]
 
     async def round(self):
         self.later_s += 1
         await self.service._look()
         await self.service.watcher.tick()
+        await self.service._end_unheld()
 
     async def fails(self, functions, code):
         for function in functions:
@@ -78,6 +85,20 @@ class Rounds(Host):
         self.machine.write()
         for _ in range(ROUNDS_TO_SEE):
             await self.round()
+
+    def run_with_the_driver(self):
+        self.processes.start(10, POD, CONTAINER, maps=LIBCUDA)
+        self.machine.state.add_process(10, self.gpu, GIB)
+        self.machine.write()
+
+    async def nobody_runs_unseen(self):
+        """After the grace: either the container is seen, or it has ended."""
+        for _ in range(ROUNDS_TO_END):
+            await self.round()
+        seen = any(usage.gpu_uuid == self.gpu for usage in self.service.watcher.accounts.usages)
+        ended = self.processes.pids() == set()
+        self.run_with_the_driver()
+        return seen != ended and seen == (self.gpu not in self.service.watcher.blind)
 
     async def mends(self):
         """Answers whether all is well again."""
@@ -106,7 +127,7 @@ async def rounds(machine, tmp_path):
     """With a slice of 4Gi of which a process uses 1Gi."""
     async with Rounds(machine, tmp_path) as rounds:
         await rounds.prepare(rounds.slice(mem=4 * GIB))
-        rounds.run(10, 0, GIB)
+        rounds.run_with_the_driver()
         for _ in range(3):
             await rounds.round()
         yield rounds
@@ -126,12 +147,14 @@ async def test_an_agent_that_runs(rounds, code):
         assert health.healthy == (code in tolerated), functions
         assert health.healthy or names(code, health.reason), functions
         assert await rounds.admitted() == health.healthy, functions
+        assert await rounds.nobody_runs_unseen(), functions
         assert await rounds.mends(), functions
     for functions, tolerated in UNWATCHED.items():
         await rounds.fails(functions, code)
         assert gpus.now[rounds.gpu].level == (0 if code in tolerated else -1), functions
         assert code in tolerated or names(code, gpus.finding(rounds.gpu).evidence), functions
         assert await rounds.admitted() == (code in tolerated), functions
+        assert await rounds.nobody_runs_unseen(), functions
         assert await rounds.mends(), functions
     await rounds.fails(HARMLESS, code)
     assert rounds.well() and await rounds.admitted() and await rounds.usage()

@@ -113,7 +113,7 @@ def test_restarted_without_a_driver_it_still_knows_its_gpus(agent):
         ([], "--node: found none; allowed: a value"),
         (
             ["--node", "a", "--enforcement", "strict"],
-            "--enforcement: found 'strict'; allowed: 'auto', 'watch' or 'mps'",
+            "--enforcement: found 'strict'; allowed: 'auto', 'watch', 'mps', 'partition' or 'driver'",
         ),
         (["--node", "a", "--enforcment", "mps"], "found '--enforcment'; allowed: --enforcement"),
         (["--node", "a", "--enforce", "mps"], "found '--enforce'; allowed: --enforcement"),

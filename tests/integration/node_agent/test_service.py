@@ -89,6 +89,7 @@ async def test_inventory_stream_follows_health_both_ways(host):
     h100 = first.gpus[0]
     assert (h100.mem_bytes, h100.total_bytes) == ((81559 - 626 - 256) << 20, 81559 << 20)
     assert (h100.sm_count, h100.level, h100.healthy, h100.index) == (132, 0, True, 0)
+    assert h100.evidence == "the driver tells the memory of each process"
     host.machine.state.change(host.machine.uuids[2], lost=True)
     host.machine.write()
     second = await stream.read()
@@ -263,3 +264,4 @@ async def test_metrics(machine, tmp_path, unused_tcp_port):
     assert f'slice="slot-000-a",gpu="{machine.uuids[0]}"' in text or f'gpu="{machine.uuids[0]}"' in text
     assert "tessera_slice_memory_used_bytes" in text and "1.073741824e+09" in text
     assert "tessera_gpu_healthy" in text
+    assert f'tessera_gpu_enforcement_level{{gpu="{machine.uuids[0]}",model="{machine.state.gpus[0].name}"}} 0.0' in text

@@ -8,7 +8,7 @@ from tessera.kube import wire
 from tessera.kube.course import Deleted, Replaced, Upserted
 from tessera.node_agent.accounting import Client, Usage
 from tessera.node_agent.cgroups import Container
-from tessera.node_agent.enforcement import mps_group
+from tessera.node_agent.enforcement import mps_reasons
 from tessera.node_agent.stopping import Deadlines, StopPath
 from tessera.simulator.fakes.mps import daemon
 from tests.integration.node_agent.test_mps import GIB, GPU, Node
@@ -89,11 +89,11 @@ async def test_a_kill_without_notice_wedges_the_server_and_it_recovers_within_te
     await stop.serve(10, 11)
     stop.node.fake.kill(10)
     told = []
-    while not told or told[-1].reason != mps_group.RECOVERED:
+    while not told or told[-1].reason != mps_reasons.RECOVERED:
         told += await stop.node.limiter.observe()
         stop.node.clock.now += 1.0
         assert stop.node.clock.now <= 10.0
-    assert [incident.reason for incident in told] == [mps_group.FAULT, mps_group.RECOVERED]
+    assert [incident.reason for incident in told] == [mps_reasons.FAULT, mps_reasons.RECOVERED]
     assert stop.processes.pids() == {10}
 
 

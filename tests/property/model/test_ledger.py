@@ -115,6 +115,7 @@ class LedgerHistory(RuleBasedStateMachine):
             name,
             totals_of(pod_of(uid, Charge(name, None, Assignment((("c", tuple(shares)),))))),
             Assignment((("c", tuple(shares)),)),
+            "ns",
         )  # type: ignore[arg-type]
         before = facts(self.ledger)
         if self.ledger.reserve(uid, charge) is not None:

@@ -45,6 +45,9 @@ RECORDS = st.one_of(
     st.builds(records.Sync, U64),
     st.builds(records.Seed, U64),
     st.builds(records.Memory, U64),
+    st.builds(records.Generator, U64, U64),
+    st.builds(records.State, U64, U64),
+    st.builds(records.Restore, U64, U64),
 )
 OUTPUTS = st.builds(
     lambda dtype, dims: replies.Output(dtype, tuple(size for size, _ in dims), tuple(stride for _, stride in dims)),

@@ -1,40 +1,54 @@
 """Victims of any cluster: all lower, enough, and none of them without need."""
 
+from dataclasses import replace
 from itertools import combinations
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tessera.model.pods import Pod
 from tessera.scheduler.hypothesis import Hypothesis
+from tessera.scheduler.options import Options
 from tessera.scheduler.victims import Plan
 from tests.unit.scheduler.preemptions import Full, node, pod
 
 ASKS = ("gpu-mem=4Gi", "gpu-mem=9Gi gpu-core=40", "gpu-mem=20Gi", "gpu=1", "gpu-mem=12Gi gpu-count=2", "gpu-core=50")
-tenants = st.lists(st.tuples(st.sampled_from(ASKS), st.sampled_from("ab"), st.sampled_from([0, 5, 5, 50])), max_size=9)
+Placed = list[tuple[str, str, int, str]]
+tenants = st.lists(
+    st.tuples(
+        st.sampled_from(ASKS), st.sampled_from("ab"), st.sampled_from([0, 5, 5, 50]), st.sampled_from(["x", "y"])
+    ),
+    max_size=9,
+)
+trust = st.sampled_from(["cluster", "namespace"])
 
 
-def cluster(placed: list[tuple[str, str, int]]) -> Full:
-    full = Full(node("a", 24, 24), node("b", 24))
-    for index, (ask, on, priority) in enumerate(placed):
-        if full.engine.filter(pod(f"t{index}", ask), [on]).nodes:
-            full.run(f"t{index}", ask, on, priority)
+def cluster(placed: Placed, trust: str = "cluster", group: str = "") -> Full:
+    full = Full(node("a", 24, 24, group=group), node("b", 24), options=Options(trust_domain=trust))
+    for index, (ask, on, priority, namespace) in enumerate(placed):
+        if full.engine.filter(replace(pod(f"t{index}", ask), namespace=namespace), [on]).nodes:
+            full.run(f"t{index}", ask, on, priority, namespace=namespace)
     return full
 
 
 def fits_without(full: Full, ask: str, plan_node: str, gone: tuple[str, ...]) -> bool:
     """By taking them out for good, in a cluster of its own."""
-    other = Full(*full.engine.ledger.nodes())
+    other = Full(*full.engine.ledger.nodes(), options=full.engine.options)
     for shown in full.pods.values():
         if shown.uid not in gone:
             other.show(shown)
-    return bool(other.engine.filter(pod("asking", ask, priority=10), [plan_node]).nodes)
+    return bool(other.engine.filter(_asking(ask), [plan_node]).nodes)
+
+
+def _asking(ask: str) -> Pod:
+    return replace(pod("asking", ask, priority=10), namespace="x")
 
 
 @settings(max_examples=150, deadline=None)
-@given(placed=tenants, ask=st.sampled_from(ASKS))
-def test_victims_are_lower_enough_and_needed(placed: list[tuple[str, str, int]], ask: str) -> None:
-    full = cluster(placed)
-    asking = pod("asking", ask, priority=10)
+@given(placed=tenants, ask=st.sampled_from(ASKS), trust=trust, group=st.sampled_from(["", "g"]))
+def test_victims_are_lower_enough_and_needed(placed: Placed, ask: str, trust: str, group: str) -> None:
+    full = cluster(placed, trust, group)
+    asking = _asking(ask)
     fits = bool(full.engine.filter(asking, ["a", "b"]).nodes)
     plan = full.plan(asking)
     if fits:
@@ -60,9 +74,9 @@ def _check(full: Full, ask: str, plan: Plan) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(placed=tenants, order=st.randoms())
-def test_what_is_taken_out_and_put_back_leaves_no_trace(placed: list[tuple[str, str, int]], order: object) -> None:
-    full = cluster(placed)
+@given(placed=tenants, order=st.randoms(), trust=trust)
+def test_what_is_taken_out_and_put_back_leaves_no_trace(placed: Placed, order: object, trust: str) -> None:
+    full = cluster(placed, trust, "g")
     assume(full.pods)
     ledger, state = full.engine.ledger, Hypothesis(full.engine.ledger)
     uids = [shown.uid for shown in full.pods.values()]
@@ -73,5 +87,5 @@ def test_what_is_taken_out_and_put_back_leaves_no_trace(placed: list[tuple[str, 
     order.shuffle(uids)  # type: ignore[attr-defined]
     for uid in uids:
         state.put_back(uid)
-    for name in ("free_bytes", "free_percent", "tenants", "exclusive", "node_mem", "node_core", "node_gpus"):
+    for name in ("domain", "free_bytes", "free_percent", "tenants", "exclusive", "node_mem", "node_core", "node_gpus"):
         assert (getattr(state, name) == getattr(ledger, name)).all(), name

@@ -28,7 +28,7 @@ def _form(number: int, overload: str, args: list[Value], kwargs: list[Value]) ->
     return bytes(out)
 
 
-def _put(record: records.Layout | records.Free | records.Read | records.Sync | records.New | records.Seed) -> bytes:
+def _put(record: records.Record) -> bytes:
     out = bytearray()
     records.put(record, out)
     return bytes(out)
@@ -50,6 +50,9 @@ def _batches() -> dict[str, bytes]:
         "read": _put(records.Read(5, 20)),
         "sync": _put(records.Sync(6)),
         "seed": _put(records.Seed(42)),
+        "generator": _put(records.Generator(30, 42)),
+        "state": _put(records.State(30, 31)),
+        "restore": _put(records.Restore(30, 31)),
     }
     found["call"] = found["form"] + found["layout"] + _call(0)
     found["call-sync"] = found["form"] + found["layout"] + _call(7)

@@ -59,6 +59,7 @@ async def test_top_by_gpu_and_by_tenant(run: Run) -> None:
 
 async def test_gpus_of_one_node(run: Run) -> None:
     assert [g["uuid"] for g in await items(run, "gpus", "--node", "host-b")] == ["GPU-2"]
+    assert "MPS, 3 of 3 GPUs: an MPS server answers" in (await run("gpus")).stdout
     wrong = await run("gpus", "--node", "elsewhere")
     assert wrong.exit_code == 1 and wrong.stderr == "error: --node: found 'elsewhere'; allowed: host-a, host-b\n"
 
@@ -76,7 +77,7 @@ async def test_explain_a_pod_that_runs(run: Run) -> None:
     said = (await run("explain", "small")).stdout
     assert "default/small asks for 4Gi." in said
     assert "It is Running on host-a and holds:" in said
-    assert "4Gi of GPU-0 (GPU 0, NVIDIA A100), compute without a cap, held by MPS" in said
+    assert "4Gi of GPU-0 (GPU 0, NVIDIA A100), compute without a cap, held by MPS (an MPS server answers)" in said
 
 
 async def test_explain_a_pod_that_waits_with_what_was_said_about_it(run: Run, api: ApiServer) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tessera.device_plugin.capacity import differs, wanted
 from tessera.device_plugin.inventory import Inventory, LocalGpu, conflict_of, taken_by
-from tessera.model.gpus import Gpu, Health
+from tessera.model.gpus import LEVEL_NONE, Gpu, Health
 from tessera.model.pods import ContainerSpec, Pod
 
 GIB = 1 << 30
@@ -24,6 +24,15 @@ def test_the_installed_size_counts_sick_gpus_too() -> None:
         "tessera.io/gpu-core": "200",
         "tessera.io/gpu": "2",
     }
+
+
+def test_mig_devices_and_gpus_that_have_nothing_to_give_count_among_whole_units_only() -> None:
+    mig, empty = replace(GPU, uuid="MIG-a", level=LEVEL_NONE), replace(OTHER, mem_bytes=0, level=LEVEL_NONE)
+    unseen = replace(OTHER, level=LEVEL_NONE)
+    mem, core, units = "tessera.io/gpu-mem", "tessera.io/gpu-core", "tessera.io/gpu"
+    assert wanted([GPU, mig, empty], []) == {mem: str(22 * GIB), core: "100", units: "3"}
+    assert wanted([mig], []) == {mem: "0", core: "0", units: "1"}
+    assert wanted([GPU, unseen], [])[mem] == str(44 * GIB), "its level may rise again"
 
 
 def test_capacity_never_falls_below_what_living_pods_ask() -> None:
@@ -69,4 +78,5 @@ def test_a_gpu_that_a_dra_driver_offers_is_a_conflict_and_its_neighbour_is_not()
             uuid: f"Conflict: found device {device['name']} of DRA driver gpu.nvidia.com in ResourceSlice "
             "node-a-gpu.nvidia.com-x; allowed: no other driver for this GPU"
         }
+    assert "MIG-a" in taken_by([{"spec": {"devices": [{"attributes": {"uuid": {"string": "MIG-a"}}}]}}])
     assert taken_by([{"metadata": {"name": "nics"}, "spec": {"driver": "nic.example.com"}}]) == {}

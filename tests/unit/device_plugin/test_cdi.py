@@ -2,7 +2,7 @@
 
 import json
 
-from tessera.device_plugin.agent import Mount, Prepared
+from tessera.device_plugin.agent import Hook, Mount, Prepared
 from tessera.device_plugin.cdi import compose, merge, own_env, slice_info
 from tessera.model.assignment import Share
 
@@ -41,6 +41,13 @@ def test_the_slices_own_facts_are_mounted_read_only() -> None:
     mounts = edits(Prepared(0, {}, (Mount("/pipes", "/pipes", ("rw", "bind")),)))["mounts"]
     assert [mount["containerPath"] for mount in mounts] == ["/pipes", "/run/tessera"]
     assert mounts[1]["hostPath"] == "/state/info" and "ro" in mounts[1]["options"]
+
+
+def test_the_agents_hooks_run_before_the_container_does() -> None:
+    found = edits(Prepared(3, {}, (), (Hook("/state/tessera-dmem", ("tessera-dmem", "/proc")),)))
+    hook = {"hookName": "createRuntime", "path": "/state/tessera-dmem", "args": ["tessera-dmem", "/proc"], "timeout": 5}
+    assert found["hooks"] == [hook]
+    assert "hooks" not in edits(Prepared(0, {}, ()))
 
 
 def test_the_agents_own_information_folder_takes_the_place_of_ours() -> None:

@@ -76,6 +76,39 @@ def test_a_gpu_in_mig_mode_is_in_no_file_as_a_whole(index: dict[str, int]) -> No
         composed("driver-root-mig.yaml", [GPU_B], index)
 
 
+MIG = "MIG-0a1b5d30-7f2e-5c47-8a57-3a1c9d1f4e11"
+
+
+def mig_spec(name: str):  # type: ignore[no-untyped-def]
+    """The file with one of the two MIG devices under ``name``."""
+    text = (HERE / "driver-root-mig.yaml").read_text().replace('"1:1"', f'"{name}"')
+    return parse("driver-root-mig.yaml", text.encode())
+
+
+def test_a_mig_device_brings_its_gpus_node_and_its_own_capabilities() -> None:
+    edits = edits_for([mig_spec(MIG)], {GPU_A: 0, MIG: 1}, [MIG], {GPU_A: 0, GPU_B: 1})
+    spec = compose("slot-000-" + "a" * 32, [Share(MIG, 9 << 30, 100, True)], Prepared(0, {}, ()), edits, "/info")
+    nodes = [node["path"] for node in edits_of(spec)["deviceNodes"]]
+    caps = [f"/dev/nvidia-caps/nvidia-cap{number}" for number in (21, 22)]
+    assert nodes[:3] == ["/dev/nvidia1", *caps] and "/dev/nvidia0" not in nodes
+    assert not [node for node in nodes if "nvidia-caps" in node and node not in caps]
+    assert f"CUDA_VISIBLE_DEVICES={MIG}" in edits_of(spec)["env"]
+
+
+@pytest.mark.parametrize("gpus", [{MIG: 1}, {GPU_A: 0, MIG: 1}], ids=["alone", "beside another"])
+@pytest.mark.parametrize("name", ["1", "gpu1", "1:1", "all"])
+def test_a_mig_device_is_taken_by_its_uuid_only(gpus: dict[str, int], name: str) -> None:
+    with pytest.raises(CdiError, match=f"allowed: one named {MIG} for GPU {MIG}"):
+        edits_for([mig_spec(name)], gpus, [MIG])
+
+
+def test_the_only_device_of_wsl_stands_for_no_mig_device() -> None:
+    spec = parse("wsl-all.yaml", (HERE / "wsl-all.yaml").read_bytes())
+    assert spec is not None
+    with pytest.raises(CdiError, match=f"allowed: one named {MIG}"):
+        edits_for([spec], {MIG: 0}, [MIG])
+
+
 def test_the_spec_is_of_nvidias_version_so_that_its_edits_stay_valid() -> None:
     spec = composed("driver-580-uuid.json", [GPU_A, GPU_B])
     assert spec["cdiVersion"] == "0.7.0"

@@ -59,3 +59,12 @@ def test_best_effort_is_what_holds_nothing_better():
     assert [(u.container, u.best_effort) for u in accounts.usages] == [(A, False), (B, True)]
     _, unnamed = look([(3, "G0", 5)], {3: B}, (MAIN, cheap), {})
     assert not unnamed.usages[0].best_effort, "until the container's name is known it may be the better one"
+
+
+def test_a_whole_unit_has_no_limit_and_beside_it_there_is_none_to_use():
+    whole = Slice("s3", "pod", "ns", "p", "main", (Share("MIG-a", 10, 100, whole=True),))
+    _, accounts = look([(1, "MIG-a", 1 << 50), (1, "MIG-b", 1)], {1: A}, (whole,))
+    assert [(u.gpu_uuid, u.used_bytes, u.over) for u in accounts.usages] == [
+        ("MIG-a", 1 << 50, False),
+        ("MIG-b", 1, True),
+    ]

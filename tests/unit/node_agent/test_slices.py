@@ -130,3 +130,35 @@ def test_an_unhealthy_gpu_is_refused_with_its_reason():
     sick = {"G0": Gpu("G0", "T4", 10 * GIB, 16 * GIB, health=Health(False, "Xid 79"))}
     refusal = check(item(), sick, [])
     assert refusal is not None and refusal.reason.text == "GPU G0 is unhealthy: Xid 79"
+
+
+GROUPED = {uuid: Gpu(uuid, "T4", 10 * GIB, 16 * GIB, mps_group=group) for uuid, group in
+           (("G0", "g"), ("G1", "g"), ("G2", ""))}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wanted", "other", "refused"),
+    [
+        (item("a", domain="x"), item("b", domain="y"), True),
+        (item("a", domain="x", gpu="G1"), item("b", domain="y"), True),
+        (item("a", domain="x", gpu="G2"), item("b", domain="y"), False),
+        (item("a", domain="x"), item("b", domain="x"), False),
+        (item("a", domain="x"), item("b"), False),
+        (item("a"), item("b", domain="y"), False),
+        (item("a", domain="x", gpu="G1", whole=True), item("b", domain="y"), False),
+    ],
+)
+def test_another_trust_domain_on_the_gpu_or_its_group_stands_in_the_way(wanted, other, refused):
+    found = check(wanted, GROUPED, [other])
+    assert (found is not None) is refused
+    if found:
+        assert (found.reason.code, found.permanent) == (Code.OTHER_DOMAIN, False)
+        assert "another trust domain" in found.reason.text and "ns/b" in found.reason.text
+
+
+def test_a_record_tells_its_domain_and_one_without_reads_as_before_there_were_any(tmp_path):
+    store = SliceStore(tmp_path)
+    store.put(item("a", domain="x"))
+    store.put(item("b"))
+    assert set(SliceStore(tmp_path)) == {item("a", domain="x"), item("b")}
+    assert "domain" not in json.loads((tmp_path / "prepared" / "b.json").read_text())

@@ -21,10 +21,12 @@ class Clock:
         return self.now
 
 
-def node(name: str, *gib: int, model: str = "NVIDIA L4", level: int = 0, sick: tuple[int, ...] = ()) -> GpuNode:
+def node(
+    name: str, *gib: int, model: str = "NVIDIA L4", level: int = 0, sick: tuple[int, ...] = (), group: str = ""
+) -> GpuNode:
     gpus = (
         Gpu(f"GPU-{name}-{i}", model, size * GIB, size * GIB, level=level,
-            health=Health(False, "Xid 79") if i in sick else Health())
+            health=Health(False, "Xid 79") if i in sick else Health(), mps_group=group)
         for i, size in enumerate(gib)
     )  # fmt: skip
     return GpuNode(name, tuple(gpus))

@@ -14,6 +14,7 @@ from tessera.scheduler.budgets import Budget
 from tessera.scheduler.engine import Engine
 from tessera.scheduler.holders import Holder, Holders
 from tessera.scheduler.nominations import Nominations
+from tessera.scheduler.options import Options
 from tessera.scheduler.preemption import case_of
 from tessera.scheduler.shortlist import shortlist
 from tessera.scheduler.victims import Case, Plan, least_bad
@@ -25,9 +26,9 @@ __all__ = ["Full", "node", "pod"]
 class Full:
     """An engine with holders and nominations, fed as the service feeds them."""
 
-    def __init__(self, *nodes: GpuNode) -> None:
+    def __init__(self, *nodes: GpuNode, options: Options | None = None) -> None:
         self.clock = Clock()
-        self.engine: Engine = engine(*nodes, clock=self.clock)
+        self.engine: Engine = engine(*nodes, clock=self.clock, options=options)
         self.holders = Holders(self.engine.ledger, self.clock)
         self.nominations = Nominations(self.engine, self.clock)
         self.pods: dict[str, Pod] = {}

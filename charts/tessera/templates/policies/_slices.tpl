@@ -179,7 +179,8 @@ variables.where + (variables.podSpec.containers.exists(x, x.name == c.name) ? '.
 - name: reserved
   expression: >-
     ['NVIDIA_VISIBLE_DEVICES', 'CUDA_VISIBLE_DEVICES', 'CUDA_MPS_PIPE_DIRECTORY', 'CUDA_MPS_LOG_DIRECTORY',
-    'CUDA_MPS_PINNED_DEVICE_MEM_LIMIT', 'CUDA_MPS_ACTIVE_THREAD_PERCENTAGE', 'CUDA_MPS_CLIENT_PRIORITY', 'LD_PRELOAD']
+    'CUDA_MPS_PINNED_DEVICE_MEM_LIMIT', 'CUDA_MPS_ACTIVE_THREAD_PERCENTAGE', 'CUDA_MPS_CLIENT_PRIORITY',
+    'CUDA_MPS_SM_PARTITION', 'LD_PRELOAD']
 {{- end }}
 
 {{/* One validation for each list of sentences: include with (list NAME FALLBACK) ... */}}

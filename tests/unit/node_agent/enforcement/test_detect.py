@@ -4,6 +4,7 @@ from tessera.node_agent.enforcement.detect import BLIND_READS, Sight, finding_of
 from tessera.node_agent.enforcement.port import Finding
 from tessera.node_agent.nvml import Device
 
+MIG = Device("MIG-a", 0, "H100 MIG 1g.10gb", 1 << 33, 0, 16, "9.0", 0, (), parent="GPU-a")
 GPU = Device("GPU-a", 0, "H100", 1 << 36, 0, 132, "9.0", 0, ())
 
 
@@ -47,3 +48,9 @@ def test_no_processes_say_nothing_of_bytes_that_are_not_told():
 def test_the_operator_may_allow_either():
     assert level(failed(Sight(), BLIND_READS), allow=True) == 0
     assert level(seen(Sight(), *[True] * BLIND_READS), allow=True) == 0
+
+
+def test_a_mig_device_takes_no_slices_whatever_works_and_is_allowed():
+    for sight in (Sight(), failed(Sight(), BLIND_READS)):
+        found = finding_of(MIG, Finding(3, "limits"), sight, wsl=False, allow_unwatched=True)
+        assert found == Finding(-1, "a MIG device: given out whole only")

@@ -17,7 +17,7 @@ class Inventory(_message.Message):
     def __init__(self, gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ...) -> None: ...
 
 class Gpu(_message.Message):
-    __slots__ = ("uuid", "model", "mem_bytes", "total_bytes", "sm_count", "compute_capability", "numa_node", "nvlink_peers", "healthy", "health_reason", "level", "index")
+    __slots__ = ("uuid", "model", "mem_bytes", "total_bytes", "sm_count", "compute_capability", "numa_node", "nvlink_peers", "healthy", "health_reason", "level", "index", "evidence", "mps_group")
     UUID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MEM_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -30,6 +30,8 @@ class Gpu(_message.Message):
     HEALTH_REASON_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    MPS_GROUP_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     model: str
     mem_bytes: int
@@ -42,10 +44,12 @@ class Gpu(_message.Message):
     health_reason: str
     level: int
     index: int
-    def __init__(self, uuid: _Optional[str] = ..., model: _Optional[str] = ..., mem_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., sm_count: _Optional[int] = ..., compute_capability: _Optional[str] = ..., numa_node: _Optional[int] = ..., nvlink_peers: _Optional[_Iterable[str]] = ..., healthy: _Optional[bool] = ..., health_reason: _Optional[str] = ..., level: _Optional[int] = ..., index: _Optional[int] = ...) -> None: ...
+    evidence: str
+    mps_group: str
+    def __init__(self, uuid: _Optional[str] = ..., model: _Optional[str] = ..., mem_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., sm_count: _Optional[int] = ..., compute_capability: _Optional[str] = ..., numa_node: _Optional[int] = ..., nvlink_peers: _Optional[_Iterable[str]] = ..., healthy: _Optional[bool] = ..., health_reason: _Optional[str] = ..., level: _Optional[int] = ..., index: _Optional[int] = ..., evidence: _Optional[str] = ..., mps_group: _Optional[str] = ...) -> None: ...
 
 class Slice(_message.Message):
-    __slots__ = ("id", "pod_uid", "namespace", "pod", "container", "shares", "min_level", "qos", "core_limit_percent")
+    __slots__ = ("id", "pod_uid", "namespace", "pod", "container", "shares", "min_level", "qos", "core_limit_percent", "trust_domain")
     ID_FIELD_NUMBER: _ClassVar[int]
     POD_UID_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +59,7 @@ class Slice(_message.Message):
     MIN_LEVEL_FIELD_NUMBER: _ClassVar[int]
     QOS_FIELD_NUMBER: _ClassVar[int]
     CORE_LIMIT_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    TRUST_DOMAIN_FIELD_NUMBER: _ClassVar[int]
     id: str
     pod_uid: str
     namespace: str
@@ -64,7 +69,8 @@ class Slice(_message.Message):
     min_level: int
     qos: str
     core_limit_percent: int
-    def __init__(self, id: _Optional[str] = ..., pod_uid: _Optional[str] = ..., namespace: _Optional[str] = ..., pod: _Optional[str] = ..., container: _Optional[str] = ..., shares: _Optional[_Iterable[_Union[Share, _Mapping]]] = ..., min_level: _Optional[int] = ..., qos: _Optional[str] = ..., core_limit_percent: _Optional[int] = ...) -> None: ...
+    trust_domain: str
+    def __init__(self, id: _Optional[str] = ..., pod_uid: _Optional[str] = ..., namespace: _Optional[str] = ..., pod: _Optional[str] = ..., container: _Optional[str] = ..., shares: _Optional[_Iterable[_Union[Share, _Mapping]]] = ..., min_level: _Optional[int] = ..., qos: _Optional[str] = ..., core_limit_percent: _Optional[int] = ..., trust_domain: _Optional[str] = ...) -> None: ...
 
 class Share(_message.Message):
     __slots__ = ("uuid", "mem_bytes", "core_percent", "whole")
@@ -85,7 +91,7 @@ class PrepareRequest(_message.Message):
     def __init__(self, slice: _Optional[_Union[Slice, _Mapping]] = ...) -> None: ...
 
 class PrepareReply(_message.Message):
-    __slots__ = ("level", "env", "mounts")
+    __slots__ = ("level", "env", "mounts", "hooks")
     class EnvEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -96,10 +102,20 @@ class PrepareReply(_message.Message):
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     ENV_FIELD_NUMBER: _ClassVar[int]
     MOUNTS_FIELD_NUMBER: _ClassVar[int]
+    HOOKS_FIELD_NUMBER: _ClassVar[int]
     level: int
     env: _containers.ScalarMap[str, str]
     mounts: _containers.RepeatedCompositeFieldContainer[Mount]
-    def __init__(self, level: _Optional[int] = ..., env: _Optional[_Mapping[str, str]] = ..., mounts: _Optional[_Iterable[_Union[Mount, _Mapping]]] = ...) -> None: ...
+    hooks: _containers.RepeatedCompositeFieldContainer[Hook]
+    def __init__(self, level: _Optional[int] = ..., env: _Optional[_Mapping[str, str]] = ..., mounts: _Optional[_Iterable[_Union[Mount, _Mapping]]] = ..., hooks: _Optional[_Iterable[_Union[Hook, _Mapping]]] = ...) -> None: ...
+
+class Hook(_message.Message):
+    __slots__ = ("path", "args")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    ARGS_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    args: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, path: _Optional[str] = ..., args: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Mount(_message.Message):
     __slots__ = ("host_path", "container_path", "options", "type")
