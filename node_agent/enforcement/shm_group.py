@@ -103,7 +103,7 @@ class GroupShm:
         """After the daemon was stopped. Containers that still have it keep it."""
         async with self._turn:
             try:
-                await asyncio.to_thread(self._mounts.unmount, self.path)
+                await asyncio.to_thread(self._unmount)
             except OSError as error:
                 log.warning("the /dev/shm of an MPS group stays mounted", error=str(error))
 
@@ -122,6 +122,10 @@ class GroupShm:
             raise OSError(f"{self.path}: no tmpfs is there after it was mounted")
         self._record.write(device, known.daemons if device in (found, known.device) and found is not None else None)
 
+    def _unmount(self) -> None:
+        if self._mounts.device(self.path) is not None:
+            self._mounts.unmount(self.path)
+
     def _is_daemons(self) -> bool:
         device = self._mounts.device(self.path)
         return device is not None and device == self._record.read().device
@@ -132,7 +136,7 @@ class GroupShm:
             raise OSError(f"{self.path} is not what the daemon was started with")
         if item.id not in self._admitted:
             files = files_in(self._mounts.seen(self.path))
-            if known.daemons is None and len(slices) == 1:
+            if known.daemons is None:
                 self._record.write(device, files)
             self._sweep.admit(item.id, files)
             self._untold.add(item.id)
@@ -168,12 +172,12 @@ class GroupShm:
             return None
 
     def _remove_unneeded(self, device: int, slices: Collection[str]) -> None:
-        folder = self._mounts.seen(self.path)
+        folder, daemons = self._mounts.seen(self.path), self._record.read().daemons
         files = files_in(folder)
-        if not files:
+        if not files or daemons is None:
             return
         uses = self._node.users.look(device, set(files.values()))
-        unneeded = self._sweep.unneeded(files, uses, slices, self._record.read().daemons or ())
+        unneeded = self._sweep.unneeded(files, uses, slices, daemons)
         if unneeded and (removed := remove(folder, unneeded)):
             log.info("files of ended containers removed from /dev/shm", path=str(self.path), files=removed)
 

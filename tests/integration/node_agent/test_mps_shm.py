@@ -117,6 +117,16 @@ async def test_files_of_ended_containers_go_and_nothing_that_a_process_has(host)
     assert list(host.seen.iterdir()) == []
 
 
+async def test_what_the_daemon_made_before_the_first_slice_stays(host):
+    await host.limiter.detect(GPU)
+    (host.seen / "daemons").touch()
+    await host.look()
+    await host.admit("a")
+    (host.seen / "others").touch()
+    await host.release("a")
+    assert [path.name for path in host.seen.iterdir()] == ["daemons"]
+
+
 async def test_nothing_goes_where_a_process_cannot_be_read(host):
     await host.limiter.detect(GPU)
     await host.admit("a")
