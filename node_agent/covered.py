@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tessera.node_agent.accounting import Usage
 from tessera.node_agent.cgroups import Container
+from tessera.node_agent.enforcement.mountinfo import plain
 from tessera.node_agent.enforcement.port import Incident
 from tessera.node_agent.enforcement.shim import LEDGER_IN_CONTAINER, NAME
 from tessera.node_agent.kernel import Kernel
@@ -18,7 +19,6 @@ from tessera.node_agent.processes import Process, Processes
 
 REASON = "MountCovered"
 _OF_SHIM = re.compile(rf"/[0-9a-f]{{16}}/(?:{re.escape(NAME)}|ld\.so\.preload)$")
-_ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,7 @@ def _mount(line: str) -> _Mount | None:
     fields = before.split(" ")
     if len(fields) < 6 or not (fields[0].isdecimal() and fields[1].isdecimal()):
         return None
-    return _Mount(int(fields[0]), int(fields[1]), _plain(fields[3]), _plain(fields[4]), after.split(" ")[0])
-
-
-def _plain(text: str) -> str:
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), text)
+    return _Mount(int(fields[0]), int(fields[1]), plain(fields[3]), plain(fields[4]), after.split(" ")[0])
 
 
 def _is_ours(mount: _Mount, slices: Collection[str]) -> bool:

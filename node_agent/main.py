@@ -10,6 +10,7 @@ import structlog
 from tessera.command_line import CommandLine, Unusable
 from tessera.kube.connection import ConfigurationError, connect
 from tessera.kube.gateway import Gateway
+from tessera.node_agent.enforcement.shm_mounts import Mounts
 from tessera.node_agent.processes import Processes
 from tessera.node_agent.service import Service
 from tessera.node_agent.settings import NodeAgentSettings
@@ -24,8 +25,8 @@ COMMAND_LINE = CommandLine(
 )
 
 
-def run(argv: Sequence[str] | None = None, *, processes: Processes | None = None) -> int:
-    """Runs until SIGTERM or SIGINT; answers the exit status. ``processes``: other than the host's own."""
+def run(argv: Sequence[str] | None = None, *, processes: Processes | None = None, mounts: Mounts | None = None) -> int:
+    """Runs until SIGTERM or SIGINT; answers the exit status. ``processes``, ``mounts``: other than the host's own."""
     try:
         given = COMMAND_LINE.read(argv)
     except Unusable as error:
@@ -33,7 +34,7 @@ def run(argv: Sequence[str] | None = None, *, processes: Processes | None = None
         return 2
     configure_logging(given.of(LogSettings))
     try:
-        return asyncio.run(_serve(given.of(NodeAgentSettings), given.of(KubeSettings), processes))
+        return asyncio.run(_serve(given.of(NodeAgentSettings), given.of(KubeSettings), processes, mounts))
     except ConfigurationError as error:
         print(f"tessera node-agent: {error}; without an API server: --api false", file=sys.stderr)
         return 2
@@ -42,14 +43,16 @@ def run(argv: Sequence[str] | None = None, *, processes: Processes | None = None
         return 1
 
 
-async def _serve(settings: NodeAgentSettings, kube: KubeSettings, processes: Processes | None) -> int:
+async def _serve(
+    settings: NodeAgentSettings, kube: KubeSettings, processes: Processes | None, mounts: Mounts | None
+) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     if not settings.api:
-        return await _until(stop, Service(settings, processes=processes))
+        return await _until(stop, Service(settings, processes=processes, mounts=mounts))
     async with Gateway(connect(kube)) as gateway:
-        return await _until(stop, Service(settings, processes=processes, gateway=gateway))
+        return await _until(stop, Service(settings, processes=processes, mounts=mounts, gateway=gateway))
 
 
 async def _until(stop: asyncio.Event, service: Service) -> int:

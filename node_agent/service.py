@@ -34,6 +34,9 @@ from tessera.node_agent.enforcement.mps_proof import Proof
 from tessera.node_agent.enforcement.pace import Pace
 from tessera.node_agent.enforcement.port import Limiter
 from tessera.node_agent.enforcement.shim import Shim
+from tessera.node_agent.enforcement.shm_files import ShmUsers
+from tessera.node_agent.enforcement.shm_group import GroupShm, ShmNode
+from tessera.node_agent.enforcement.shm_mounts import HostMounts, Mounts
 from tessera.node_agent.enforcement.watch import Watch
 from tessera.node_agent.gpus import Gpus
 from tessera.node_agent.health import Rules
@@ -47,6 +50,7 @@ from tessera.node_agent.metrics import AgentCollector, MetricsServer
 from tessera.node_agent.mps_clients import HostClients
 from tessera.node_agent.nvml import Device, DriverNvml, Nvml
 from tessera.node_agent.over_limit import Graces, OverLimit
+from tessera.node_agent.pod_shm import PodShm
 from tessera.node_agent.pods import ContainerNames
 from tessera.node_agent.preparation import Preparation
 from tessera.node_agent.probe import Probe
@@ -78,6 +82,7 @@ class Service:
         wall: Callable[[], float] = time.time,
         gateway: Gateway | None = None,
         cgroup_files: CgroupFiles | None = None,
+        mounts: Mounts | None = None,
     ) -> None:
         self._settings, self._gateway = settings, gateway
         homes = homes_on(settings.cgroup_mount) if settings.lease_socket else None
@@ -91,7 +96,8 @@ class Service:
         self.inventory = Inventory(rules, settings.state_dir / "inventory.json", _boot_id(), clock)
         self._kernel_log = KernelLog(settings.kernel_log, clock)
         keepers = Keepers(settings.state_dir / "keepers", (item.id for item in self.store))
-        mps = self._mps_of(keepers, processes, clock)
+        self._pod_shm = PodShm()
+        mps = self._mps = self._mps_of(keepers, processes, clock, self._shm_of(mounts, processes))
         driver = self._driver_of(cgroup_files or KernelCgroupFiles())
         self.limiter: Limiter = Ladder((driver, *mps, Watch()), settings.enforcement.levels, self._level_of, keepers)
         self.gpus = Gpus(
@@ -222,6 +228,7 @@ class Service:
 
     def _pod_changed(self, change: Change[wire.Pod]) -> None:
         self._names(change)
+        self._pod_shm(change)
         self._deadlines(change)
 
     async def _look_after_limiter(self) -> None:
@@ -230,7 +237,8 @@ class Service:
             log.warning(incident.reason, gpu=incident.gpu_uuid, text=incident.text)
             self._announcer.incident(incident, self.store)
             self.gpus.doubt((incident.gpu_uuid, *incident.also))
-        for incident in (*await self.unshimmed.look(), *await self._covered.look()):
+        shared = await self._mps.look_after_shm()
+        for incident in (*await self.unshimmed.look(), *await self._covered.look(), *shared):
             log.info(incident.reason, gpu=incident.gpu_uuid, text=incident.text)
             self._announcer.incident(incident, self.store)
 
@@ -261,7 +269,32 @@ class Service:
         tree = DmemTree(files, settings.cgroup_mount, settings.cgroup_root)
         return Driver(tree, hook, lambda: self.store, folder / "cgroups", settings.proc_root)
 
-    def _mps_of(self, keepers: Keepers, processes: Processes, clock: Callable[[], float]) -> MpsLimiters:
+    def _shm_of(self, mounts: Mounts | None, processes: Processes) -> Callable[[Path], GroupShm | None]:
+        """Commands of leases see the machine's own /dev/shm, and so does their daemon."""
+        settings = self._settings
+        if settings.lease_socket:
+            return lambda _: None
+
+        def container_of(pid: int) -> str:
+            found = processes.look(pid)
+            return found.container.container_id if found and found.container else ""
+
+        around = ShmNode(
+            mounts or HostMounts(settings.proc_root / str(settings.mounts_of)),
+            settings.mps_shm_bytes,
+            self._pod_shm.of,
+            ShmUsers(settings.proc_root, container_of),
+            frozenset(item.id for item in self.store),
+        )
+        return lambda folder: GroupShm(folder, around)
+
+    def _mps_of(
+        self,
+        keepers: Keepers,
+        processes: Processes,
+        clock: Callable[[], float],
+        shm_of: Callable[[Path], GroupShm | None],
+    ) -> MpsLimiters:
         clients = HostClients(processes, lambda: self.store)
         proof = Proof(self._bytes_of) if self._settings.mps_proof else None
 
@@ -274,6 +307,7 @@ class Service:
                 proof,
                 self._kernel_log.blamed,
                 lambda: self._driver,
+                shm_of,
             )
 
         settings, gpus = self._settings, self._sliceable

@@ -62,6 +62,10 @@ class NodeAgentSettings(BaseSettings):
     mps_clients: int = Field(
         0, ge=0, le=60, description="clients of one GPU that are let in; 0: by the driver, 48, or 60 from R590"
     )
+    mps_shm_bytes: int = Field(
+        1024 * MIB, ge=64 * MIB, description="of the /dev/shm that the containers of a group share, beside their own"
+    )
+    mounts_of: int = Field(1, ge=1, description="a process with the mounts that the container runtime has")
     mps_proof: bool = Field(True, description="use MPS only where the driver was seen to tell the memory of a client")
     accounting_every_s: float = Field(0.25, gt=0, description="between two looks at the GPUs' processes")
     pace_every_s: float = Field(0.2, gt=0, description="between two settings of what launches cost, with a shim")

@@ -36,7 +36,6 @@ class ResidentSpec(wire.PodSpec, frozen=True, kw_only=True, omit_defaults=True, 
     affinity: dict[str, Any] = wire_field(default_factory=dict)
     tolerations: list[Toleration] = wire_field(default_factory=list)
     topology_spread_constraints: list[dict[str, Any]] = wire_field(default_factory=list)
-    volumes: list[dict[str, Any]] = wire_field(default_factory=list)
 
 
 class ResidentPod(wire.Pod, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
@@ -159,7 +158,7 @@ def _undecided(spec: ResidentSpec) -> str:
         return "has required rules towards other pods, which only kube-scheduler can judge"
     if any(c.get("whenUnsatisfiable", "DoNotSchedule") == "DoNotSchedule" for c in spec.topology_spread_constraints):
         return "has required spreading rules, which only kube-scheduler can judge"
-    if any("persistentVolumeClaim" in volume or "ephemeral" in volume for volume in spec.volumes):
+    if any(volume.persistent_volume_claim is not None or volume.ephemeral is not None for volume in spec.volumes):
         return "holds a persistent volume, and only kube-scheduler can judge which nodes reach it"
     return ""
 

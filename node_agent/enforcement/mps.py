@@ -90,12 +90,20 @@ class Mps:
         group = self._group(uuids)
         self._held.add(item.id)
         environment = await group.admit(item)
-        return Edits(self.level, environment, (Mount(str(group.control.pipe), PIPE_IN_CONTAINER),))
+        pipe, shm = Mount(str(group.control.pipe), PIPE_IN_CONTAINER), group.control.shm
+        shared = (await shm.admit(item, group.slices),) if shm else ()
+        return Edits(self.level, environment, (pipe, *shared))
 
     async def observe(self) -> tuple[Incident, ...]:
         # Together: a daemon that hangs must not hold up the looks after the others.
         found = await asyncio.gather(*(group.observe() for group in list(self._groups.values())))
         return tuple(incident for incidents in found for incident in incidents)
+
+    async def look_after_shm(self) -> tuple[Incident, ...]:
+        """Keeps what the containers of a group share at /dev/shm; whom it is to be told that they share it."""
+        groups = [(group, group.control.shm) for group in self._groups.values()]
+        found = [incident for group, shm in groups if shm for incident in await shm.look(group.uuids[0], group.slices)]
+        return tuple(found)
 
     async def terminate(self, uuid: str, pid: int) -> bool:
         group = self._groups.get(self.group_of(uuid))
@@ -113,14 +121,16 @@ class Mps:
     async def release(self, item: Slice) -> None:
         self._held.discard(item.id)
         for group in {self.group_of(share.uuid) for share in item.shares}:
-            if group in self._groups:
-                await self._groups[group].apply()
+            if served := self._groups.get(group):
+                await served.apply()
+                if served.control.shm:
+                    await served.control.shm.release(served.slices)
 
     async def close(self) -> None:
         """Daemons outlive the agent: containers depend on them. Only those without a slice are stopped."""
         for group in self._groups.values():
             if not group.slices:
-                await group.control.quit()
+                await group.control.stop()
 
     async def leave(self, uuids: Group, level: int) -> str:
         """Gives GPUs to the limiter of ``level``; why that cannot be, or empty."""
@@ -176,7 +186,9 @@ class Mps:
             if used.intersection(uuids) and not set(uuids) & {uuid for group in self._groups for uuid in group}:
                 self._groups[uuids] = self._served(uuids)
             else:
-                self._left_over[uuids] = MpsControl(self._program, self._folders.of(uuids), uuids, self._answer_s)
+                folder = self._folders.of(uuids)
+                shm = self._node.shm_of(folder)
+                self._left_over[uuids] = MpsControl(self._program, folder, uuids, self._answer_s, shm)
 
     async def _stop_left_over(self, uuids: Group, *, also_same: bool = False) -> bool:
         """A GPU is never served by two daemons. One that does not stop is tried again at the next time."""

@@ -22,6 +22,8 @@ from tessera.node_agent.enforcement.mps_replies import (
     pids_of,
     status_of,
 )
+from tessera.node_agent.enforcement.shm_group import GroupShm
+from tessera.node_agent.enforcement.shm_mounting import FAILED
 
 MIB = 1 << 20
 _PID_FILE = "nvidia-cuda-mps-control.pid"
@@ -42,13 +44,21 @@ class MpsAbsent(MpsRefused):
 
 
 class MpsControl:
-    """The daemon of one pipe folder, which serves the GPUs in ``uuids`` and nothing else. ``flags``: for its start."""
+    """The daemon of one pipe folder, which serves the GPUs in ``uuids`` and nothing else. ``flags``: for its start;
+    ``shm``: what it has at /dev/shm, ``None``: the agent's own."""
 
     flags: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, program: str, folder: Path, uuids: tuple[str, ...], timeout_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        program: str,
+        folder: Path,
+        uuids: tuple[str, ...],
+        timeout_s: float = 5.0,
+        shm: GroupShm | None = None,
+    ) -> None:
         self.pipe, self.log = folder / "pipe", folder / "log"
-        self.uuids = uuids
+        self.uuids, self.shm = uuids, shm
         self._program, self._timeout_s = program, timeout_s
 
     @property
@@ -60,7 +70,11 @@ class MpsControl:
     async def start(self) -> tuple[int, ...]:
         """Starts the daemon, or leaves one that runs as it is; answers its servers."""
         with contextlib.suppress(MpsAbsent):
-            return await self.servers()
+            servers = await self.servers()
+            if await self.has_other_shm():
+                raise MpsError("the daemon has another /dev/shm; it is started anew once no slice depends on it")
+            return servers
+        await self._mount_shm()
         for folder in (self.pipe, self.log):
             folder.mkdir(parents=True, exist_ok=True)
         # Without the flag, clients of a second user wait until those of the first have gone; old drivers lack it.
@@ -129,13 +143,14 @@ class MpsControl:
     async def stop(self) -> bool:
         """``quit``, and whether no daemon is left."""
         await self.quit()
-        try:
-            await self.servers()
-        except MpsAbsent:
-            return True
-        except MpsError:
-            return not self.pipe.exists()
-        return False
+        stopped = await self._is_gone()
+        if stopped and self.shm:
+            await self.shm.unmount()
+        return stopped
+
+    async def has_other_shm(self) -> bool:
+        """Whether a daemon that runs was started with another /dev/shm than that of the containers."""
+        return self.shm is not None and not await self.shm.is_daemons()
 
     def kill(self) -> bool:
         """Kills a daemon that does not answer; says whether it is gone. Blocks for a second at most."""
@@ -154,6 +169,22 @@ class MpsControl:
         finally:
             os.close(handle)
 
+    async def _is_gone(self) -> bool:
+        try:
+            await self.servers()
+        except MpsAbsent:
+            return True
+        except MpsError:
+            return not self.pipe.exists()
+        return False
+
+    async def _mount_shm(self) -> None:
+        try:
+            if self.shm:
+                await self.shm.mount_for_daemon()
+        except OSError as error:
+            raise MpsError(f"the group's /dev/shm: {error}") from None
+
     async def _pids(self, command: str) -> tuple[int, ...]:
         reply = await self._ask(command)
         pids = pids_of(reply)
@@ -170,9 +201,13 @@ class MpsControl:
     async def _launch(self, arguments: list[str]) -> None:
         """The daemon keeps what it inherits, so it is given nothing that we would wait for."""
         null, group = asyncio.subprocess.DEVNULL, True
-        process = await self._spawn(arguments, stdin=null, stdout=null, stderr=null, start_new_session=group)
+        within = self.shm.within if self.shm else ()
+        process = await self._spawn(
+            arguments, within=within, stdin=null, stdout=null, stderr=null, start_new_session=group
+        )
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), self._timeout_s)
+            if await asyncio.wait_for(process.wait(), self._timeout_s) == FAILED and within:
+                raise MpsError("the daemon cannot be given the group's /dev/shm")
 
     async def _run(self, arguments: list[str], text: str) -> str:
         pipe = asyncio.subprocess.PIPE
@@ -193,10 +228,13 @@ class MpsControl:
             raise _refusal(text)(f"{self._program}: {text}")
         return reply
 
-    async def _spawn(self, arguments: list[str], **options: Any) -> asyncio.subprocess.Process:
+    async def _spawn(
+        self, arguments: list[str], within: tuple[str, ...] = (), **options: Any
+    ) -> asyncio.subprocess.Process:
         environment = {**os.environ, **self.environment}
+        command = *within, self._program, *arguments
         try:
-            return await asyncio.create_subprocess_exec(self._program, *arguments, env=environment, **options)
+            return await asyncio.create_subprocess_exec(*command, env=environment, **options)
         except OSError as error:
             raise MpsError(f"{self._program}: {error.strerror or error}") from None
 

@@ -87,7 +87,8 @@ class MpsGroup:
         if self._node.proof is None:
             return ""
         needed = {"CUDA_MPS_PIPE_DIRECTORY": str(self.control.pipe), **(environment or {})}
-        doubt = await self._node.proof.prove(uuid, needed)
+        within = self.control.shm.within if self.control.shm else ()
+        doubt = await self._node.proof.prove(uuid, needed, within)
         if not doubt:
             await asyncio.to_thread(self._proven.add, uuid, self._node.driver())
         return doubt
@@ -158,6 +159,8 @@ class MpsGroup:
         self.clients = frozenset(clients)
 
     async def _start(self) -> dict[int, ServerStatus]:
+        if not self.slices and await self.control.has_other_shm():
+            await self.control.stop()
         servers = await self.control.start()
         if not servers:
             await self.control.start_server(0)

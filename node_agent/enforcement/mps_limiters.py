@@ -8,6 +8,7 @@ from tessera.node_agent.enforcement.mps import ANSWER_S, Mps, Partition, exclusi
 from tessera.node_agent.enforcement.mps_groups import Extent, partition
 from tessera.node_agent.enforcement.mps_modes import PARTITIONS
 from tessera.node_agent.enforcement.mps_node import Node
+from tessera.node_agent.enforcement.port import Incident
 
 STATIC = "static"
 """Below the folder of the daemons with percentages, which looks for its own one level higher."""
@@ -43,6 +44,10 @@ class MpsLimiters:
         one by itself."""
         percentages, _ = self._limiters
         return percentages.group_name(uuid)
+
+    async def look_after_shm(self) -> tuple[Incident, ...]:
+        """Keeps the groups' /dev/shm; what is to be told of them."""
+        return tuple([incident for limiter in self for incident in await limiter.look_after_shm()])
 
     def holds(self, slice_id: str) -> bool:
         """Whether a slice is to run under MPS, be it that it cannot now."""

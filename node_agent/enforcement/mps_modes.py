@@ -53,12 +53,12 @@ class Mode:
 
 
 def _percentages(program: str, folder: Path, uuids: Group, answer_s: float, node: Node) -> Served:
-    return MpsGroup(uuids, MpsControl(program, folder, uuids, answer_s), node)
+    return MpsGroup(uuids, MpsControl(program, folder, uuids, answer_s, node.shm_of(folder)), node)
 
 
 def _partitions(program: str, folder: Path, uuids: Group, answer_s: float, node: Node) -> Served:
     (uuid,) = uuids
-    return PartitionGroup(uuid, StaticControl(program, folder, uuids, answer_s), node)
+    return PartitionGroup(uuid, StaticControl(program, folder, uuids, answer_s, node.shm_of(folder)), node)
 
 
 def _too_old(driver: str) -> str:

@@ -3,9 +3,11 @@
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from tessera.node_agent.enforcement.mps_proof import Proof
+from tessera.node_agent.enforcement.shm_group import GroupShm
 from tessera.node_agent.slices import Slice
 
 
@@ -26,7 +28,8 @@ class Clients(Protocol):
 class Node:
     """``slices`` answers those prepared now, ``context_limit`` the most of a GPU; ``proof`` has to be brought on each
     GPU before MPS counts, unless it is ``None``; ``blamed`` answers the processes that the driver lately blamed for an
-    error, the last one first; ``driver`` its version."""
+    error, the last one first; ``driver`` its version; ``shm_of`` the /dev/shm of the group with a folder, ``None``: it
+    has none of its own."""
 
     slices: Callable[[], Iterable[Slice]]
     clients: Clients
@@ -35,3 +38,4 @@ class Node:
     proof: Proof | None = None
     blamed: Callable[[], tuple[int, ...]] = tuple
     driver: Callable[[], str] = str
+    shm_of: Callable[[Path], GroupShm | None] = lambda folder: None

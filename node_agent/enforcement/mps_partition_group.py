@@ -63,7 +63,7 @@ class PartitionGroup:
             layout, doubt = await self._try(uuid)
         except (MpsError, OSError) as error:
             if not self.slices and not self.worked:
-                await self.control.quit()
+                await self.control.stop()
             return self._group.fails(f"static SM partitions do not work: {error}")
         self._group.worked = True
         if doubt:

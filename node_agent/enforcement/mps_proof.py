@@ -31,13 +31,14 @@ class Proof:
         self._seen, self._client = seen, client
         self._start_s, self._sight_s = start_s, sight_s
 
-    async def prove(self, uuid: str, environment: Mapping[str, str]) -> str:
-        """Why MPS is not proven on a GPU, or empty. ``environment``: where the daemon is."""
+    async def prove(self, uuid: str, environment: Mapping[str, str], within: tuple[str, ...] = ()) -> str:
+        """Why MPS is not proven on a GPU, or empty. ``environment``: where the daemon is; ``within``: what stands
+        before the client's command."""
         pipe = asyncio.subprocess.PIPE
         around = {**os.environ, **environment, "CUDA_VISIBLE_DEVICES": uuid}
         try:
             process = await asyncio.create_subprocess_exec(
-                *self._client, str(SIZE), env=around, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.STDOUT
+                *within, *self._client, str(SIZE), env=around, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.STDOUT
             )
         except OSError as error:
             return f"the probe client cannot be started: {error.strerror or error}"

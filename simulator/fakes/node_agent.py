@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tessera.node_agent import main
+from tessera.simulator.fakes.mounts import FolderMounts
 from tessera.simulator.fakes.processes import FakeProcesses
 
 
@@ -16,7 +17,7 @@ def run(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--processes", type=Path, required=True)
     own, rest = parser.parse_known_args(argv)
-    return main.run(rest, processes=FakeProcesses(own.processes))
+    return main.run(rest, processes=FakeProcesses(own.processes), mounts=FolderMounts())
 
 
 if __name__ == "__main__":

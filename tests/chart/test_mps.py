@@ -1,15 +1,22 @@
 """MPS: whether it is used and how, which GPUs share a daemon, and how many programs it lets in."""
 
+from typing import Any
+
 import pytest
 
 from tests.chart.chart import Rendered, refusal, render
 
 
+def agent(found: Rendered) -> dict[str, Any]:
+    """The node agent's container."""
+    containers = found.one("DaemonSet", "tessera-node")["spec"]["template"]["spec"]["containers"]
+    (container,) = (each for each in containers if each["name"] == "node-agent")
+    return dict(container)
+
+
 def told(found: Rendered, name: str) -> str:
     """What the node agent finds in its environment."""
-    containers = found.one("DaemonSet", "tessera-node")["spec"]["template"]["spec"]["containers"]
-    (agent,) = (each for each in containers if each["name"] == "node-agent")
-    return str(next(each["value"] for each in agent["env"] if each["name"] == name))
+    return str(next(each["value"] for each in agent(found)["env"] if each["name"] == name))
 
 
 def test_by_default_each_gpu_is_by_itself_and_the_driver_says_how_many() -> None:
@@ -32,3 +39,20 @@ def test_other_values_are_refused() -> None:
     assert "enforcement" in refusal({"node": {"agent": {"enforcement": "mig"}}})
     assert "mpsGroups" in refusal({"node": {"agent": {"mpsGroups": "rack"}}})
     assert "mpsClients" in refusal({"node": {"agent": {"mpsClients": 61}}})
+    assert "mpsShmBytes" in refusal({"node": {"agent": {"mpsShmBytes": 1 << 20}}})
+
+
+def test_the_shared_memory_has_a_size() -> None:
+    assert told(render({}), "TESSERA_MPS_SHM_BYTES") == str(1 << 30)
+    assert told(render({"node": {"agent": {"mpsShmBytes": 1 << 33}}}), "TESSERA_MPS_SHM_BYTES") == str(1 << 33)
+
+
+@pytest.mark.parametrize("asked", ["auto", "driver", "mps", "partition", "watch"])
+def test_only_mps_needs_the_right_to_mount(asked: str) -> None:
+    values = {"node": {"runtimeClassName": "nvidia", "agent": {"enforcement": asked}}}
+    context = agent(render(values))["securityContext"]
+    mounts = asked in ("mps", "partition")
+    assert {"SYS_ADMIN", "SYS_CHROOT"}.issubset(context["capabilities"]["add"]) is mounts
+    assert ("SYS_ADMIN" in context["capabilities"]["add"]) is mounts
+    assert context.get("appArmorProfile") == ({"type": "Unconfined"} if mounts else None)
+    assert "privileged" not in context

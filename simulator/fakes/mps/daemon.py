@@ -67,7 +67,8 @@ def start(pipe: Path, *, multiuser: bool, static: bool = False) -> str:
     devices = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     log_folder = os.environ.get("CUDA_MPS_LOG_DIRECTORY", str(pipe))
     _make_files(pipe)
-    _write(pipe, {**state, **more, **partitions, "devices": devices, "log_folder": log_folder})
+    around = {"devices": devices, "log_folder": log_folder, "shm": Path("/dev/shm").stat().st_dev}
+    _write(pipe, {**state, **more, **partitions, **around})
     return ""
 
 

@@ -64,12 +64,34 @@ class EnvVar(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="came
     value: str = ""
 
 
+class VolumeMount(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    name: str = ""
+    mount_path: str = ""
+
+
 class Container(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     name: str = ""
     image: str = ""
     resources: Resources = Resources()
     restart_policy: str | None = None
     env: list[EnvVar] = field(default_factory=list)
+    volume_mounts: list[VolumeMount] = field(default_factory=list)
+
+
+class EmptyDir(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """``medium`` is ``Memory`` or empty."""
+
+    medium: str = ""
+    size_limit: Quantity | None = None
+
+
+class Volume(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """One of another kind has its name alone, or is a claim."""
+
+    name: str = ""
+    empty_dir: EmptyDir | None = None
+    persistent_volume_claim: dict[str, Any] | None = None
+    ephemeral: dict[str, Any] | None = None
 
 
 class SchedulingGate(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
@@ -89,6 +111,7 @@ class PodSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="cam
     ephemeral_containers: list[Container] = field(default_factory=list)
     resources: Resources | None = None
     overhead: dict[str, Quantity] = field(default_factory=dict)
+    volumes: list[Volume] = field(default_factory=list)
 
 
 class StateWaiting(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):

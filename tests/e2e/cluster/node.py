@@ -81,6 +81,11 @@ class Node:
         )
 
     @property
+    def mounts_of(self) -> int:
+        """A process with the mounts that containerd has."""
+        return self._namespace.pid
+
+    @property
     def containerd_socket(self) -> Path:
         return self.containerd.socket
 

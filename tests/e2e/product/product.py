@@ -104,6 +104,7 @@ class Product:
         }
         agent = self.chart.environment("DaemonSet", "tessera-node", "node-agent") | common | machine.environment
         agent |= {"TESSERA_STATE_DIR": str(home / "agent"), "TESSERA_METRICS_PORT": "0"}
+        agent["TESSERA_MOUNTS_OF"] = str(node.mounts_of)
         if self._shim:
             agent["TESSERA_CONTEXT_BYTES"] = "0"
             agent["TESSERA_SHIM"] = str(self._shim / platform.machine() / "libtessera.so")

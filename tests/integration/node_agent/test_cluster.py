@@ -11,6 +11,7 @@ from tessera.node_agent.service import Service
 from tessera.node_agent.settings import NodeAgentSettings
 from tessera.node_agent.slices import Slice
 from tessera.simulator.apiserver import ApiServer
+from tessera.simulator.fakes.mounts import FolderMounts
 from tessera.simulator.fakes.mps.clients import FakeMps, install
 from tessera.simulator.fakes.nvml.state import NOT_AVAILABLE
 from tessera.simulator.fakes.processes import FakeProcesses
@@ -26,10 +27,11 @@ async def until(condition, limit_s=15.0):
         await asyncio.sleep(0.02)
 
 
-async def make_pod(gateway):
-    """A pod with two containers, both running."""
-    containers = [{"name": name, "image": "i"} for name in ("main", "side")]
-    pod = {"metadata": {"name": "p", "namespace": "default"}, "spec": {"nodeName": "node-a", "containers": containers}}
+async def make_pod(gateway, main=(), **spec):
+    """A pod with two containers, both running; ``main``: more of the first."""
+    containers = [{"name": "main", "image": "i", **dict(main)}, {"name": "side", "image": "i"}]
+    spec = {"nodeName": "node-a", "containers": containers, **spec}
+    pod = {"metadata": {"name": "p", "namespace": "default"}, "spec": spec}
     made = await gateway.create(untyped(PODS), {"apiVersion": "v1", "kind": "Pod", **pod}, namespace="default")
     ids = {"main": MAIN, "side": SIDE}
     statuses = [{"name": name, "containerID": f"containerd://{value}", "ready": True} for name, value in ids.items()]
@@ -94,7 +96,9 @@ async def test_clients_of_a_pod_that_is_deleted_let_go_before_it_is_killed(machi
     mps = FakeMps(tmp_path / "m" / uuid / "pipe")
     async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
         uid = await make_pod(gateway)
-        service = Service(settings, processes=processes, gateway=gateway, wall=lambda: time.time() + ahead_s)
+        service = Service(
+            settings, processes=processes, gateway=gateway, mounts=FolderMounts(), wall=lambda: time.time() + ahead_s
+        )
         await service.start()
         try:
             assert service.gpus.now[uuid].level == 1
@@ -127,7 +131,7 @@ async def test_a_program_that_comes_past_mps_is_ended_and_the_pod_hears_of_it(ma
     mps = FakeMps(tmp_path / "m" / uuid / "pipe")
     async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
         uid = await make_pod(gateway)
-        service = Service(settings, processes=processes, gateway=gateway)
+        service = Service(settings, processes=processes, gateway=gateway, mounts=FolderMounts())
         await service.start()
         try:
             await service.preparation.prepare(Slice("slot-main", uid, "default", "p", "main", (Share(uuid, GIB),)))
@@ -145,6 +149,29 @@ async def test_a_program_that_comes_past_mps_is_ended_and_the_pod_hears_of_it(ma
 
             await until(told)
             assert processes.pids() == {10, 11, 13}
+        finally:
+            await service.stop()
+
+
+async def test_a_pod_hears_that_its_volume_at_dev_shm_gave_way_and_what_is_there_is_larger(machine, tmp_path):
+    settings, mounts, uuid = with_mps(tmp_path), FolderMounts(), machine.uuids[0]
+    volume = {"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"}}
+    mounted = {"volumeMounts": [{"name": "v", "mountPath": "/dev/shm"}]}
+    async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
+        uid = await make_pod(gateway, mounted, volumes=[volume])
+        service = Service(settings, processes=FakeProcesses(tmp_path / "p"), gateway=gateway, mounts=mounts)
+        await service.start()
+        try:
+            for name in ("main", "side"):
+                await service.preparation.prepare(Slice(f"s-{name}", uid, "default", "p", name, (Share(uuid, GIB),)))
+
+            async def told():
+                events = [e for e in await gateway.list(untyped(EVENTS)) if e["involvedObject"]["kind"] == "Pod"]
+                found = {e["reason"]: e["message"] for e in events}
+                return "container main" in found.get("ShmReplaced", "") and "side" in found.get("ShmShared", "")
+
+            await until(told)
+            assert mounts.sizes[tmp_path / "m" / uuid / "shm"] == 3 * GIB
         finally:
             await service.stop()
 

@@ -38,12 +38,14 @@ class Clock:
 class Node:
     """``links``: who is linked to whom; ``blamed``: whom the driver blames."""
 
-    def __init__(self, folder, extent=Extent.GPU, gpus=(GPU, "GPU-b"), links=(), limit=3, answer_s=3.0):
+    def __init__(self, folder, extent=Extent.GPU, gpus=(GPU, "GPU-b"), links=(), limit=3, answer_s=3.0,
+                 shm_of=lambda _: None):  # fmt: skip
         self.folder, self.clock, self.slices = folder, Clock(), []
         self.processes = FakeProcesses(folder / "proc")
         self.extent, self.gpus, self.links, self.limit, self.answer_s = extent, gpus, dict(links), limit, answer_s
         self.program, self.proof = str(install(folder)), None
         self.blamed, self.driver = (), "580.159.04"
+        self.shm_of = shm_of
         self.fake = FakeMps(folder / GPU / "pipe")
         self.start()
 
@@ -58,6 +60,7 @@ class Node:
             self.proof,
             lambda: self.blamed,
             lambda: self.driver,
+            self.shm_of,
         )
         self.limiter = Mps(self.program, self.folder, self._partition, node, answer_s=self.answer_s)
 

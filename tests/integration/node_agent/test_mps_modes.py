@@ -81,7 +81,7 @@ class Told:
     def __init__(self, node, doubt=""):
         self.node, self.doubt, self.partitions = node, doubt, []
 
-    async def prove(self, uuid, environment):
+    async def prove(self, uuid, environment, within=()):
         self.partitions.append(environment["CUDA_MPS_SM_PARTITION"])
         self.node.static.connect(900, partition=environment["CUDA_MPS_SM_PARTITION"])
         self.node.static.disconnect(900)

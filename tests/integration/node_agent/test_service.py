@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tessera.node_agent.service import Service
 from tessera.node_agent.settings import NodeAgentSettings
 from tessera.pb.agent.v1 import agent_pb2, agent_pb2_grpc
+from tessera.simulator.fakes.mounts import FolderMounts
 from tessera.simulator.fakes.nvml.state import NOT_AVAILABLE
 from tessera.simulator.fakes.processes import FakeProcesses
 
@@ -42,7 +43,12 @@ class Host:
             **{**fast, **graces, **settings},
         )  # fmt: skip
         self.later_s = 0.0
-        self.service = Service(self.settings, processes=self.processes, clock=lambda: time.monotonic() + self.later_s)
+        self.service = Service(
+            self.settings,
+            processes=self.processes,
+            clock=lambda: time.monotonic() + self.later_s,
+            mounts=FolderMounts(),
+        )
 
     async def __aenter__(self):
         await self.service.start()
