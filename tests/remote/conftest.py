@@ -10,7 +10,7 @@ import pytest
 from tests.remote.server import serving
 
 if importlib.util.find_spec("torch") is None:
-    collect_ignore = ["idioms", "opinfo", "sessions"]
+    collect_ignore = ["idioms", "opinfo", "sessions", "wire"]
 
 
 @pytest.fixture(scope="session")
