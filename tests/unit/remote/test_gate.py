@@ -159,10 +159,11 @@ def test_refusals_are_logged_with_their_count(serve: Serve) -> None:
         assert counted(gate, "Torch", 2)
         gate.stop()
     lines = [line for line in logs if line["event"] == "connection refused"]
-    assert sorted((line["reason"], line["text"], line["count"]) for line in lines) == [
+    # A set: a thread of the gate of a former test may write its line now.
+    assert {(line["reason"], line["text"], line["count"]) for line in lines} == {
         ("Torch", TORCH, 1),
         ("Torch", TORCH, 2),
-    ]
+    }
 
 
 def test_the_right_certificate_is_let_in(secured: Gate, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
