@@ -33,28 +33,25 @@ class Remote:
 class Call:
     """``args`` and ``kwargs`` hold a ``Remote`` in the place of each tensor, and the session's device for any other."""
 
-    __slots__ = ("_key", "_resolve", "args", "floats", "function", "handles", "kwargs")
+    __slots__ = ("_parts", "_resolve", "args", "floats", "function", "handles", "key", "kwargs")
 
     def __init__(self, function: Any, args: Any, kwargs: dict[str, Any], resolve: Resolve) -> None:
         self.function, self._resolve = function, resolve
-        self._key: list[Any] = [function]
+        self._parts: list[Any] = [function]
         self.handles: list[Handle] = []
         self.floats: list[float] = []
         self.args = [self._top(value) for value in args]
         self.kwargs = {}
         for name, value in kwargs.items():
-            self._key.append(name)
+            self._parts.append(name)
             self.kwargs[name] = self._top(value)
         if not self.handles:
-            self._key.extend(self.floats)
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        return tuple(self._key)
+            self._parts.extend(self.floats)
+        self.key = tuple(self._parts)
 
     def _top(self, value: Any) -> Any:
         if type(value) is float:
-            self._key.append(float)
+            self._parts.append(float)
             self.floats.append(value)
             return value
         return self._value(value)
@@ -62,24 +59,24 @@ class Call:
     def _value(self, value: Any) -> Any:
         kind = type(value)
         if kind is int or value is None:
-            self._key.append(value)
+            self._parts.append(value)
             return value
         if isinstance(value, torch.Tensor):
             spec, handle = self._resolve(value)
-            self._key.append(spec)
+            self._parts.append(spec)
             self.handles.append(handle)
             return Remote(spec)
         if kind is list or kind is tuple:
-            self._key.append((list, len(value)))
+            self._parts.append((list, len(value)))
             return [self._value(item) for item in value]
         if kind is torch.device:
-            self._key.append(Slot.DEVICE)
+            self._parts.append(Slot.DEVICE)
             return Slot.DEVICE
         if isinstance(value, torch.Generator):
-            self._key.append(torch.Generator)
+            self._parts.append(torch.Generator)
             self.handles.append(handle_of(value))
             return Slot.GENERATOR
-        self._key.append((kind, value))
+        self._parts.append((kind, value))
         return value
 
 

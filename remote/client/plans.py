@@ -1,6 +1,5 @@
 """How calls of one operator with arguments of one kind are sent and what they make: worked out once, then looked up."""
 
-import hashlib
 import struct
 import threading
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ import torch
 from tessera.remote.client.arguments import Call, wire_value, with_metas
 from tessera.remote.client.specs import Spec, flat, spec_of
 from tessera.remote.protocol import records
+from tessera.remote.protocol.schemas import is_argument, is_view, name_of, schema_number
 
 _SYNCHRONOUS = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
 _ASKED = {
@@ -110,7 +110,9 @@ class Plans:
         key = (call.function, repr(args), repr(kwargs))
         if key not in self._forms:
             number, out = len(self._forms), bytearray()
-            records.put_form(records.Form(number, _name(call.function), _schema(call.function), args, kwargs), out)
+            records.put_form(
+                records.Form(number, name_of(call.function), schema_number(call.function), args, kwargs), out
+            )
             self._send(bytes(out))
             self._forms[key] = number
         return self._forms[key]
@@ -125,19 +127,12 @@ class Plans:
         return self._layouts[geometries]
 
 
-def is_view(function: Any) -> bool:
-    """Whether what it returns shares memory with an argument that it leaves as it is."""
-    return any(item.alias_info is not None and not item.alias_info.is_write for item in function._schema.returns)
-
-
 def tree_of(function: Any, result: Any, fresh: Sequence[Any]) -> Any:
     """The tree of a ``Plan`` for a result whose new tensors, flat, are ``fresh``."""
     numbers = iter(range(len(fresh)))
     returns = function._schema.returns
     branches = tuple(
-        _argument(function, item)
-        if item.alias_info is not None and item.alias_info.is_write
-        else _branch(value, numbers)
+        _argument(function, item) if is_argument(item) else _branch(value, numbers)
         for item, value in zip(returns, _values(function, result), strict=True)
     )
     return branches if len(returns) > 1 else branches[0] if branches else None
@@ -158,9 +153,7 @@ def _argument(function: Any, item: Any) -> int | str:
 def fresh_of(function: Any, result: Any) -> list[Any]:
     """The new tensors of a result, flat."""
     pairs = zip(function._schema.returns, _values(function, result), strict=True)
-    return [
-        one for item, value in pairs if item.alias_info is None or not item.alias_info.is_write for one in flat(value)
-    ]
+    return [one for item, value in pairs if not is_argument(item) for one in flat(value)]
 
 
 def _values(function: Any, result: Any) -> tuple[Any, ...]:
@@ -180,12 +173,3 @@ def _predict(call: Call) -> tuple[tuple[Spec | None, ...], Any]:
         raise RuntimeError(f"{call.function}: found a result that is no tensor; not supported on a remote device")
     outputs = tuple(None if one is None else spec_of(one) for one in fresh)
     return outputs, tree_of(call.function, result, fresh)
-
-
-def _name(function: Any) -> str:
-    return str(function._schema.name) + (f".{function._schema.overload_name}" if function._schema.overload_name else "")
-
-
-def _schema(function: Any) -> int:
-    digest = hashlib.blake2b(str(function._schema).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")

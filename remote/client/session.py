@@ -14,7 +14,7 @@ from tessera.remote.client.errors import ConnectError, DeviceLostError
 from tessera.remote.client.queue import Queue
 from tessera.remote.protocol import greeting, records, replies
 from tessera.remote.protocol.errors import ProtocolError
-from tessera.remote.protocol.frames import CHUNK_BYTES, Kind, pack_header
+from tessera.remote.protocol.frames import CHUNK_BYTES, Kind
 from tessera.remote.protocol.peer import Ended, Peer
 from tessera.remote.protocol.streams import Stream, close, read_frame
 
@@ -184,8 +184,7 @@ class Session:
     def _greet(self, hello: greeting.Hello) -> tuple[Stream, greeting.Welcome]:
         stream = self._connect()
         try:
-            payload = greeting.encode(hello)
-            stream.sendall(pack_header(Kind.HELLO, len(payload)) + payload)
+            stream.sendall(greeting.framed(hello))
             frame = read_frame(stream)
             if frame is None:
                 raise ConnectionResetError("the connection ended before the first answer")

@@ -17,7 +17,7 @@ from tessera.remote.executor.processes import Offer, Process, Refusal, Sessions
 from tessera.remote.executor.pump import join
 from tessera.remote.protocol import greeting
 from tessera.remote.protocol.errors import ProtocolError
-from tessera.remote.protocol.frames import HEADER, Kind, pack_header, parse_header
+from tessera.remote.protocol.frames import HEADER, Kind, parse_header
 from tessera.remote.protocol.streams import Stream, close, read_exactly, shut, tune
 from tessera.remote.protocol.tls import TlsStream
 
@@ -161,9 +161,8 @@ def _hand_on(stream: Stream, process: Process, received: int) -> tuple[Stream, S
 
 def _tell(stream: Stream, refusal: Refusal) -> None:
     """Then waits for the client to end: what it still says would have its answer thrown away."""
-    payload = greeting.encode(greeting.Refused(refusal.reason, str(refusal)))
     with contextlib.suppress(OSError):
-        stream.sendall(pack_header(Kind.REFUSED, len(payload)) + payload)
+        stream.sendall(greeting.framed(greeting.Refused(refusal.reason, str(refusal))))
         stream.shutdown(socket.SHUT_WR)
         unread = memoryview(bytearray(_PIECE))
         while stream.recv_into(unread):

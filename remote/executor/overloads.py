@@ -4,13 +4,14 @@ An overload that is not listed is refused by name. The list is positive: what re
 files or takes another process's memory is not on it.
 """
 
-import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from tessera.remote.protocol.schemas import is_argument, is_view, schema_number
 
 _LISTS = Path(__file__).parent / "allowed"
 
@@ -27,17 +28,6 @@ class Overload:
     function: Any
     fresh: tuple[bool, ...]
     view: bool
-
-
-def schema_number(function: Any) -> int:
-    """The first 8 bytes of BLAKE2b of the schema's text."""
-    digest = hashlib.blake2b(str(function._schema).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
-
-
-def fresh_of(function: Any) -> tuple[bool, ...]:
-    returns = function._schema.returns
-    return tuple(item.alias_info is None or not item.alias_info.is_write for item in returns)
 
 
 def list_of(version: str) -> Path:
@@ -66,5 +56,4 @@ def find(name: str, schema: int) -> Overload:
     function = getattr(getattr(getattr(torch.ops, namespace), base), overload or "default")
     if schema_number(function) != schema:
         raise RefusedOperator(f"operator {name!r}: found another schema than torch {torch.__version__} has here")
-    view = any(item.alias_info is not None and not item.alias_info.is_write for item in function._schema.returns)
-    return Overload(function, fresh_of(function), view)
+    return Overload(function, tuple(not is_argument(item) for item in function._schema.returns), is_view(function))

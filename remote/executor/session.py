@@ -22,7 +22,7 @@ import torch
 from tessera.remote.executor.interpreter import Interpreter
 from tessera.remote.protocol import greeting
 from tessera.remote.protocol.errors import ProtocolError
-from tessera.remote.protocol.frames import Kind, pack_header
+from tessera.remote.protocol.frames import Kind
 from tessera.remote.protocol.peer import Ended, Peer
 from tessera.remote.protocol.streams import limit_stalls
 
@@ -102,8 +102,7 @@ class Session:
             session=self._name, received=self._peer.received, torch=torch.__version__, device=name_of(self._device),
             limit_bytes=self._limit_bytes, **facts_of(self._device),
         )  # fmt: skip
-        payload = greeting.encode(welcome)
-        return pack_header(Kind.WELCOME, len(payload)) + payload
+        return greeting.framed(welcome)
 
 
 def name_of(device: torch.device) -> str:

@@ -5,6 +5,7 @@ from dataclasses import MISSING, Field, asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from tessera.remote.protocol.errors import ProtocolError
+from tessera.remote.protocol.frames import Kind, pack_header
 
 VERSION = 1
 
@@ -57,8 +58,17 @@ class Refused:
     text: str
 
 
+_KINDS = {Hello: Kind.HELLO, Welcome: Kind.WELCOME, Refused: Kind.REFUSED}
+
+
 def encode(message: Hello | Welcome | Refused) -> bytes:
     return json.dumps(asdict(message)).encode()
+
+
+def framed(message: Hello | Welcome | Refused) -> bytes:
+    """The whole frame."""
+    payload = encode(message)
+    return pack_header(_KINDS[type(message)], len(payload)) + payload
 
 
 def decode(kind: type[T], payload: bytes | bytearray | memoryview) -> T:

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from tessera.remote.executor.overloads import allowed, schema_number
+from tessera.remote.executor.overloads import allowed
 from tessera.remote.protocol import records
+from tessera.remote.protocol.schemas import schema_number
 from tessera.remote.protocol.values import Named, Slot, Tag, Value
 
 _INTS = [0, 1, -1, 2, 7, -8, 1 << 31, -(1 << 31), (1 << 63) - 1, -(1 << 63), 1 << 40, 255]

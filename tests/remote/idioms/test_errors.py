@@ -39,12 +39,14 @@ def test_it_comes_with_synchronize_too_and_only_once(cuda):
         held.cpu()
 
 
-def test_an_error_inside_backward_is_raised_by_backward(cuda):
-    class Wrong(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x * 2
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2
 
+
+def test_an_error_inside_backward_is_raised_by_backward(cuda):
+    class Wrong(Doubled):
         @staticmethod
         def backward(ctx, grad):
             return grad @ torch.ones(7, 7, device=cuda)
@@ -56,11 +58,7 @@ def test_an_error_inside_backward_is_raised_by_backward(cuda):
 
 
 def test_an_error_of_python_inside_backward(cuda):
-    class Wrong(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x * 2
-
+    class Wrong(Doubled):
         @staticmethod
         def backward(ctx, grad):
             raise KeyError("mine")
