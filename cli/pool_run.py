@@ -1,12 +1,11 @@
 """A command whose ``cuda`` is a slice on another machine: only variables are set, and it takes this process's place."""
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import tessera.remote
-from tessera.cli.run_command import CANNOT_RUN, NOT_FOUND
+from tessera.cli.replacing import replace
 
 _PACKAGE = Path(tessera.__file__).parent
 _HOOK = Path(tessera.remote.__file__).parent / "hook"
@@ -22,11 +21,4 @@ def run(command: Sequence[str], pool: str, mem_bytes: int, tls: Sequence[Path] =
     given |= {name: str(path) for name, path in zip(_TLS, tls, strict=False)}
     if mem_bytes:
         given["TESSERA_POOL_GPU_MEM"] = str(mem_bytes)
-    try:
-        os.execvpe(command[0], list(command), {**os.environ, **given})
-    except FileNotFoundError:
-        print(f"tessera run: command: found {command[0]!r}; allowed: a program that is there", file=sys.stderr)
-        return NOT_FOUND
-    except OSError as error:
-        print(f"tessera run: command: found {command[0]!r}: {error.strerror}; allowed: a program", file=sys.stderr)
-        return CANNOT_RUN
+    return replace(command, given)

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tessera.cli import leasing, namespaces
+from tessera.cli.replacing import replace
 from tessera.model import names
 from tessera.model.quantities import format_bytes
 from tessera.node_agent.enforcement.shim import LIBRARY_IN_CONTAINER
 from tessera.node_agent.local import wire
 
-CANNOT_RUN, NOT_FOUND, NO_LEASE = 126, 127, 125
-"""Exit statuses, as of env(1) and of container engines."""
+NO_LEASE = 125
+"""Exit status, as a container engine's own failure."""
 _SET_CHILD_SUBREAPER = 36
 _PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _TERMINALS = (signal.SIGINT, signal.SIGQUIT)
@@ -111,14 +112,7 @@ def _become(command: Sequence[str], granted: wire.Granted, path: Path, environme
         allowed = "root, or a kernel that lets users make namespaces"
         print(f"tessera run: mounts of its own: found {error}; allowed: {allowed}", file=sys.stderr)
         return NO_LEASE
-    try:
-        os.execvpe(command[0], list(command), {**os.environ, **environment, **_variables(granted)})
-    except FileNotFoundError:
-        print(f"tessera run: command: found {command[0]!r}; allowed: a program that is there", file=sys.stderr)
-        return NOT_FOUND
-    except OSError as error:
-        print(f"tessera run: command: found {command[0]!r}: {error.strerror}; allowed: a program", file=sys.stderr)
-        return CANNOT_RUN
+    return replace(command, {**environment, **_variables(granted)})
 
 
 def _variables(granted: wire.Granted) -> dict[str, str]:
