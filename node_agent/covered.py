@@ -7,11 +7,10 @@ watcher holds it all the same, and people are told so, once for each container.
 import asyncio
 import re
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 
 from tessera.node_agent.accounting import Usage
 from tessera.node_agent.cgroups import Container
-from tessera.node_agent.enforcement.mountinfo import plain
+from tessera.node_agent.enforcement.mountinfo import Mount, mounts_of
 from tessera.node_agent.enforcement.port import Incident
 from tessera.node_agent.enforcement.shim import LEDGER_IN_CONTAINER, NAME
 from tessera.node_agent.kernel import Kernel
@@ -21,40 +20,23 @@ REASON = "MountCovered"
 _OF_SHIM = re.compile(rf"/[0-9a-f]{{16}}/(?:{re.escape(NAME)}|ld\.so\.preload)$")
 
 
-@dataclass(frozen=True, slots=True)
-class _Mount:
-    number: int
-    parent: int
-    root: str
-    point: str
-    type: str
-
-
 def covered(mountinfo: str, slices: Collection[str]) -> tuple[str, ...]:
     """Where in a container, by its /proc/PID/mountinfo, files of ours are that cannot be seen there. Pure.
 
     ``slices``: their ids, which are the names of their folders. What is not mounted at all is not told of.
     """
-    mounts = {mount.number: mount for mount in map(_mount, mountinfo.splitlines()) if mount}
+    mounts = {mount.number: mount for mount in mounts_of(mountinfo)}
     ours = [mount for mount in mounts.values() if _is_ours(mount, slices)]
     return tuple(sorted({mount.point for mount in ours if _hidden(mount, mounts)}))
 
 
-def _mount(line: str) -> _Mount | None:
-    before, _, after = line.partition(" - ")
-    fields = before.split(" ")
-    if len(fields) < 6 or not (fields[0].isdecimal() and fields[1].isdecimal()):
-        return None
-    return _Mount(int(fields[0]), int(fields[1]), plain(fields[3]), plain(fields[4]), after.split(" ")[0])
-
-
-def _is_ours(mount: _Mount, slices: Collection[str]) -> bool:
+def _is_ours(mount: Mount, slices: Collection[str]) -> bool:
     if mount.type == "tmpfs" and mount.point == LEDGER_IN_CONTAINER:
         return True
     return bool(_OF_SHIM.search(mount.root)) or any(mount.root.endswith(f"/slices/{name}") for name in slices)
 
 
-def _hidden(mount: _Mount, mounts: dict[int, _Mount], inner: _Mount | None = None) -> bool:
+def _hidden(mount: Mount, mounts: dict[int, Mount], inner: Mount | None = None) -> bool:
     """Whether another than ``inner`` lies on it, on a folder above it, or on the mount that it is in."""
     within = [other for other in mounts.values() if other.parent == mount.number and other not in (inner, mount)]
     if any(other.point == mount.point for other in within):
