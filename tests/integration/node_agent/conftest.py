@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tessera.node_agent.nvml import DriverNvml
 from tessera.simulator.fakes.nvml import presets
 from tessera.simulator.fakes.nvml.build import SONAME, library_dir
 from tessera.simulator.fakes.nvml.state import ENV, NvmlState
@@ -51,3 +52,14 @@ def machine(nvml_library: ctypes.CDLL, tmp_path: Path) -> Iterator[Machine]:
     os.environ[ENV] = str(tmp_path / "nvml.state")
     yield Machine(nvml_library, tmp_path / "nvml.state")
     del os.environ[ENV]
+
+
+@pytest.fixture
+def nvml(machine: Machine) -> Iterator[DriverNvml]:
+    """The driver's, open."""
+    nvml = DriverNvml()
+    nvml.open()
+    yield nvml
+    machine.state.failures = []
+    machine.write()
+    nvml.close()

@@ -5,7 +5,7 @@ import pytest
 
 from tessera.model.assignment import Share
 from tessera.model.gpus import LEVEL_NONE
-from tessera.node_agent.nvml import DriverNvml, NvmlError, Xid
+from tessera.node_agent.nvml import NvmlError, Xid
 from tessera.node_agent.slices import Slice
 from tessera.simulator.fakes.nvml.presets import MIG_PROFILES, mig_devices
 from tests.integration.node_agent.test_failing_nvml import Agent
@@ -21,16 +21,6 @@ def partition(machine, *profiles):
     machine.state.migs = mig_devices(machine.state.gpus[0], profiles)
     machine.write()
     return [mig.uuid for mig in machine.state.migs]
-
-
-@pytest.fixture
-def nvml(machine):
-    nvml = DriverNvml()
-    nvml.open()
-    yield nvml
-    machine.state.failures = []
-    machine.write()
-    nvml.close()
 
 
 def test_mig_devices_stand_in_the_place_of_their_gpu(machine, nvml):

@@ -6,21 +6,11 @@ import sys
 
 import pytest
 
-from tessera.node_agent.nvml import DriverNvml, NvmlError
+from tessera.node_agent.nvml import NvmlError
 from tessera.simulator.fakes.nvml.presets import PRESETS, gpu
 from tessera.simulator.fakes.nvml.state import NOT_AVAILABLE
 
 GIB = 1 << 30
-
-
-@pytest.fixture
-def nvml(machine):
-    nvml = DriverNvml()
-    nvml.open()
-    yield nvml
-    machine.state.failures = []
-    machine.write()
-    nvml.close()
 
 
 def test_reads_what_the_machine_has(machine, nvml):
