@@ -66,13 +66,18 @@ class Plans:
 
     def get(self, call: Call) -> Plan:
         """Raises what the operator raises for such arguments, and ``Resized``."""
-        plan = self._plans.get(call.key)
-        if plan is None:
+        return self._plans.get(call.key) or self._made(call)
+
+    def _made(self, call: Call) -> Plan:
+        """By one thread at a time: a number is that of one form."""
+        with self.lock:
+            if plan := self._plans.get(call.key):
+                return plan
             if max(len(self._plans), len(self._forms), len(self._layouts)) >= records.MAX_KNOWN - 1:
                 for known in (self._plans, self._forms, self._layouts):
                     known.clear()
             plan = self._plans[call.key] = self._make(call)
-        return plan
+            return plan
 
     def learn(self, call: Call, outputs: tuple[Spec | None, ...], tree: Any) -> None:
         """What the executor made of a call that is asked once."""
