@@ -42,6 +42,13 @@ class Nominations:
         self._known[pod.uid] = nomination = _Nomination(pod, node, self._clock() + seconds, room)
         return self._keep(nomination)
 
+    def take_over(self, pod: Pod, room: Charge, seconds: float) -> bool:
+        """As ``nominate`` for exactly ``room``; pods of lower priority lose what is kept for them in its way."""
+        for uid, known in list(self._known.items()):
+            if known.node == room.node and known.pod.priority < pod.priority and self._in_the_way(known, room):
+                self.withdraw(uid)
+        return self.nominate(pod, room.node, seconds, room)
+
     def claims(self) -> list[Claim]:
         """For whom room is being made or kept, and where."""
         return [Claim(each.pod, each.node, each.room) for each in self._known.values()]
@@ -103,6 +110,15 @@ class Nominations:
         room = nomination.room
         return self._engine.keep_room(nomination.pod, nomination.node, room.assignment if room else None)
 
+    def _in_the_way(self, known: _Nomination, room: Charge) -> bool:
+        """Whether both could not be given, as far as is known where the other's room will be."""
+        if known.room is None:
+            return True
+        ledger = self._engine.ledger
+        if ledger.separate and known.room.domain != room.domain:
+            return not ledger.groups(known.room).isdisjoint(ledger.groups(room))
+        return not _gpus(known.room).isdisjoint(_gpus(room))
+
     def _observe(self, pod: Pod) -> None:
         known = self._known.get(pod.uid)
         if pod.node or pod.ended or pod.deleting:
@@ -112,3 +128,7 @@ class Nominations:
             self._known[pod.uid] = _Nomination(pod, pod.nominated, math.inf, room)
         elif known is not None and known.until == math.inf:
             known.until = self._clock() + KEPT_S
+
+
+def _gpus(room: Charge) -> set[str]:
+    return {share.uuid for share in room.assignment.shares} if room.assignment else set()

@@ -27,7 +27,6 @@ from tessera.kube.lease import LeaderLease
 from tessera.kube.resources import POD_DISRUPTION_BUDGETS, PODS
 from tessera.kube.stored import stored
 from tessera.kube.wire import ObjectReference
-from tessera.model.charges import Charge
 from tessera.model.demands import wants_slice
 from tessera.model.pods import Pod
 from tessera.model.quantities import format_bytes
@@ -149,7 +148,7 @@ class Preemptor:
         case = await self._case(pod)
         if case is None or (plan := await self._plan(case, nodes)) is None:
             return
-        self._nominate(case, plan)
+        self._nominations.take_over(pod, plan.room, _KEPT_S)
         if plan.victims:
             await self._carry_out(pod, plan)
 
@@ -205,13 +204,6 @@ class Preemptor:
             if best is not None and (plan := case.plan(best.node)):
                 return plan
         return None
-
-    def _nominate(self, case: Case, plan: Plan) -> None:
-        taken = {share.uuid for share in plan.room.assignment.shares} if plan.room.assignment else set()
-        for claim in self._nominations.claims():
-            if claim.pod.priority < case.pod.priority and claim.node == plan.node and _meets(claim.room, taken):
-                self._nominations.withdraw(claim.pod.uid)
-        self._nominations.nominate(case.pod, plan.node, _KEPT_S, plan.room)
 
     async def _carry_out(self, pod: Pod, plan: Plan) -> None:
         asked = {holder.uid for holder in self._asked_lately()}
@@ -279,10 +271,3 @@ class LeaseEnding(KubeError):
 def _will_do(plan: Plan | None, step: Step) -> bool:
     """Budgets are broken only once no node is left where they need not be."""
     return plan is not None and (step.breaks or not plan.violations)
-
-
-def _meets(room: Charge | None, uuids: set[str]) -> bool:
-    """Whether the room is on any of the GPUs, as far as is known."""
-    if room is None or room.assignment is None:
-        return True
-    return any(share.uuid in uuids for share in room.assignment.shares)

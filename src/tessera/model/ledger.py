@@ -215,6 +215,12 @@ class Ledger:
         columns, row = self._shared_columns(charge), self._rows.get(charge.node)
         return row is not None and any(self.domain[row, column] == MIXED for column in columns)
 
+    def groups(self, charge: Charge) -> set[int]:
+        """The numbers, within the node, of the MPS groups of all GPUs that ``charge`` is on."""
+        columns, row = self.columns(charge.node), self._rows.get(charge.node, 0)
+        shares = charge.assignment.shares if charge.assignment else ()
+        return {int(self.group[row, columns[share.uuid]]) for share in shares if share.uuid in columns}
+
     def node(self, name: str) -> GpuNode | None:
         return self._nodes.get(name)
 

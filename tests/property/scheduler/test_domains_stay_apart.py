@@ -94,7 +94,7 @@ class DomainsHistory(RuleBasedStateMachine):
         plan = self.full.plan(asked)
         if plan is None:
             return
-        self.full.nominations.nominate(asked, plan.node, 60, plan.room)
+        self.full.nominations.take_over(asked, plan.room, 60)
         for victim in plan.victims:
             self._remove(victim.uid)
         engine = self.full.engine

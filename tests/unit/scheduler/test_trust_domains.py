@@ -192,3 +192,27 @@ def test_room_beside_another_domain_is_never_all_of_it() -> None:
     assert isinstance(cluster.engine.reserve(high.uid, "a"), Reason)
     cluster.engine.forget_pod("uid-p")
     assert cluster.engine.keep_room(high, "a")
+
+
+def test_a_higher_pod_takes_the_room_that_is_kept_on_the_group_for_another_domain() -> None:
+    cluster = full(node("a", 24, 24, group="g"))
+    lower = replace(of("one", "lower", "gpu-mem=4Gi"), annotations={"tessera.io/gpu-uuid": "GPU-a-0"})
+    planned = cluster.plan(lower)
+    assert planned and cluster.nominations.nominate(lower, "a", 60, planned.room)
+    high = replace(of("two", "high", "gpu-mem=4Gi", priority=10), annotations={"tessera.io/gpu-uuid": "GPU-a-1"})
+    plan = cluster.plan(high)
+    assert plan and not plan.victims
+    assert cluster.nominations.take_over(high, plan.room, 60)
+    assert cluster.nominations.claim_of(lower.uid) is None
+    assert uuids(cluster.engine, high) == {"GPU-a-1"}
+
+
+def test_a_higher_pod_leaves_the_room_of_its_own_domain_that_is_not_in_its_way() -> None:
+    cluster = full(node("a", 24, 24, group="g"))
+    lower = replace(of("two", "lower", "gpu-mem=4Gi"), annotations={"tessera.io/gpu-uuid": "GPU-a-0"})
+    planned = cluster.plan(lower)
+    assert planned and cluster.nominations.nominate(lower, "a", 60, planned.room)
+    high = replace(of("two", "high", "gpu-mem=4Gi", priority=10), annotations={"tessera.io/gpu-uuid": "GPU-a-1"})
+    plan = cluster.plan(high)
+    assert plan and cluster.nominations.take_over(high, plan.room, 60)
+    assert cluster.nominations.claim_of(lower.uid) is not None
