@@ -6,8 +6,10 @@ from datetime import datetime
 from functools import lru_cache
 
 from tessera.kube import wire
-from tessera.model import sharing
+from tessera.model import names, sharing
+from tessera.model.assignment import Share
 from tessera.model.domains import Namespace
+from tessera.model.gpu_leases import Client, GpuLease, Phase
 from tessera.model.gpus import Gpu, GpuNode, Health
 from tessera.model.hosts import Host, HostNeed, containers_need
 from tessera.model.pods import ContainerSpec, Kind, Pod
@@ -157,14 +159,51 @@ def _texts(*maps: Mapping[str, wire.Quantity]) -> dict[str, str]:
 
 def gpu_node_of(node: wire.GpuNode) -> GpuNode:
     """The GPUs that a node has published, in the driver's order; without the evidence, which only people read."""
-    return GpuNode(sharing.text(node.metadata.name), tuple(_gpu(gpu) for gpu in node.status.gpus))
+    gpus = tuple(_gpu(gpu) for gpu in node.status.gpus)
+    return GpuNode(sharing.text(node.metadata.name), gpus, node.status.client_slots)
 
 
 def told_gpu_node_of(node: wire.GpuNode) -> GpuNode:
     """The GPUs that a node has published, with the evidence of their enforcement levels."""
     known = gpu_node_of(node)
     told = zip(known.gpus, node.status.gpus, strict=True)
-    return GpuNode(known.name, tuple(replace(gpu, evidence=said.enforcement_evidence) for gpu, said in told))
+    return replace(known, gpus=tuple(replace(gpu, evidence=said.enforcement_evidence) for gpu, said in told))
+
+
+def gpu_lease_of(lease: wire.GpuLease) -> GpuLease:
+    """A slice for a container on another node. Raises ``ValueError`` for a phase that is not known."""
+    client, kept, status = lease.spec.client, lease.spec.slice, lease.status
+    return GpuLease(
+        namespace=lease.metadata.namespace,
+        name=lease.metadata.name,
+        uid=lease.metadata.uid,
+        client=Client(client.pod, client.pod_uid, client.container, client.node),
+        node=kept.node,
+        share=Share(kept.gpu_uuid, kept.memory_bytes, kept.core_percent),
+        domain=kept.trust_domain,
+        phase=Phase(status.phase or Phase.RESERVED),
+        epoch=status.epoch,
+        deleting=lease.metadata.deletion_timestamp is not None,
+    )
+
+
+def gpu_lease_object(lease: GpuLease) -> wire.GpuLease:
+    """The GPULease as it is made, with the client's pod as its owner and the finalizer that waits for the executor."""
+    client, share = lease.client, lease.share
+    owner = wire.OwnerReference(api_version="v1", kind="Pod", name=client.pod, uid=client.pod_uid)
+    metadata = wire.ObjectMeta(
+        name=lease.name, namespace=lease.namespace, owner_references=[owner], finalizers=[names.LEASE_FINALIZER]
+    )
+    spec = wire.GpuLeaseSpec(
+        client=wire.LeaseClient(
+            pod=client.pod, pod_uid=client.pod_uid, container=client.container, node=client.node
+        ),
+        slice=wire.LeaseSlice(
+            node=lease.node, gpu_uuid=share.uuid, memory_bytes=share.mem_bytes, core_percent=share.core_percent,
+            trust_domain=lease.domain,
+        ),
+    )  # fmt: skip
+    return wire.GpuLease(metadata=metadata, spec=spec)
 
 
 def _gpu(gpu: wire.GpuStatus) -> Gpu:
@@ -193,6 +232,7 @@ def gpu_node_object(node: GpuNode, allocated: Mapping[str, int], observed_at: da
     given = sum(gpu.allocated_bytes for gpu in gpus)
     status = wire.GpuNodeStatus(
         gpus=gpus,
+        client_slots=node.client_slots,
         model=", ".join(dict.fromkeys(gpu.model for gpu in gpus)),
         gpu_count=len(gpus),
         memory_total=format_bytes(total),

@@ -56,6 +56,7 @@ NAMESPACES = Resource("v1", "Namespace", "namespaces", False, wire.Namespace)
 EVENTS = Resource("v1", "Event", "events", True, wire.Event)
 LEASES = Resource("coordination.k8s.io/v1", "Lease", "leases", True, wire.Lease)
 GPU_NODES = Resource("tessera.io/v1alpha1", "GPUNode", "gpunodes", False, wire.GpuNode)
+GPU_LEASES = Resource("tessera.io/v1alpha1", "GPULease", "gpuleases", True, wire.GpuLease)
 
 
 def _plain(api_version: str, kind: str, plural: str, namespaced: bool = True) -> Resource[Plain]:
@@ -122,7 +123,7 @@ def untyped(resource: Resource[Any]) -> Resource[Plain]:
 
 
 ALL: tuple[Resource[Plain], ...] = (
-    *(untyped(r) for r in (PODS, NODES, NAMESPACES, EVENTS, LEASES, GPU_NODES)),
+    *(untyped(r) for r in (PODS, NODES, NAMESPACES, EVENTS, LEASES, GPU_NODES, GPU_LEASES)),
     *PLAIN,
 )
 _BY_KIND = {(r.api_version, r.kind): r for r in ALL}

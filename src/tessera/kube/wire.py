@@ -223,9 +223,13 @@ class GpuStatus(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class GpuNodeStatus(Struct, frozen=True, kw_only=True, rename="camel"):
-    """The GPUs of one node, and sums for kubectl's columns as quantities."""
+    """The GPUs of one node, and sums for kubectl's columns as quantities.
+
+    ``client_slots``: how many containers whose slices are on other nodes it takes.
+    """
 
     gpus: list[GpuStatus] = field(default_factory=list)
+    client_slots: int = 0
     model: str = ""
     gpu_count: int = 0
     memory_total: str = "0"
@@ -243,6 +247,69 @@ class GpuNode(Struct, frozen=True, kw_only=True, rename="camel"):
     kind: str = "GPUNode"
     metadata: ObjectMeta = ObjectMeta()
     status: GpuNodeStatus = GpuNodeStatus()
+
+
+class LeaseClient(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The container that a slice on another node is for, and the node that it runs on."""
+
+    pod: str = ""
+    pod_uid: str = field(default="", name="podUID")
+    container: str = ""
+    node: str = ""
+
+
+class LeaseSlice(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The room that is kept; ``trust_domain`` as in an assignment."""
+
+    node: str = ""
+    gpu_uuid: str = field(default="", name="gpuUUID")
+    memory_bytes: int = 0
+    core_percent: int = 0
+    trust_domain: str = ""
+
+
+class LeaseAttach(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """Written by the client's node at each start of the container: ``after`` is the container's former ID."""
+
+    device: str = ""
+    after: str = ""
+
+
+class GpuLeaseSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    client: LeaseClient = LeaseClient()
+    slice: LeaseSlice = LeaseSlice()
+    attach: LeaseAttach | None = None
+
+
+class LeaseExecutor(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """The pod on the GPU's node that serves the lease."""
+
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+
+
+class GpuLeaseStatus(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """``attached`` is the start of the container that ``epoch`` belongs to; ``message`` says why the phase."""
+
+    phase: str = ""
+    epoch: int = 0
+    attached: LeaseAttach | None = None
+    executor: LeaseExecutor | None = None
+    endpoint: str = ""
+    server_name: str = ""
+    message: str = ""
+    renew_time: str = ""
+
+
+class GpuLease(Struct, frozen=True, kw_only=True, rename="camel"):
+    """``gpuleases.tessera.io``: a slice for one container on another node."""
+
+    api_version: str = "tessera.io/v1alpha1"
+    kind: str = "GPULease"
+    metadata: ObjectMeta = ObjectMeta()
+    spec: GpuLeaseSpec = GpuLeaseSpec()
+    status: GpuLeaseStatus = GpuLeaseStatus()
 
 
 class ObjectReference(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):

@@ -36,10 +36,12 @@ class Assignment:
     """The shares of each container, by container name. Hashable; equal assignments encode equally.
 
     ``domain`` is the trust domain that the pod was placed in, for as long as it runs; empty where all are one.
+    ``leases``: for containers with a slice on another node, the name of its GPULease. A pod has the one or the other.
     """
 
     containers: tuple[tuple[str, tuple[Share, ...]], ...]
     domain: str = ""
+    leases: tuple[tuple[str, str], ...] = ()
 
     @property
     def shares(self) -> tuple[Share, ...]:
@@ -50,10 +52,18 @@ class Assignment:
         """The shares of one container, or ``None`` if it has none."""
         return dict(self.containers).get(container)
 
+    def lease_of(self, container: str) -> str | None:
+        """The name of the GPULease of one container, or ``None`` if its slice is on its own node."""
+        return dict(self.leases).get(container)
+
 
 def encode(assignment: Assignment) -> str:
     """The annotation's value: compact JSON."""
-    containers = {name: {"gpus": [_encode_share(s) for s in shares]} for name, shares in assignment.containers}
+    containers: dict[str, Any] = {}
+    for name, shares in assignment.containers:
+        containers[name] = {"gpus": [_encode_share(share) for share in shares]}
+    for name, lease in assignment.leases:
+        containers[name] = {"lease": lease}
     domain = {"domain": assignment.domain} if assignment.domain else {}
     return json.dumps({"version": VERSION, **domain, "containers": containers}, separators=(",", ":"))
 
@@ -76,8 +86,26 @@ def decode(text: str) -> Assignment:
     domain = data.get("domain", "")
     if not isinstance(domain, str):
         raise AssignmentError(f"tessera.io/assignment: found domain {domain!r}; allowed: a text")
+    leases = tuple((name, _decode_lease(name, value)) for name, value in containers.items() if _is_lease(value))
+    if leases and len(leases) < len(containers):
+        raise AssignmentError("tessera.io/assignment: found leases beside gpus; allowed: either")
+    if leases:
+        return Assignment((), sharing.text(domain), leases)
     shares = ((sharing.text(name), _decode_shares(name, value)) for name, value in containers.items())
     return Assignment(tuple(shares), sharing.text(domain))
+
+
+def _is_lease(value: object) -> bool:
+    return isinstance(value, dict) and "lease" in value
+
+
+def _decode_lease(name: str, value: object) -> str:
+    lease = value.get("lease") if isinstance(value, dict) else None
+    if not isinstance(lease, str) or not lease or (isinstance(value, dict) and "gpus" in value):
+        raise AssignmentError(
+            f"tessera.io/assignment: container {name!r}: found lease {lease!r}; allowed: the name of a GPULease alone"
+        )
+    return lease
 
 
 def _encode_share(share: Share) -> dict[str, Any]:

@@ -57,10 +57,14 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class GpuNode:
-    """The GPUs of one node, in the driver's order."""
+    """The GPUs of one node, in the driver's order.
+
+    ``client_slots``: how many containers whose slices are on other nodes it takes; 0 where it has GPUs.
+    """
 
     name: str
     gpus: tuple[Gpu, ...]
+    client_slots: int = 0
 
 
 def sliced_capacity(gpus: Iterable[Gpu]) -> tuple[int, int]:

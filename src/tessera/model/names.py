@@ -14,6 +14,14 @@ SHORT_KEYS = {key.removeprefix("tessera.io/"): key for key in REQUEST_KEYS}
 ASSIGNMENT = "tessera.io/assignment"
 STATE_PREFIX = "state.tessera.io/"
 ROOM = "state.tessera.io/room"
+LEASE = "state.tessera.io/lease"
+"""On an executor pod: NAMESPACE/NAME of the GPULease that it serves."""
+LEASE_UID = "state.tessera.io/lease-uid"
+"""On an executor pod, as a label: the UID of that GPULease."""
+LEASE_EPOCH = "state.tessera.io/lease-epoch"
+"""On an executor pod: the epoch of the lease that it serves."""
+LEASE_FINALIZER = "tessera.io/executor"
+"""On a GPULease, until its executor is gone."""
 
 PLACEMENT = "tessera.io/placement"
 GPU_MODEL = "tessera.io/gpu-model"
@@ -25,6 +33,8 @@ ENFORCEMENT = "tessera.io/enforcement"
 
 SCHEDULER = "tessera"
 SLOTS_PER_GPU = 64
+POOL_AUDIENCE = "tessera-pool"
+"""Whom the tokens are for by which a pod proves to the pool who it is."""
 
 RESERVED_ENV = (
     "NVIDIA_VISIBLE_DEVICES",

@@ -1,0 +1,77 @@
+"""A slice on another node for one container of a pod: who it is for, where it is, how far it has come.
+
+The API server's object is the only truth. The room is held by the lease from the moment it is written until a pod on
+the GPU's node, its executor, is bound with that very share; from then on the executor's assignment holds it.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import sha256
+
+from tessera.model.assignment import Share
+
+_NAME_LENGTH = 200
+"""Characters of the pod's name that a lease's keeps; 253 are allowed, of which the digest takes 11."""
+
+
+class Phase(StrEnum):
+    RESERVED = "Reserved"
+    """The room is kept; there is no executor that serves yet."""
+    READY = "Ready"
+    """An executor serves; the container may start."""
+    ACTIVE = "Active"
+    """The container was started with it."""
+    DETACHED = "Detached"
+    """An executor serves, and no container uses it."""
+    MIGRATING = "Migrating"
+    """The session is on its way to another executor."""
+    LOST = "Lost"
+    """The executor is gone, and with it the session; another is made."""
+    RELEASED = "Released"
+    """Nobody needs it any more; it goes when its executor is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The container that a slice is for, and the node that it runs on."""
+
+    pod: str
+    pod_uid: str
+    container: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class GpuLease:
+    """``share`` of a GPU of ``node`` for ``client``; ``domain`` is the trust domain that it was placed in."""
+
+    namespace: str
+    name: str
+    uid: str
+    client: Client
+    node: str
+    share: Share
+    domain: str = ""
+    phase: Phase = Phase.RESERVED
+    epoch: int = 0
+    deleting: bool = False
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def server_name(self) -> str:
+        """What the certificates of its executors name."""
+        return server_name(self.uid)
+
+
+def lease_name(pod: str, pod_uid: str, container: str) -> str:
+    """The name of the one lease of a container; another pod of the same name has another."""
+    digest = sha256(f"{pod_uid}/{container}".encode()).hexdigest()[:10]
+    return f"{pod[:_NAME_LENGTH].rstrip('-.')}-{digest}"
+
+
+def server_name(lease_uid: str) -> str:
+    """The DNS name in the certificates of a lease's executors; it is never resolved."""
+    return f"{lease_uid}.pool.tessera.io"
