@@ -20,7 +20,7 @@ LEASE_UID = "state.tessera.io/lease-uid"
 """On an executor pod, as a label: the UID of that GPULease."""
 LEASE_EPOCH = "state.tessera.io/lease-epoch"
 """On an executor pod: the epoch of the lease that it serves."""
-LEASE_FINALIZER = "tessera.io/executor"
+LEASE_FINALIZER = "pool.tessera.io/executor"
 """On a GPULease, until its executor is gone."""
 
 PLACEMENT = "tessera.io/placement"

@@ -35,7 +35,7 @@ def test_a_lease_is_read_as_it_was_written() -> None:
     written = gpu_lease_object(lease)
     assert gpu_lease_of(written) == lease and lease.phase is Phase.RESERVED
     (owner,) = written.metadata.owner_references
-    assert (owner.kind, owner.uid) == ("Pod", "uid-1") and written.metadata.finalizers == ["tessera.io/executor"]
+    assert (owner.kind, owner.uid) == ("Pod", "uid-1") and written.metadata.finalizers == ["pool.tessera.io/executor"]
 
 
 def test_each_container_of_each_pod_has_a_name_of_its_own() -> None:
