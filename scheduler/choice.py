@@ -3,12 +3,13 @@
 A search over the node's GPUs in the order of the policy's cost, largest demand first: the first solution is the
 greedy one, and where greed fails on several containers the search goes back. GPUs that lie close together are tried
 first, in a short search of its own (``topology``); what that does not solve is searched as if there were no links.
+GPUs that would not hold a slice together (``model.spans``) are tried for it nowhere.
 Bounded, so that no pod can hold up the scheduler; a node that is not solved within the bound is refused, never
 over-committed.
 """
 
 from collections.abc import Iterator
-from itertools import combinations, islice
+from itertools import chain, combinations, islice
 
 import numpy as np
 
@@ -58,6 +59,16 @@ def _one(ledger: Ledger, row: int, demand: PodDemand, policy: Policy, level: int
     return Assignment(((container.container, (share,)),), demand.domain)
 
 
+def cheapest_spans(span: Ints, columns: Ints, costs: Ints, gpus: int) -> list[Ints]:
+    """The parts of ``columns`` of one span each with at least ``gpus``, those first whose cheapest cost least together.
+
+    ``span`` and ``costs`` are those of all columns.
+    """
+    parts = [columns[span[columns] == label] for label in np.unique(span[columns])]
+    able = [part for part in parts if len(part) >= gpus]
+    return sorted(able, key=lambda part: int(np.sort(costs[part])[:gpus].sum()))
+
+
 class _Search:
     def __init__(self, ledger: Ledger, row: int, demand: PodDemand, policy: Policy, level: int, steps: int) -> None:
         self._ledger, self._row, self._policy = ledger, row, policy
@@ -71,11 +82,13 @@ class _Search:
         self._need = {c.container: f.need_bytes[0] for c, f in zip(demand.containers, fits, strict=True)}
         self._order = [demand.containers[index] for index in by_size(demand.containers)]
         self._least = [least_gpus(self._order[index:]) for index in range(len(self._order))]
+        self._one_span = {c.container for c in demand.containers if c.in_one_span(level)}
+        self._span = ledger.span[row] if self._one_span else np.zeros_like(self._tenants)
         self._island, self._numa = ledger.island[row].tolist(), ledger.numa[row].tolist()
         self._taken: list[int] = []
         self._demand = demand
         self._close, self._steps, self._all_steps = True, min(CLOSE_STEPS, steps // 4), steps
-        self._kinds = np.array([ledger.mem_bytes[row], *self._usable.values()])
+        self._kinds = np.array([ledger.mem_bytes[row], self._span, *self._usable.values()])
         self._hopeless: set[tuple[int, bytes]] = set()
 
     def run(self) -> Assignment | None:
@@ -119,13 +132,20 @@ class _Search:
         if container.whole:
             fits &= self._tenants == 0
         columns = np.flatnonzero(fits)
-        costs = self._costs(need, container.core_percent)[columns]
+        costs = self._costs(need, container.core_percent)
+        if container.container not in self._one_span:
+            return self._ways(index, columns, costs[columns])
+        parts = cheapest_spans(self._span, columns, costs, container.gpus)
+        return chain.from_iterable(self._ways(index, part, costs[part]) for part in parts)
+
+    def _ways(self, index: int, columns: Ints, costs: Ints) -> Iterator[tuple[int, ...]]:
+        """Ways to serve a container with GPUs of ``columns``, the best first."""
+        gpus = self._order[index].gpus
         if self._close:
             places = Places(self._island, self._numa, (self._tenants == 0).tolist())
             least, taken = self._least[index], tuple(self._taken)
-            return close_choices(places, columns.tolist(), costs.tolist(), container.gpus, least, taken)
-        ordered = columns[np.argsort(costs, kind="stable")].tolist()
-        return combinations(ordered, container.gpus)
+            return close_choices(places, columns.tolist(), costs.tolist(), gpus, least, taken)
+        return combinations(columns[np.argsort(costs, kind="stable")].tolist(), gpus)
 
     def _costs(self, need: Ints, percent: int) -> Ints:
         tenants = np.full_like(self._tenants, self._tenants.sum())

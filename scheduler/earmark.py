@@ -10,7 +10,8 @@ from tessera.model.assignment import Assignment, Share
 from tessera.model.charges import Charge, Totals
 from tessera.model.demands import ContainerDemand, PodDemand
 from tessera.model.ledger import Ints, Ledger
-from tessera.scheduler.fit import Fit, fit
+from tessera.scheduler.fit import Fit, fit, still_held
+from tessera.scheduler.topology import cheapest_span
 
 NEVER = 1 << 40
 """What a GPU lacks that could not hold the demand empty."""
@@ -20,12 +21,15 @@ _ALL = slice(None)
 def part_of(ledger: Ledger, demand: PodDemand, node: str, level: int, aim: Assignment | None = None) -> Charge | None:
     """What is free of the GPUs that ``aim`` names, else of those of ``node`` that lack least of what ``demand`` asks.
 
-    The containers take it one after the other; never more than is free. ``None`` if nothing is. A GPU of another trust
-    domain is taken too: with the room kept there it takes nobody else, and is the pod's once those others have gone.
+    The containers take it one after the other, each within one span where it has to; never more than is free, and
+    ``None`` if nothing is. A GPU of another trust domain is taken too: with the room kept there it takes nobody else,
+    and is the pod's once those others have gone.
     """
     row = ledger.row(node)
     if row is None:
         return None
+    if aim is not None and not still_held(ledger, demand, node, aim, level):
+        aim = None
     free, percent = ledger.free_bytes[row].copy(), ledger.free_percent[row].copy()
     shares: list[tuple[str, tuple[Share, ...]]] = []
     for container in demand.containers:
@@ -60,7 +64,10 @@ def _aimed(ledger: Ledger, node: str, container: ContainerDemand, aim: Assignmen
 
 
 def _nearest(ledger: Ledger, container: ContainerDemand, found: Fit, row: slice) -> list[int]:
-    lack = lacks(ledger, container, found, row)[0]
+    lack, possible = lacks(ledger, container, found, row), found.possible
+    if found.span is not None:
+        possible = cheapest_span(found.span, possible, lack, container.gpus)
+    lack = np.where(possible, lack, NEVER)[0]
     columns = np.argsort(lack, kind="stable")[: container.gpus]
     return [int(column) for column in columns if lack[column] < NEVER]
 

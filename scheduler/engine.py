@@ -26,7 +26,7 @@ from tessera.reasons import Code, Reason
 from tessera.scheduler.arrivals import Arrivals
 from tessera.scheduler.choice import choose
 from tessera.scheduler.earmark import part_of
-from tessera.scheduler.fit import min_level
+from tessera.scheduler.fit import min_level, still_held
 from tessera.scheduler.nearness import Siblings, ordered, spans_gpus
 from tessera.scheduler.offers import Filtered, Offer, Scores, offer_of
 from tessera.scheduler.options import Options
@@ -421,6 +421,8 @@ class Engine:
         """Whether ``charge``, room kept for the pod, is all that it asks for, and its to have."""
         given = charge.assignment
         if given is None or given.domain != request.demand.domain or fits_demand(request.demand, given):
+            return False
+        if not still_held(self.ledger, request.demand, charge.node, given, self._level(request.demand)):
             return False
         return not (self.ledger.separate and self.ledger.mixed(charge))
 

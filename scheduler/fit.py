@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tessera.model.assignment import Assignment
 from tessera.model.demands import ContainerDemand, PodDemand
 from tessera.model.gpus import LEVEL_NONE
 from tessera.model.ledger import Bools, Ints, Ledger
 from tessera.model.placements import Preferences
 from tessera.model.quantities import MIB
+from tessera.scheduler.topology import at_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,8 @@ class Fit:
 
     ``need_bytes``: what the container would get on each GPU. ``large``: enough memory when empty. ``possible``: large,
     of an accepted kind, healthy and well enough enforced. ``open``: no other trust domain has slices there, on none of
-    the MPS group. ``usable``: possible and open. ``fits``: usable, and there is room now.
+    the MPS group. ``usable``: possible and open. ``fits``: usable, and there is room now. ``span``: that of the ledger
+    where the slice has to lie within one, else ``None``.
     """
 
     need_bytes: Ints
@@ -34,6 +37,11 @@ class Fit:
     enough_memory: Bools
     enough_compute: Bools
     fits: Bools
+    span: Ints | None
+
+    def at_once(self, gpus: Bools) -> Ints:
+        """Per row: over how many of ``gpus`` [row, column] one slice could lie, as far as they hold it together."""
+        return at_once(self.span, gpus)
 
 
 _ALL = slice(None)
@@ -53,7 +61,8 @@ def fit(ledger: Ledger, demand: ContainerDemand, pod: PodDemand, min_level: int,
     memory = ledger.free_bytes[rows] >= need
     compute = ledger.free_percent[rows] >= demand.core_percent
     fits = usable & alone & memory & compute
-    return Fit(need, accepted, enforced, large, possible, open_to, usable, alone, memory, compute, fits)
+    span = ledger.span[rows] if demand.in_one_span(min_level) else None
+    return Fit(need, accepted, enforced, large, possible, open_to, usable, alone, memory, compute, fits, span)
 
 
 def need_bytes(mem_bytes: Ints, demand: ContainerDemand) -> Ints:
@@ -70,6 +79,21 @@ def min_level(demand: PodDemand, cluster_level: int) -> int:
     """The enforcement level that ``demand`` needs: the pod's own word, else the cluster's setting."""
     own = demand.preferences.enforcement
     return cluster_level if own is None else own
+
+
+def still_held(ledger: Ledger, demand: PodDemand, node: str, given: Assignment, level: int) -> bool:
+    """Whether ``node`` still has the GPUs of ``given`` and they would hold ``demand``, each container's together."""
+    row, columns = ledger.row(node), ledger.columns(node)
+    if row is None:
+        return False
+    for container in demand.containers:
+        uuids = {share.uuid for share in given.of(container.container) or ()}
+        mine = np.zeros((1, ledger.present.shape[1]), np.bool_)
+        mine[0, [columns[uuid] for uuid in uuids & columns.keys()]] = True
+        found = fit(ledger, container, demand, level, slice(row, row + 1))
+        if found.at_once(mine & found.possible)[0] < len(uuids):
+            return False
+    return True
 
 
 def _accepted(ledger: Ledger, preferences: Preferences, rows: slice) -> Bools:

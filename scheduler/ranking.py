@@ -19,7 +19,7 @@ from tessera.scheduler.together import together
 
 def able(ledger: Ledger, demand: PodDemand, candidates: Bools, policy: Policy, level: int) -> Bools:
     """Per row: whether the node, one of ``candidates``, holds the whole pod now."""
-    if not simple(demand):
+    if not simple(demand) or demand.containers[0].in_one_span(level):
         return feasible(ledger, demand, fits_of(ledger, demand, level), candidates, policy, level)
     out = np.empty_like(candidates)
     holding(nodes_for(ledger, demand), wanted(ledger, demand, demand.containers[0], level), candidates, out)
@@ -37,7 +37,7 @@ def feasible(
     """Per row: whether the node, one of ``candidates``, holds the whole pod now."""
     out = candidates
     for container, found in zip(demand.containers, fits, strict=True):
-        out = out & (found.fits.sum(axis=1) >= container.gpus)
+        out = out & (found.at_once(found.fits) >= container.gpus)
     return together(ledger, demand, fits, out, policy, level) if len(demand.containers) > 1 else out
 
 

@@ -27,6 +27,7 @@ WORDS: Mapping[Code, str] = {
     Code.OTHER_DOMAIN: "another trust domain's",
     Code.NOT_ENOUGH_MEMORY: "not enough memory",
     Code.NOT_ENOUGH_COMPUTE: "not enough compute",
+    Code.NOT_ENOUGH_IN_GROUP: "with room, but too few in one MPS group",
     Code.NOT_ENOUGH_GPUS: "with room, but too few together on one node",
     Code.NODE_RESOURCES: "on nodes with too little left for the whole pod",
     Code.NODE_EXCLUDED: "on nodes that other rules of the cluster exclude",
@@ -73,7 +74,9 @@ def cluster_reason(ledger: Ledger, demand: PodDemand, fits: list[Fit], room: Boo
     fitting = (found.fits & ledger.present).sum(axis=1)
     counts[Code.NODE_EXCLUDED] = int(fitting[~offered].sum())
     counts[Code.NODE_RESOURCES] = int(fitting[offered & ~room].sum())
-    counts[Code.NOT_ENOUGH_GPUS] = int(fitting[offered & room].sum())
+    split = _split(container, found)
+    counts[Code.NOT_ENOUGH_IN_GROUP] = int(fitting[offered & room & split].sum())
+    counts[Code.NOT_ENOUGH_GPUS] = int(fitting[offered & room & ~split].sum())
     shown = {code: count for code, count in counts.items() if count}
     parts = ", ".join(f"{count} {WORDS[code]}" for code, count in sorted(shown.items(), key=lambda item: -item[1]))
     text = f"{total} {'GPU' if total == 1 else 'GPUs'}: {parts}"
@@ -85,7 +88,13 @@ def cluster_reason(ledger: Ledger, demand: PodDemand, fits: list[Fit], room: Boo
 
 def _hardest(demand: PodDemand, fits: list[Fit], offered: Bools) -> tuple[ContainerDemand, Fit]:
     pairs = list(zip(demand.containers, fits, strict=True))
-    return min(pairs, key=lambda pair: int((pair[1].fits[offered].sum(axis=1) >= pair[0].gpus).sum()))
+    return min(pairs, key=lambda pair: int((pair[1].at_once(pair[1].fits)[offered] >= pair[0].gpus).sum()))
+
+
+def _split(container: ContainerDemand, found: Fit) -> Bools:
+    """Per row: whether enough GPUs have room, but too few of those that would hold the slice together."""
+    enough: Bools = found.fits.sum(axis=1) >= container.gpus
+    return enough & (found.at_once(found.fits) < container.gpus)
 
 
 def _too_large(ledger: Ledger, container: ContainerDemand, found: Fit) -> str:
@@ -110,9 +119,10 @@ def node_texts(ledger: Ledger, demand: PodDemand, fits: list[Fit], room: Bools) 
     worst = np.where(room, codes.index(Code.NOT_ENOUGH_GPUS), codes.index(Code.NODE_RESOURCES))
     hopeless = np.zeros(len(room), np.bool_)
     for container, found in zip(demand.containers, fits, strict=True):
-        lacking = found.fits.sum(axis=1) < container.gpus
-        worst = np.where(lacking, _nearest(ledger, found), worst)
-        hopeless |= found.possible.sum(axis=1) < container.gpus
+        lacking = found.at_once(found.fits) < container.gpus
+        nearest = np.where(_split(container, found), codes.index(Code.NOT_ENOUGH_IN_GROUP), _nearest(ledger, found))
+        worst = np.where(lacking, nearest, worst)
+        hopeless |= found.at_once(found.possible) < container.gpus
     worst = np.where(ledger.present.any(axis=1), worst, len(codes))
     return NodeTexts([*(f"GPU {WORDS[code]}" for code in codes), NO_GPU], worst, hopeless)
 

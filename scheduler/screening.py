@@ -4,6 +4,7 @@ Container by container and GPU by GPU, without regard to which containers compet
 is tried in full, what does not pass cannot work.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,8 @@ from tessera.scheduler.fit import Fit, fit
 class _Gpu:
     """A GPU as it is now, and what one container needs of it; ``possible``: it would hold the container empty.
 
-    Not ``open``: another trust domain has slices there, or on its MPS group.
+    Not ``open``: another trust domain has slices there, or on its MPS group. ``span``: that of the ledger, where the
+    container has to lie within one.
     """
 
     possible: bool
@@ -32,6 +34,7 @@ class _Gpu:
     free_percent: int
     tenants: int
     exclusive: bool
+    span: int
 
 
 class Screen:
@@ -47,8 +50,8 @@ class Screen:
         total = np.zeros(len(offered), np.int64)
         for container, found in zip(self._demand.containers, self._fits, strict=True):
             lack = np.sort(lacks(self._ledger, container, found), axis=1)
-            short = container.gpus > lack.shape[1]
-            total += NEVER if short else lack[:, : container.gpus].sum(axis=1)
+            short = found.at_once(found.possible) < container.gpus
+            total += np.where(short, NEVER, lack[:, : container.gpus].sum(axis=1))
         rows = np.flatnonzero(offered & (total < NEVER))
         return [int(row) for row in rows[np.argsort(total[rows], kind="stable")]]
 
@@ -88,7 +91,7 @@ class Screen:
 
     def _container(self, index: int, row: int, freed: dict[int, list[int]]) -> bool:
         container, found = self._demand.containers[index], self._row(row)[index]
-        count = sum(gpu.fits for gpu in found)
+        counts = Counter(gpu.span for gpu in found if gpu.fits)
         closed = (column for column, gpu in enumerate(found) if not gpu.open)  # who leaves may free the group elsewhere
         for column in {**freed, **dict.fromkeys(closed)}:
             mem, percent, tenants, alone = freed.get(column, (0, 0, 0, 0))
@@ -98,8 +101,8 @@ class Screen:
             if container.whole and gpu.tenants > tenants:
                 continue
             room = gpu.free_bytes + mem >= gpu.need_bytes and gpu.free_percent + percent >= container.core_percent
-            count += room
-        return count >= container.gpus
+            counts[gpu.span] += room
+        return max(counts.values(), default=0) >= container.gpus
 
     def _row(self, row: int) -> list[list[_Gpu]]:
         if row not in self._gpus:
@@ -108,6 +111,7 @@ class Screen:
 
     def _of(self, found: Fit, row: int) -> list[_Gpu]:
         ledger = self._ledger
+        span = np.zeros_like(ledger.tenants) if found.span is None else found.span
         arrays = (found.possible, found.open, found.fits, found.need_bytes, ledger.free_bytes, ledger.free_percent,
-                  ledger.tenants, ledger.exclusive)  # fmt: skip
+                  ledger.tenants, ledger.exclusive, span)  # fmt: skip
         return [_Gpu(*values) for values in zip(*(array[row].tolist() for array in arrays), strict=True)]

@@ -111,7 +111,7 @@ def _without(case: Case, base: Hypothesis, shares: Shares, gone: Bools) -> tuple
     fits = fits_of(state, case.demand, case.level)
     out = np.ones(len(state.present), np.bool_)
     for container, found in zip(case.demand.containers, fits, strict=True):
-        out &= found.fits.sum(axis=1) >= container.gpus
+        out &= found.at_once(found.fits) >= container.gpus
     return out, fits
 
 

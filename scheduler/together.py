@@ -14,6 +14,7 @@ from tessera.scheduler.choice import STEPS, choose
 from tessera.scheduler.fit import Fit
 from tessera.scheduler.policy import Policy
 from tessera.scheduler.policy.arrays import GpuArrays
+from tessera.scheduler.topology import at_once, cheapest_span
 
 _NEVER = 1 << 40
 """Above any policy's cost."""
@@ -51,9 +52,12 @@ def _greedy(ledger: Ledger, rows: Ints, demand: PodDemand, fits: list[Fit], poli
         room = fits[index].usable[rows] & alone & (free >= need) & (percent >= container.core_percent)
         if container.whole:
             room &= tenants == 0
-        out &= room.sum(axis=1) >= container.gpus
+        span = None if (whole := fits[index].span) is None else whole[rows]
+        out &= at_once(span, room) >= container.gpus
         on_node = np.broadcast_to(tenants.sum(axis=1, keepdims=True), tenants.shape)
         costs = policy.gpu_costs(GpuArrays(mem, free, percent, tenants, on_node), need, container.core_percent)
+        if span is not None:
+            room = cheapest_span(span, room, costs, container.gpus)
         taken = room & _cheapest(np.where(room, costs, _NEVER), container.gpus)
         free -= need * taken
         percent -= container.core_percent * taken
@@ -72,7 +76,8 @@ def _cheapest(costs: Ints, count: int) -> Bools:
 def _alike(ledger: Ledger, fits: list[Fit], rows: Ints) -> list[list[int]]:
     """``rows`` in groups of equal state, those with the most free memory first."""
     arrays = (ledger.mem_bytes, ledger.free_bytes, ledger.free_percent, ledger.tenants, ledger.exclusive)
-    states = np.concatenate([array[rows] for array in (*arrays, *(found.usable for found in fits))], axis=1)
+    bound = [found.span for found in fits if found.span is not None][:1]
+    states = np.concatenate([array[rows] for array in (*arrays, *bound, *(found.usable for found in fits))], axis=1)
     groups: dict[bytes, list[int]] = {}
     for index in np.argsort(-ledger.free_bytes[rows].sum(axis=1), kind="stable").tolist():
         groups.setdefault(states[index].tobytes(), []).append(int(rows[index]))

@@ -85,6 +85,30 @@ def largest_group(labels: Ints, fits: Bools) -> Ints:
     return out
 
 
+def at_once(span: Ints | None, gpus: Bools) -> Ints:
+    """Per row: over how many of ``gpus`` [row, column] one slice could lie; within one ``span``, if any is given."""
+    count: Ints = gpus.sum(axis=1)
+    return count if span is None else largest_group(span, gpus)
+
+
+def cheapest_span(span: Ints, gpus: Bools, costs: Ints, count: int) -> Bools:
+    """``gpus`` [row, column], but only those of the span in which the cheapest ``count`` cost least together."""
+    order = np.lexsort((costs, ~gpus, span))
+    sorted_span, passed = np.take_along_axis(span, order, 1), np.take_along_axis(gpus, order, 1)
+    place = np.arange(span.shape[1])
+    begins = np.ones_like(gpus)
+    begins[:, 1:] = sorted_span[:, 1:] != sorted_span[:, :-1]
+    rank = place - np.maximum.accumulate(np.where(begins, place, 0), axis=1)
+    cheap = passed & (rank < count)
+    at = np.nonzero(cheap)[0], sorted_span[cheap]
+    sums, found = np.zeros_like(span), np.zeros_like(span)
+    np.add.at(sums, at, np.take_along_axis(costs, order, 1)[cheap])
+    np.add.at(found, at, 1)
+    best = np.where(found < count, np.iinfo(np.int64).max, sums).argmin(axis=1)
+    out: Bools = gpus & (span == best[:, None])
+    return out
+
+
 @dataclass(frozen=True, slots=True)
 class _Question:
     places: Places

@@ -16,6 +16,7 @@ class Code(StrEnum):
     NOT_ENOUGH_MEMORY = "NotEnoughMemory"
     NOT_ENOUGH_COMPUTE = "NotEnoughCompute"
     NOT_ENOUGH_GPUS = "NotEnoughGpus"
+    NOT_ENOUGH_IN_GROUP = "NotEnoughInGroup"
     TOO_LARGE = "TooLarge"
     NOT_EMPTY = "NotEmpty"
     OTHER_TENANT = "OtherTenant"

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tessera.model import names
-from tessera.model.gpus import LEVEL_NONE, Gpu
+from tessera.model.gpus import LEVEL_NONE, LEVEL_WATCH, Gpu
 from tessera.model.placements import Preferences, preferences_of
 from tessera.model.pods import ContainerSpec, Kind, Pod
 from tessera.model.quantities import QuantityError, parse_quantity, parse_whole, round_down, round_up
@@ -43,6 +43,10 @@ class ContainerDemand:
         if self.whole:
             return gpu_mem_bytes
         return self.mem_bytes or round_down(gpu_mem_bytes * self.core_percent // 100)
+
+    def in_one_span(self, min_level: int) -> bool:
+        """Whether its GPUs must be of one span (``model.spans``) to be held at ``min_level``."""
+        return self.gpus > 1 and not self.whole and min_level > LEVEL_WATCH
 
 
 @dataclass(frozen=True, slots=True)

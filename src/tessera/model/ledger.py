@@ -13,6 +13,7 @@ Beside them: CPU and memory that are free on the host, by row (``hosts`` says mo
 Where trust domains are kept ``separate``, ``domain`` numbers the one that has slices on a GPU, or on any of its MPS
 group, which ``group`` numbers within the node by its first column; 0 is nobody's, ``MIXED`` more than one, which takes
 nobody until they are gone. Whole GPUs are held alone as it is, and are no clients of a daemon: they do not count.
+``span`` numbers in the same way the GPUs over which one slice can be held (``spans``).
 
 ``reserve`` never over-commits. ``charge`` records a fact that others made true, whatever it is: a GPU that was
 promised twice shows negative room here, fits nothing, and is listed by ``over_committed``.
@@ -30,6 +31,7 @@ from tessera.model.assignment import Share
 from tessera.model.charges import Charge, Totals
 from tessera.model.gpus import Gpu, GpuNode, islands, mps_groups, sliced_capacity
 from tessera.model.hosts import Host, HostNeed, Occupancy
+from tessera.model.spans import spans
 from tessera.reasons import Code, Reason
 
 Ints = NDArray[np.int64]
@@ -55,6 +57,7 @@ _GPU_ARRAYS = (
     "numa",
     "domain",
     "group",
+    "span",
 )
 _HOST_ARRAYS = ("free_cpu", "free_memory", "zone", "rack")
 _NODE_ARRAYS = ("node_mem", "node_core", "node_gpus", "node_slots", "version", *_HOST_ARRAYS)
@@ -293,6 +296,7 @@ class Ledger:
         self.numa = np.full((rows, columns), -1, np.int64)
         self.domain = np.zeros((rows, columns), np.int32)
         self.group = np.zeros((rows, columns), np.int64)
+        self.span = np.zeros((rows, columns), np.int64)
         self.node_mem = np.zeros(rows, np.int64)
         self.node_core = np.zeros(rows, np.int64)
         self.node_gpus = np.zeros(rows, np.int64)
@@ -342,6 +346,7 @@ class Ledger:
             self._install(row, column, gpu)
         self.island[row, : len(node.gpus)] = islands(node.gpus)
         self.group[row, : len(node.gpus)] = mps_groups(node.gpus)
+        self.span[row, : len(node.gpus)] = spans(node.gpus)
         self.node_mem[row], self.node_core[row] = sliced_capacity(node.gpus)
         self.node_gpus[row] = len(node.gpus)
         self.node_slots[row] = names.SLOTS_PER_GPU * len(node.gpus)

@@ -11,7 +11,7 @@ from tessera.scheduler.defragment import Proposal, proposal
 from tessera.scheduler.drain import DrainPlan, drain_plan
 from tessera.scheduler.engine import Engine
 from tessera.scheduler.options import Options
-from tests.unit.scheduler.clusters import bound, engine, node, pod
+from tests.unit.scheduler.clusters import bound, engine, grouped, pod
 from tests.unit.scheduler.populations import owned, people
 
 ASKS = ("gpu-mem=3Gi", "gpu-mem=5Gi", "gpu-mem=6Gi gpu-core=60", "gpu-mem=4Gi", "gpu-mem=12Gi gpu-count=2")
@@ -57,7 +57,8 @@ def carried_out(pods: list[Pod], nodes: list[list[int]], wanted: Pod, target: st
 
 
 def build(nodes: list[list[int]], pods: list[Pod]) -> Engine:
-    found = engine(*(node(f"n{i}", *gib) for i, gib in enumerate(nodes)), options=Options(placement="spread"))
+    made = (grouped(f"n{i}", "ghg"[: len(gib)], *gib) for i, gib in enumerate(nodes))
+    found = engine(*made, options=Options(placement="spread"))
     for each in pods:
         found.observe_pod(each)
     return found
@@ -88,12 +89,18 @@ def fewest(pods: list[Pod], fixed: set[str], nodes: list[list[int]], wanted: Pod
 
 
 @settings(max_examples=150, deadline=None)
-@given(nodes=clusters, crowd=crowds, ask=st.sampled_from(WAITING), priority=st.integers(0, 1))
+@given(
+    nodes=clusters,
+    crowd=crowds,
+    ask=st.sampled_from(WAITING),
+    priority=st.integers(0, 1),
+    level=st.sampled_from("01"),
+)
 def test_a_plan_works_as_it_says_and_none_is_shorter(
-    nodes: list[list[int]], crowd: list[tuple[str, int, bool, int]], ask: str, priority: int
+    nodes: list[list[int]], crowd: list[tuple[str, int, bool, int]], ask: str, priority: int, level: str
 ) -> None:
     pods, fixed = populated(nodes, crowd)
-    wanted = pod("waiting", ask, priority=priority)
+    wanted = pod("waiting", ask, annotations={"tessera.io/enforcement": level}, priority=priority)
     residents = people(*(owned(each, fixed="stays" if each.uid in fixed else "") for each in pods))
     found = proposal(build(nodes, pods), residents, wanted, AT_MOST)
     assert isinstance(found, Proposal) and found.exhausted

@@ -10,7 +10,8 @@ from tessera.model.pods import Pod
 from tessera.scheduler.hypothesis import Hypothesis
 from tessera.scheduler.options import Options
 from tessera.scheduler.victims import Plan
-from tests.unit.scheduler.preemptions import Full, node, pod
+from tests.unit.scheduler.clusters import grouped
+from tests.unit.scheduler.preemptions import Full, pod
 
 ASKS = ("gpu-mem=4Gi", "gpu-mem=9Gi gpu-core=40", "gpu-mem=20Gi", "gpu=1", "gpu-mem=12Gi gpu-count=2", "gpu-core=50")
 Placed = list[tuple[str, str, int, str]]
@@ -23,8 +24,9 @@ tenants = st.lists(
 trust = st.sampled_from(["cluster", "namespace"])
 
 
-def cluster(placed: Placed, trust: str = "cluster", group: str = "") -> Full:
-    full = Full(node("a", 24, 24, group=group), node("b", 24), options=Options(trust_domain=trust))
+def cluster(placed: Placed, trust: str = "cluster", groups: str = "..", level: int = 0) -> Full:
+    options = Options(trust_domain=trust, level=level)
+    full = Full(grouped("a", groups), grouped("b", "."), options=options)
     for index, (ask, on, priority, namespace) in enumerate(placed):
         if full.engine.filter(replace(pod(f"t{index}", ask), namespace=namespace), [on]).nodes:
             full.run(f"t{index}", ask, on, priority, namespace=namespace)
@@ -45,9 +47,15 @@ def _asking(ask: str) -> Pod:
 
 
 @settings(max_examples=150, deadline=None)
-@given(placed=tenants, ask=st.sampled_from(ASKS), trust=trust, group=st.sampled_from(["", "g"]))
-def test_victims_are_lower_enough_and_needed(placed: Placed, ask: str, trust: str, group: str) -> None:
-    full = cluster(placed, trust, group)
+@given(
+    placed=tenants,
+    ask=st.sampled_from(ASKS),
+    trust=trust,
+    groups=st.sampled_from(["..", "gg", "g.g"]),
+    level=st.sampled_from([0, 1]),
+)
+def test_victims_are_lower_enough_and_needed(placed: Placed, ask: str, trust: str, groups: str, level: int) -> None:
+    full = cluster(placed, trust, groups, level)
     asking = _asking(ask)
     fits = bool(full.engine.filter(asking, ["a", "b"]).nodes)
     plan = full.plan(asking)
@@ -76,7 +84,7 @@ def _check(full: Full, ask: str, plan: Plan) -> None:
 @settings(max_examples=100, deadline=None)
 @given(placed=tenants, order=st.randoms(), trust=trust)
 def test_what_is_taken_out_and_put_back_leaves_no_trace(placed: Placed, order: object, trust: str) -> None:
-    full = cluster(placed, trust, "g")
+    full = cluster(placed, trust, "gg")
     assume(full.pods)
     ledger, state = full.engine.ledger, Hypothesis(full.engine.ledger)
     uids = [shown.uid for shown in full.pods.values()]

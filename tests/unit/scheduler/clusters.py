@@ -32,6 +32,13 @@ def node(
     return GpuNode(name, tuple(gpus))
 
 
+def grouped(name: str, groups: str, *gib: int, level: int = 1) -> GpuNode:
+    """A GPU for each letter of ``groups``, which names its MPS group; ``.``: one by itself. Of 24 GiB if not said."""
+    found = node(name, *(gib or [24] * len(groups)), level=level)
+    named = (replace(gpu, mps_group=group.strip(".")) for gpu, group in zip(found.gpus, groups, strict=True))
+    return GpuNode(name, tuple(named))
+
+
 def pod(name: str, *limits: str, uid: str = "", annotations: dict[str, str] | None = None, priority: int = 0) -> Pod:
     """``limits`` such as ``gpu-mem=4Gi gpu-core=30``, one for each container."""
     containers = []
