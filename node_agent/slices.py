@@ -18,6 +18,7 @@ from tessera.durable import Disk, LocalDisk, read_json, remove_durably, replace_
 from tessera.model.assignment import Share
 from tessera.model.gpus import LEVEL_NONE, Gpu
 from tessera.model.quantities import format_bytes
+from tessera.model.spans import level_over
 from tessera.node_agent.enforcement.limits_files import LIMITS, PACE, limits_text, pace_page
 from tessera.node_agent.enforcement.pacing import Turn, first_turns
 from tessera.reasons import Code, Reason
@@ -78,7 +79,7 @@ def check(item: Slice, gpus: Mapping[str, Gpu], prepared: Iterable[Slice]) -> Re
         refusal = _unfit(item, share, gpus.get(share.uuid), [s for o in others for s in o.shares])
         if refusal:
             return refusal
-    return _beside_others(item, gpus, others)
+    return _apart(item, gpus) or _beside_others(item, gpus, others)
 
 
 def _malformed(item: Slice) -> str:
@@ -110,6 +111,15 @@ def _unfit(item: Slice, share: Share, gpu: Gpu | None, others: list[Share]) -> R
         text = f"GPU {gpu.uuid} has {format_bytes(gpu.mem_bytes)} to give; slice {item.id} asks for"
         return Refusal(Reason(Code.TOO_LARGE, f"{text} {format_bytes(share.mem_bytes)}"))
     return _over_commit(share, gpu, [other for other in others if other.uuid == gpu.uuid])
+
+
+def _apart(item: Slice, gpus: Mapping[str, Gpu]) -> Refusal | None:
+    """Whether GPUs that are each strong enough would not hold the slice together."""
+    shared = [gpus[share.uuid] for share in item.shares if not share.whole]
+    if not shared or (level := level_over(shared)) >= item.min_level:
+        return None
+    text = f"slice {item.id} over {len(shared)} GPUs, which are of no one MPS group, is held at level {level}"
+    return Refusal(Reason(Code.ENFORCEMENT_TOO_WEAK, f"{text}; needs {item.min_level}"))
 
 
 def _over_commit(share: Share, gpu: Gpu, others: list[Share]) -> Refusal | None:

@@ -11,6 +11,7 @@ from tessera.model.demands import ContainerDemand
 from tessera.model.gpus import Gpu
 from tessera.model.placements import Preferences
 from tessera.model.quantities import format_bytes
+from tessera.model.spans import spans
 from tessera.node_agent.slices import Slice
 from tessera.reasons import Code, Reason
 
@@ -52,7 +53,19 @@ def choose(
     fitting = sorted((room for room, lack in lacking if not lack), key=lambda r: (r.mem_bytes, r.core_percent))
     if len(fitting) < demand.gpus:
         return _no_room(demand, [f"{room.gpu.uuid}: {lack}" for room, lack in lacking if lack])
-    return tuple(_share(room.gpu, demand) for room in fitting[: demand.gpus])
+    together = _together(fitting, demand.gpus) if demand.in_one_span(min_level) else fitting
+    if together is None:
+        return _no_room(demand, [f"{room.gpu.uuid}: too few with room in its MPS group" for room in fitting])
+    return tuple(_share(room.gpu, demand) for room in together[: demand.gpus])
+
+
+def _together(rooms: Sequence[Room], count: int) -> Sequence[Room] | None:
+    """The first ``count`` or more of ``rooms`` that hold one slice together, if there are so many."""
+    numbers = spans([room.gpu for room in rooms])
+    parts = [
+        [room for room, own in zip(rooms, numbers, strict=True) if own == number] for number in dict.fromkeys(numbers)
+    ]
+    return next((part for part in parts if len(part) >= count), None)
 
 
 def _room(gpu: Gpu, shares: Sequence[Share]) -> Room:

@@ -2,12 +2,14 @@
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tessera.model.assignment import Share
 from tessera.model.gpus import LEVEL_MPS, LEVEL_NONE, LEVEL_WATCH, Gpu
+from tessera.model.spans import level_over
 from tessera.node_agent.enforcement import mps_node
 from tessera.node_agent.enforcement.keepers import Keepers
 from tessera.node_agent.enforcement.ladder import Ladder
@@ -28,7 +30,7 @@ ALL = (LEVEL_WATCH, LEVEL_MPS)
 
 
 def gpu(uuid):
-    return Gpu(uuid, "H100", 80 * GIB, 80 * GIB)
+    return Gpu(uuid, "H100", 80 * GIB, 80 * GIB, nvlink_peers=(A, B))
 
 
 class Node:
@@ -37,17 +39,18 @@ class Node:
     def __init__(self, folder):
         self.folder, self.program = folder, str(install(folder))
         self.slices, self.levels = [], {A: LEVEL_MPS, B: LEVEL_MPS}
+        self.extent = Extent.GPU
         self.processes = FakeProcesses(folder / "proc")
 
     def ladder(self, asked=ALL, disk=None):
         clients = HostClients(self.processes, lambda: self.slices)
         node = mps_node.Node(lambda: self.slices, clients, lambda: 48)
-        mps = Mps(self.program, self.folder / "mps", self._partition, node)
+        mps = self.mps = Mps(self.program, self.folder / "mps", self._partition, node)
         keepers = Keepers(self.folder / "keepers", [item.id for item in self.slices], disk)
         return Ladder((Watch(), mps), asked, self.levels.__getitem__, keepers)
 
     def _partition(self, kept):
-        return partition([gpu(A), gpu(B)], Extent.GPU, kept)
+        return partition([gpu(A), gpu(B)], self.extent, kept)
 
     def give(self, name, mem, gpus=(A,), whole=False):
         shares = tuple(Share(gpu, mem, 0, whole) for gpu in gpus)
@@ -105,6 +108,16 @@ async def test_a_slice_over_two_daemons_is_not_taken_for_held(node):
     item = node.give("a", 4 * GIB, gpus=(A, B))
     assert ((await node.ladder().prepare(item)).level, node.kept()) == (LEVEL_WATCH, {"a": LEVEL_WATCH})
     assert ((await node.ladder().prepare(item)).level, node.kept()) == (LEVEL_WATCH, {"a": LEVEL_WATCH})
+
+
+@pytest.mark.parametrize("extent", list(Extent))
+@pytest.mark.parametrize("levels", [(LEVEL_MPS, LEVEL_MPS), (LEVEL_MPS, LEVEL_WATCH), (LEVEL_WATCH, LEVEL_WATCH)])
+async def test_the_level_of_a_slice_is_the_one_that_the_scheduler_counts_on(node, extent, levels):
+    node.extent, node.levels = extent, dict(zip((A, B), levels, strict=True))
+    ladder = node.ladder()
+    published = [replace(gpu(uuid), level=node.levels[uuid], mps_group=node.mps.group_name(uuid)) for uuid in (A, B)]
+    edits = await ladder.prepare(node.give("a", 4 * GIB, gpus=(A, B)))
+    assert edits.level == level_over(published)
 
 
 async def test_whole_gpus_are_only_watched(node):

@@ -1,6 +1,7 @@
 """The record of prepared slices, through crashes."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -154,6 +155,27 @@ def test_another_trust_domain_on_the_gpu_or_its_group_stands_in_the_way(wanted, 
     if found:
         assert (found.reason.code, found.permanent) == (Code.OTHER_DOMAIN, False)
         assert "another trust domain" in found.reason.text and "ns/b" in found.reason.text
+
+
+@pytest.mark.parametrize(
+    ("uuids", "level", "min_level", "whole", "refused"),
+    [
+        (("G0", "G1"), 1, 1, False, False),
+        (("G0", "G2"), 1, 1, False, True),
+        (("G0", "G2"), 1, 0, False, False),
+        (("G0", "G2"), 1, 1, True, False),
+        (("G0", "G2"), 3, 1, False, False),
+        (("G0", "G1"), 2, 1, False, True),
+    ],
+)
+def test_a_slice_over_gpus_of_no_one_group_is_refused_if_it_has_to_be_held(uuids, level, min_level, whole, refused):
+    gpus = {uuid: replace(gpu, level=level) for uuid, gpu in GROUPED.items()}
+    shares = tuple(Share(uuid, GIB, 0, whole) for uuid in uuids)
+    found = check(replace(item(min_level=min_level), shares=shares), gpus, [])
+    assert (found is not None) is refused
+    if found:
+        assert (found.reason.code, found.permanent) == (Code.ENFORCEMENT_TOO_WEAK, True)
+        assert "of no one MPS group, is held at level 0; needs 1" in found.reason.text
 
 
 def test_a_record_tells_its_domain_and_one_without_reads_as_before_there_were_any(tmp_path):

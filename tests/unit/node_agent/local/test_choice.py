@@ -1,5 +1,7 @@
 """Which GPUs a lease gets."""
 
+from dataclasses import replace
+
 import pytest
 
 from tessera.model.assignment import Share
@@ -46,6 +48,19 @@ def test_several_gpus_are_different_ones():
     found = choose([gpu("a"), gpu("b"), gpu("c")], [], demand(gpus=2, core=50), ANY, 0)
     assert chosen(found) == ["a", "b"]
     assert not isinstance(found, Reason) and {share.core_percent for share in found} == {50}
+
+
+def grouped(name: str, group: str) -> Gpu:
+    return replace(gpu(name, level=1), mps_group=group)
+
+
+def test_gpus_that_hold_a_slice_together_are_of_one_group():
+    gpus = [grouped("a", "g"), grouped("b", "h"), grouped("c", "g"), grouped("d", "h")]
+    slices = [held(Share("a", GIB)), held(Share("b", 2 * GIB)), held(Share("d", 3 * GIB))]
+    assert chosen(choose(gpus, slices, demand(gpus=2), ANY, 1)) == ["d", "b"]
+    assert chosen(choose(gpus, slices, demand(gpus=3), ANY, 0)) == ["d", "b", "a"]
+    refused = choose(gpus, slices, demand(gpus=3), ANY, 1)
+    assert isinstance(refused, Reason) and "a: too few with room in its MPS group" in refused.text
 
 
 def test_a_whole_gpu_is_an_empty_one():
