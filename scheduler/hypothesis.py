@@ -29,19 +29,22 @@ class Hypothesis(Ledger):
         for name in _CHANGED:
             setattr(self, name, getattr(ledger, name).copy())
         if ledger.separate:
-            self.domain = ledger.domain.copy()
+            self.domain, self._domains = ledger.domain.copy(), ledger._domains.copy()
         self._gone: dict[str, Charge] = {}
         self._come: dict[str, Charge] = {}
 
     def take_out(self, uid: str) -> None:
         """The pod holds nothing; one that holds nothing as it is may be named too."""
-        charge = self._come.pop(uid, None)
+        come = self._come.pop(uid, None)
+        charge = come
         if charge is None and uid not in self._gone:
             charge = self._charges.get(uid)
             if charge is not None:
                 self._gone[uid] = charge
         if charge is not None:
             self._apply(charge, -1)
+        if come is not None and self.separate:
+            self._domains.drop(come.domain)
 
     def put_back(self, uid: str) -> None:
         """The pod holds again what it does in truth."""
@@ -53,6 +56,8 @@ class Hypothesis(Ledger):
         """The pod holds ``charge`` and nothing else."""
         self.take_out(uid)
         self._come[uid] = charge
+        if self.separate:
+            self._domains.take(charge.domain)
         self._apply(charge, +1)
 
     def charges_on(self, node: str) -> Iterator[tuple[str, Charge]]:

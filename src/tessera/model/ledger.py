@@ -31,6 +31,7 @@ from tessera.model.assignment import Share
 from tessera.model.charges import Charge, Totals
 from tessera.model.gpus import Gpu, GpuNode, islands, mps_groups, sliced_capacity
 from tessera.model.hosts import Host, HostNeed, Occupancy
+from tessera.model.numbers import Numbers
 from tessera.model.spans import spans
 from tessera.reasons import Code, Reason
 
@@ -71,7 +72,7 @@ class Ledger:
 
     def __init__(self, *, separate: bool = False) -> None:
         self.separate = separate
-        self._domains: dict[str, int] = {}
+        self._domains = Numbers()
         self._nodes: dict[str, GpuNode] = {}
         self._charges: dict[str, Charge] = {}
         self._by_node: dict[str, dict[str, None]] = {}
@@ -116,6 +117,8 @@ class Ledger:
         if before is not None:
             self._drop(uid, before)
         self._charges[uid] = charge
+        if self.separate:
+            self._domains.take(charge.domain)
         self._by_node.setdefault(charge.node, {})[uid] = None
         self._apply(charge, +1)
 
@@ -206,12 +209,12 @@ class Ledger:
         if not self.separate:
             return self.present[rows]
         numbers = self.domain[rows]
-        out: Bools = (numbers == 0) | (numbers == self._domains.get(domain, -2))
+        out: Bools = (numbers == 0) | (numbers == self._domains.of(domain))
         return out
 
     def number_of(self, domain: str) -> int:
-        """The number of a trust domain in the array ``domain``."""
-        return self._domains.setdefault(domain, len(self._domains) + 1)
+        """The number of a trust domain in the array ``domain``, for as long as it holds any room; else ``NONE``."""
+        return self._domains.of(domain)
 
     def mixed(self, charge: Charge) -> bool:
         """Whether a slice of ``charge`` is beside another trust domain's."""
@@ -385,6 +388,8 @@ class Ledger:
         if not self._by_node[charge.node]:
             del self._by_node[charge.node]
         self._apply(charge, -1)
+        if self.separate:
+            self._domains.drop(charge.domain)
 
     def _apply(self, charge: Charge, sign: int) -> None:
         row = self._rows.get(charge.node)
@@ -434,7 +439,7 @@ class Ledger:
         column = self.column(charge.node, need.uuid)
         if not self.separate or need.whole or column is None:
             return False
-        return int(self.domain[row, column]) not in (0, self._domains.get(charge.domain, 0))
+        return int(self.domain[row, column]) not in (0, self._domains.of(charge.domain))
 
     def _is_exclusive(self, node: str, uuid: str) -> bool:
         return any(
@@ -475,7 +480,7 @@ class Ledger:
 
 def _copied(value: Any) -> Any:
     """A copy down to what is never changed: keys, names, numbers and frozen facts."""
-    if isinstance(value, Occupancy):
+    if isinstance(value, (Occupancy, Numbers)):
         return value.copy()
     if isinstance(value, dict):
         return {key: _copied(each) if isinstance(each, dict) else each for key, each in value.items()}

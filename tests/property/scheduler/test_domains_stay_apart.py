@@ -15,7 +15,7 @@ from tessera.kube.reflector import Deleted
 from tessera.model import names
 from tessera.model.assignment import Assignment, decode
 from tessera.model.domains import Namespace
-from tessera.model.ledger import Ledger
+from tessera.model.ledger import MIXED, Ledger
 from tessera.model.pods import Pod
 from tessera.reasons import Reason
 from tessera.scheduler.options import Options
@@ -153,6 +153,13 @@ class DomainsHistory(RuleBasedStateMachine):
     @invariant()
     def nothing_is_promised_twice(self) -> None:
         assert self.full.engine.ledger.over_committed() == []
+
+    @invariant()
+    def domains_have_numbers_as_long_as_somebody_is_there(self) -> None:
+        ledger = self.full.engine.ledger
+        now = {charge.domain: ledger.number_of(charge.domain) for charge in ledger.charges().values()}
+        assert len(set(now.values())) == len(now) and all(number >= 1 for number in now.values())
+        assert {*ledger.domain.ravel().tolist()} <= {0, MIXED, *now.values()}
 
     @invariant()
     def a_rebuild_tells_the_same_of_what_is_bound(self) -> None:

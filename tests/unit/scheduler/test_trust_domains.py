@@ -129,6 +129,19 @@ def test_after_a_change_of_the_setting_mixed_gpus_take_nobody_until_they_drain()
     assert uuids(after, of("one", "r", "gpu-mem=4Gi")) == {"GPU-a-0"}
 
 
+def test_the_number_of_a_domain_that_left_is_given_to_the_next() -> None:
+    found = engine(node("a", 24, 24), options=BY_NAMESPACE)
+    place(found, of("stays", "s", "gpu-mem=4Gi"))
+    number = found.ledger.number_of("namespace/stays")
+    for index in range(50):
+        place(found, of(f"n{index}", f"p{index}", "gpu-mem=4Gi"))
+        found.forget_pod(f"uid-p{index}")
+    assert found.ledger.number_of("namespace/stays") == number
+    assert sorted(set(found.ledger.domain[0].tolist())) == [0, number]
+    place(found, of("last", "p", "gpu-mem=4Gi"))
+    assert found.ledger.domain.max() == 2
+
+
 def test_back_to_one_domain_all_share_again() -> None:
     before = engine(node("a", 24), options=BY_NAMESPACE)
     first = of("one", "p", "gpu-mem=4Gi")
