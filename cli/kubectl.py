@@ -15,6 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from tessera.cli.kubectl_reading import Access
+    from tessera.scheduler.told import Source
 
 T = TypeVar("T")
 PIPE_WIDTH = 1000
@@ -50,6 +51,23 @@ Namespace = Annotated[
 ]
 AllNamespaces = Annotated[bool, typer.Option("-A", "--all-namespaces", help="Pods of all namespaces.")]
 OutputOption = Annotated[Output, typer.Option("-o", "--output", help="table or json.")]
+TrustDomain = Annotated[
+    str,
+    typer.Option(
+        "--trust-domain",
+        help="Who may share a GPU: cluster, namespace or label:KEY; default the running scheduler's.",
+        show_default=False,
+    ),
+]
+Lease = Annotated[
+    str,
+    typer.Option(
+        "--lease",
+        metavar="NAMESPACE/NAME",
+        help="The scheduler's Lease; default tessera-system/tessera-scheduler.",
+        show_default=False,
+    ),
+]
 NodeOption = Annotated[str, typer.Option("--node", help="Only this node.", show_default=False)]
 
 
@@ -142,6 +160,8 @@ def explain(
 @app.command("drain-plan")
 def drain_plan(
     place: Annotated[str, typer.Argument(help="node/NAME or gpu/UUID.", show_default=False)],
+    trust_domain: TrustDomain = "",
+    lease: Lease = "",
     output: OutputOption = Output.TABLE,
     kubeconfig: Kubeconfig = "",
     context: Context = "",
@@ -153,7 +173,8 @@ def drain_plan(
     kind, _, name = place.partition("/")
     if kind not in ("node", "gpu") or not name:
         _fail(f"PLACE: found {place!r}; allowed: node/NAME or gpu/UUID")
-    found = _run(moves.drain(_access(kubeconfig, context, server), kind, name))
+    source = _source(lease, trust_domain)
+    found = _run(moves.drain(_access(kubeconfig, context, server), kind, name, source))
     if isinstance(found, str):
         _fail(found)
     _show(output, found, lambda: moves.drain_table(found))
@@ -167,6 +188,8 @@ def defragment(
     max_moves: Annotated[int, typer.Option("--max-moves", min=0, max=4, help="Moves of other pods, at most.")] = 1,
     execute: Annotated[bool, typer.Option("--execute", help="Carry the plan out by the Eviction API.")] = False,
     timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait at each step.")] = 300.0,
+    trust_domain: TrustDomain = "",
+    lease: Lease = "",
     output: OutputOption = Output.TABLE,
     kubeconfig: Kubeconfig = "",
     context: Context = "",
@@ -177,13 +200,14 @@ def defragment(
 
     access = _access(kubeconfig, context, server)
     where, name = _pod(access, pod, namespace)
+    source = _source(lease, trust_domain)
     if not execute:
-        plan = _run(moves.plan(access, where, name, max_moves))
+        plan = _run(moves.plan(access, where, name, max_moves, source))
         if isinstance(plan, str):
             _fail(plan)
         _show(output, plan, lambda: moves.plan_table(plan))
         raise typer.Exit(0 if plan.node else NO_PLAN)
-    outcome = _run(moves.execute(access, where, name, max_moves, timeout))
+    outcome = _run(moves.execute(access, where, name, max_moves, timeout, source))
     _show(output, outcome, lambda: moves.outcome_table(outcome))
     raise typer.Exit({"bound": 0, "no plan": NO_PLAN}.get(outcome.end, STOPPED))
 
@@ -213,6 +237,15 @@ def _namespace(access: "Access") -> str:
     try:
         return default_namespace(access.settings())
     except ConfigurationError as error:
+        _fail(str(error))
+
+
+def _source(lease: str, trust_domain: str) -> "Source":
+    from tessera.scheduler.told import source_of
+
+    try:
+        return source_of(lease, trust_domain)
+    except ValueError as error:
         _fail(str(error))
 
 

@@ -1,6 +1,5 @@
 """``kubectl tessera drain-plan`` and ``defragment``: plans of moves, and one carried out with the user's rights."""
 
-import sys
 import time
 
 from rich.console import Group, RenderableType
@@ -8,6 +7,7 @@ from rich.text import Text
 
 from tessera.cli.kubectl_reading import Access
 from tessera.cli.kubectl_tables import grid, size
+from tessera.cli.printing import tell
 from tessera.kube.connection import connect
 from tessera.kube.gateway import Gateway
 from tessera.reasons import Reason
@@ -16,15 +16,16 @@ from tessera.scheduler.defragment import Proposal
 from tessera.scheduler.drain import DrainPlan, Move, drain_plan
 from tessera.scheduler.engine import Engine
 from tessera.scheduler.making_room import Outcome, RoomMaker
+from tessera.scheduler.told import Source, told_options
 
 _SEARCH_S = 10.0
 """A user waits longer for a plan than a scheduler may."""
 
 
-async def drain(access: Access, kind: str, name: str) -> DrainPlan | str:
+async def drain(access: Access, kind: str, name: str, source: Source) -> DrainPlan | str:
     """The plan for one node or GPU, or a sentence why there can be none."""
-    engine = Engine(time.monotonic)
     async with Gateway(connect(access.settings())) as gateway:
+        engine = Engine(time.monotonic, await told_options(gateway, source, tell))
         population = await read(gateway, engine)
     if (kind == "node") is not (engine.ledger.node(name) is not None):
         allowed = "the name of a node with GPUs" if kind == "node" else "the UUID of a GPU in the pool"
@@ -34,18 +35,19 @@ async def drain(access: Access, kind: str, name: str) -> DrainPlan | str:
     return found.text if isinstance(found, Reason) else found
 
 
-async def plan(access: Access, namespace: str, name: str, at_most: int) -> Proposal | str:
+async def plan(access: Access, namespace: str, name: str, at_most: int, source: Source) -> Proposal | str:
     """The plan for one waiting pod, or a sentence why none can be made."""
     async with Gateway(connect(access.settings())) as gateway:
-        found = await RoomMaker(gateway, timeout_s=0).plan(namespace, name, at_most, _SEARCH_S)
+        options = await told_options(gateway, source, tell)
+        found = await RoomMaker(gateway, 0, tell, options).plan(namespace, name, at_most, _SEARCH_S)
     return found.text if isinstance(found, Reason) else found
 
 
-async def execute(access: Access, namespace: str, name: str, at_most: int, timeout_s: float) -> Outcome:
+async def execute(access: Access, namespace: str, name: str, at_most: int, timeout_s: float, source: Source) -> Outcome:
     """Carries the plan out; what happens on the way is told on stderr."""
     async with Gateway(connect(access.settings())) as gateway:
-        maker = RoomMaker(gateway, timeout_s, lambda text: print(text, file=sys.stderr, flush=True))
-        return await maker.run(namespace, name, at_most, _SEARCH_S)
+        options = await told_options(gateway, source, tell)
+        return await RoomMaker(gateway, timeout_s, tell, options).run(namespace, name, at_most, _SEARCH_S)
 
 
 def drain_table(found: DrainPlan) -> RenderableType:

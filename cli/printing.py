@@ -30,3 +30,8 @@ def show(plain: Mapping[str, Any], page: Callable[[], RenderableType], *, as_jso
         # What is left in the buffer would be tried again, and fail again, when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise OutputError(f"the result cannot be written: {error.strerror}") from error
+
+
+def tell(text: str) -> None:
+    """One line on standard error, beside the result."""
+    print(text, file=sys.stderr, flush=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from tessera.cli.simulate_cluster import Question
     from tessera.simulator.replay.plans import Plan, Subset
 
 _SEEDS = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?", re.ASCII)
@@ -64,6 +65,22 @@ PodsFromOption = Annotated[
 WaitingOption = Annotated[
     bool, typer.Option("--waiting/--no-waiting", help="With --from-cluster: place those that wait there, first.")
 ]
+TrustDomainOption = Annotated[
+    str,
+    typer.Option(
+        metavar="RULE",
+        help="With --from-cluster: cluster, namespace or label:KEY; default the scheduler's.",
+        show_default=False,
+    ),
+]
+LeaseOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAMESPACE/NAME",
+        help="With --from-cluster: the scheduler's Lease; default tessera-system/tessera-scheduler.",
+        show_default=False,
+    ),
+]
 KubeconfigOption = Annotated[str, typer.Option(metavar="PATH", help="Kubeconfig.", show_default=False)]
 ContextOption = Annotated[str, typer.Option(metavar="NAME", help="Context within it.", show_default=False)]
 ServerOption = Annotated[str, typer.Option(metavar="URL", help="An API server without sign-in.", show_default=False)]
@@ -85,6 +102,8 @@ def simulate(
     add: AddOption = None,
     pods_from: PodsFromOption = None,
     waiting: WaitingOption = True,
+    trust_domain: TrustDomainOption = "",
+    lease: LeaseOption = "",
     kubeconfig: KubeconfigOption = "",
     context: ContextOption = "",
     server: ServerOption = "",
@@ -96,6 +115,7 @@ def simulate(
     from tessera.simulator.replay.tables import TraceError
 
     cluster_only: dict[str, object] = {"--add": add, "--pods-from": pods_from, "--no-waiting": not waiting}
+    cluster_only |= {"--trust-domain": trust_domain, "--lease": lease}
     cluster_only |= {"--kubeconfig": kubeconfig, "--context": context, "--server": server}
     try:
         if output not in ("table", "json"):
@@ -104,7 +124,8 @@ def simulate(
             changed = {"--seeds": seeds != "42", "--protocol": protocol != "inflate", "--inflate": inflate != "1.3"}
             changed |= {"--load": load != "0.94", "--arrivals": arrivals != 80_000, "--jobs": jobs != 1}
             _check_absent({"--nodes": nodes, "--pods": pods, "--subset": subset, **changed}, beside=True)
-            return _plan_cluster((kubeconfig, context, server), add or (), pods_from or (), policy, waiting, output)
+            access = (kubeconfig, context, server)
+            return _plan_cluster(_question(access, add, pods_from, policy, waiting, (lease, trust_domain)), output)
         _check_absent(cluster_only, beside=False)
         if nodes is None or not pods:
             _refuse("--nodes" if nodes is None else "--pods", None, "a file in the openb format")
@@ -116,21 +137,39 @@ def simulate(
     return 0
 
 
-def _plan_cluster(
-    access: tuple[str, str, str], add: Sequence[str], manifests: Sequence[Path], policy: str, waiting: bool, output: str
-) -> int:
+def _question(
+    access: tuple[str, str, str],
+    add: Sequence[str] | None,
+    manifests: Sequence[Path] | None,
+    policy: str,
+    waiting: bool,
+    scheduler: tuple[str, str],
+) -> "Question":
+    """Raises ``Unusable``."""
     from tessera.cli.kubectl_reading import Access
-    from tessera.cli.simulate_cluster import Question, run
+    from tessera.cli.simulate_cluster import Question
+    from tessera.command_line import Unusable
+    from tessera.scheduler.told import source_of
+
+    policies = _policies(policy) if policy else ("",)
+    if len(policies) > 1:
+        _refuse("--policy", policy, "one policy with --from-cluster")
+    try:
+        source = source_of(*scheduler)
+    except ValueError as error:
+        raise Unusable(str(error)) from error
+    return Question(Access(*access), add or (), manifests or (), policies[0], waiting, source)
+
+
+def _plan_cluster(question: "Question", output: str) -> int:
+    from tessera.cli.simulate_cluster import run
     from tessera.kube.connection import ConfigurationError
     from tessera.kube.errors import ApiError, KubeError
     from tessera.simulator.manifests import ManifestError
     from tessera.simulator.planning.additions import PlanningError
 
-    policies = _policies(policy)
-    if len(policies) > 1:
-        _refuse("--policy", policy, "one policy with --from-cluster")
     try:
-        run(Question(Access(*access), add, manifests, policies[0], waiting), as_json=output == "json")
+        run(question, as_json=output == "json")
     except (PlanningError, ManifestError, ConfigurationError) as error:
         print(f"tessera simulate: {error}", file=sys.stderr)
         return 2

@@ -7,6 +7,7 @@ from tessera.kube.gateway import Gateway
 from tessera.kube.resources import GPU_NODES, NODES
 from tessera.scheduler.engine import Engine
 from tessera.scheduler.residents import RESIDENTS, Population, population
+from tessera.scheduler.told import told_namespaces
 
 
 async def census(gateway: Gateway) -> Population:
@@ -16,8 +17,10 @@ async def census(gateway: Gateway) -> Population:
 
 
 async def read(gateway: Gateway, engine: Engine) -> Population:
-    """As ``census``, and feeds ``engine`` with the same objects and the GPUs."""
-    gpu_nodes, found = await asyncio.gather(gateway.list(GPU_NODES), census(gateway))
+    """As ``census``, and feeds ``engine`` with the same objects, the GPUs and, where they matter, the namespaces."""
+    namespaces = told_namespaces(gateway, engine.options)
+    gpu_nodes, found, labelled = await asyncio.gather(gateway.list(GPU_NODES), census(gateway), namespaces)
+    engine.replace_namespaces(labelled)
     engine.replace_nodes(gpu_node_of(node) for node in gpu_nodes)
     engine.replace_hosts(host_of(node) for node in found.nodes.values())
     engine.replace_pods(each.pod for each in found.residents.values())

@@ -38,7 +38,7 @@ from tessera.scheduler.extender import Extender
 from tessera.scheduler.holders import Holders
 from tessera.scheduler.metrics import Metrics
 from tessera.scheduler.nominations import Nominations
-from tessera.scheduler.notes import note_of, recall
+from tessera.scheduler.notes import note_of, recall, settings_note
 from tessera.scheduler.options import Options
 from tessera.scheduler.others import Others
 from tessera.scheduler.preemptor import Preemptor
@@ -208,8 +208,9 @@ class Service:
             self.nominations.settle()
 
     def _notes(self) -> dict[str, str]:
-        """What the next leader should know and no object tells; nothing until we know what the last one knew."""
-        return note_of(self.engine.arrivals.workload) if self._recalled else {}
+        """How we decide; what the next leader should know and no object tells, once we know what the last one knew."""
+        known = note_of(self.engine.arrivals.workload) if self._recalled else {}
+        return {**settings_note(self.engine.options), **known}
 
     def _recall(self) -> None:
         """Once, when the cluster has been read; from then on what is seen of it counts."""

@@ -10,6 +10,9 @@ from tessera.scheduler.webhook.compatibility import Dialect
 from tessera.serving import Tls, is_loopback
 from tessera.settings import KubeSettings, LogSettings
 
+SYSTEM, LEASE = "tessera-system", "tessera-scheduler"
+"""Namespace and name of the leader's Lease if nobody says another."""
+
 
 class SchedulerSettings(KubeSettings, LogSettings):
     """How the extender decides, where it listens, and whose lease it holds."""
@@ -39,8 +42,8 @@ class SchedulerSettings(KubeSettings, LogSettings):
     rescue_moves: int = Field(0, ge=0, le=4, description="moves of other pods for one that waits; 0: never")
     rescue_after_s: float = Field(120.0, gt=0, description="seconds that a pod waits before others are moved for it")
 
-    lease_namespace: str = Field("tessera-system", description="namespace of the leader's Lease")
-    lease_name: str = Field("tessera-scheduler", description="name of the leader's Lease")
+    lease_namespace: str = Field(SYSTEM, description="namespace of the leader's Lease")
+    lease_name: str = Field(LEASE, description="name of the leader's Lease")
     lease_s: int = Field(15, ge=5, description="seconds that a silent leader stays leader")
     identity: str = Field("", description="this replica's name in the Lease; default the host's name and a random part")
 

@@ -1,6 +1,6 @@
 """A live cluster as it stands now, read once: for questions that are asked once and followed by nothing.
 
-Three lists, no watch. They are of three moments, so a pod may name a node that the nodes' list has not; the ledger
+Lists, no watch. They are of several moments, so a pod may name a node that the nodes' list has not; the ledger
 takes facts in any order, and charges such a pod to nothing that is offered.
 """
 
@@ -13,34 +13,45 @@ from tessera.kube.errors import ApiError
 from tessera.kube.gateway import Gateway
 from tessera.kube.resources import GPU_NODES, NODES, PODS
 from tessera.model.demands import wants_slice
+from tessera.model.domains import Namespace
 from tessera.model.gpus import GpuNode
 from tessera.model.hosts import Host
 from tessera.model.pods import Pod
 from tessera.scheduler.engine import Engine
+from tessera.scheduler.options import Options
+from tessera.scheduler.told import told_namespaces
 from tessera.scheduler.watching import brief_pod_of
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the cluster has. ``waiting``: those of ``pods`` that ask for slices, are not bound and held by no gate."""
+    """What the cluster has. ``waiting``: those of ``pods`` that ask for slices, are not bound and held by no gate.
+
+    ``namespaces`` are read where a label of theirs decides who may share a GPU.
+    """
 
     hosts: tuple[Host, ...]
     nodes: tuple[GpuNode, ...]
     pods: tuple[Pod, ...]
     waiting: tuple[Pod, ...]
+    namespaces: tuple[Namespace, ...] = ()
 
     def feed(self, engine: Engine) -> None:
         """Makes all of it known to ``engine``, in place of what it knew."""
+        engine.replace_namespaces(self.namespaces)
         engine.replace_hosts(self.hosts)
         engine.replace_nodes(self.nodes)
         engine.replace_pods(self.pods)
 
 
-async def read(gateway: Gateway) -> Snapshot:
-    """The cluster now. The user must be allowed to list nodes, GPUNodes and pods in all namespaces."""
-    hosts, nodes, pods = await asyncio.gather(_hosts(gateway), _gpu_nodes(gateway), _pods(gateway))
+async def read(gateway: Gateway, options: Options) -> Snapshot:
+    """The cluster now, for an engine of ``options``. The user must be allowed to list nodes, GPUNodes and pods in all
+    namespaces, and namespaces where a label of theirs decides."""
+    hosts, nodes, pods, namespaces = await asyncio.gather(
+        _hosts(gateway), _gpu_nodes(gateway), _pods(gateway), told_namespaces(gateway, options)
+    )
     waiting = [pod for pod, gated in pods if not gated and _waits(pod)]
-    return Snapshot(tuple(hosts), tuple(nodes), tuple(pod for pod, _ in pods), tuple(waiting))
+    return Snapshot(tuple(hosts), tuple(nodes), tuple(pod for pod, _ in pods), tuple(waiting), tuple(namespaces))
 
 
 def _waits(pod: Pod) -> bool:

@@ -52,6 +52,7 @@ class Answer:
     """The whole answer. ``after`` counts the added hosts."""
 
     policy: str
+    trust_domain: str
     added: tuple[str, ...]
     pods: tuple[Outcome, ...]
     before: Use
@@ -63,10 +64,15 @@ class Answer:
 
 
 def answer(
-    snapshot: Snapshot, additions: Sequence[Addition], candidates: Sequence[Candidate], policy: str, *, waiting: bool
+    snapshot: Snapshot,
+    additions: Sequence[Addition],
+    candidates: Sequence[Candidate],
+    options: Options,
+    *,
+    waiting: bool,
 ) -> Answer:
     """Places the ``candidates``, and before them those that wait in the cluster if ``waiting``."""
-    engine = Engine(lambda: 0.0, Options(placement=policy))
+    engine = Engine(lambda: 0.0, options)
     snapshot.feed(engine)
     before = use_of(engine.ledger)
     added = built(additions, {*engine.ledger.rows(), *engine.ledger.hosts()})
@@ -75,7 +81,14 @@ def answer(
         engine.observe_node(node)
     first = [Candidate(WAITING, pod) for pod in snapshot.waiting] if waiting else []
     pods = tuple(_outcome(engine, each) for each in [*first, *candidates])
-    return Answer(policy, tuple(host.name for host, _ in added), pods, before, use_of(engine.ledger))
+    return Answer(
+        options.placement,
+        options.trust_domain,
+        tuple(host.name for host, _ in added),
+        pods,
+        before,
+        use_of(engine.ledger),
+    )
 
 
 def use_of(ledger: Ledger) -> Use:

@@ -17,6 +17,7 @@ def plain(answer: Answer) -> dict[str, Any]:
     """One JSON object; ``node`` and ``reason`` of a pod are null where they do not apply."""
     return {
         "policy": answer.policy,
+        "trust_domain": answer.trust_domain,
         "added": list(answer.added),
         "pods": [_plain_pod(pod) for pod in answer.pods],
         "placed": answer.placed,

@@ -37,7 +37,7 @@ def utc_now() -> datetime:
 class LeaderLease:
     """One candidate. ``identity`` must be unique to this process (host name and a UUID).
 
-    ``notes`` are annotations that the leader writes with each renewal, for who leads next.
+    ``notes`` are annotations that the leader writes with each renewal.
     """
 
     def __init__(

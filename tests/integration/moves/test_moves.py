@@ -6,7 +6,8 @@ import json
 from typer.testing import CliRunner, Result
 
 from tessera.cli.kubectl import app
-from tessera.kube.resources import PODS
+from tessera.kube.resources import NODES, PODS
+from tests.integration.dashboard.objects import pod
 from tests.integration.moves.stage import Stage, stage
 from tests.integration.scheduler.test_service import until
 
@@ -103,6 +104,25 @@ async def test_a_drain_that_leaves_somebody_behind_is_no_success() -> None:
         result = await run(it, "drain-plan", "node/a")
         assert result.exit_code == 3 and "fits nowhere else" in result.stdout
         assert "1 of 1 pod would stay" in result.stdout
+
+
+async def test_plans_keep_the_trust_domains_of_the_running_scheduler() -> None:
+    async with stage(trust_domain="namespace") as it:
+        await it.host("a", 24)
+        await it.host("b", 24)
+        it.server.store.put("pods", pod("stranger", mem="6Gi", namespace="other", on="b", uuid="GPU-b-0"))
+        await until(lambda: it.service.engine.ledger.charge_of("uid-other-stranger"), "the other namespace's pod")
+        await it.replica_set("small", "6Gi", "a")
+        await it.gateway.merge_patch(NODES, "b", {"spec": {"unschedulable": False}})
+        await it.waiting("large", "20Gi")
+        drained = await run(it, "drain-plan", "node/a")
+        assert drained.exit_code == 3 and "1 of 1 pod would stay" in drained.stdout and not drained.stderr
+        planned = await run(it, "defragment", "default/large")
+        assert planned.exit_code == 3 and not planned.stderr
+        assert (await run(it, "drain-plan", "node/a", "--trust-domain", "cluster")).exit_code == 0
+        assert (await run(it, "defragment", "default/large", "--trust-domain", "cluster")).exit_code == 0
+        wrong = await run(it, "defragment", "default/large", "--trust-domain", "team")
+        assert wrong.exit_code == 1 and "--trust-domain: found 'team'; allowed: cluster, namespace" in wrong.output
 
 
 async def test_the_leader_rescues_the_pod_that_waits() -> None:

@@ -12,6 +12,9 @@ from tessera.cli.tessera import invoke
 from tessera.kube.connection import plain
 from tessera.kube.gateway import Gateway
 from tessera.scheduler.engine import Engine
+from tessera.scheduler.notes import settings_note
+from tessera.scheduler.options import Options
+from tessera.scheduler.settings import LEASE, SYSTEM
 from tessera.scheduler.snapshot import read
 from tessera.simulator.apiserver import ApiServer
 from tests.integration.dashboard.objects import fill, pod
@@ -67,7 +70,14 @@ async def api() -> AsyncIterator[ApiServer]:
         for name, cpu in (("host-a", "4"), ("host-b", "64")):
             status = {"allocatable": {"cpu": cpu, "memory": "64Gi"}}
             server.store.put("nodes", {"metadata": {"name": name}, "spec": {}, "status": status})
+        decides(server)
         yield server
+
+
+def decides(server: ApiServer, **options: Any) -> None:
+    """The leader says so on its Lease."""
+    meta = {"name": LEASE, "namespace": SYSTEM, "annotations": settings_note(Options(**options))}
+    server.store.put("leases", {"metadata": meta, "spec": {}})
 
 
 async def asked(api: ApiServer, capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
@@ -93,7 +103,7 @@ async def test_the_snapshot_holds_what_the_cluster_holds(api: ApiServer) -> None
     api.store.put("pods", gated)
     engine = Engine(lambda: 0.0)
     async with Gateway(plain(api.url)) as gateway:
-        snapshot = await read(gateway)
+        snapshot = await read(gateway, Options())
     snapshot.feed(engine)
     assert set(engine.ledger.charges()) == {"uid-default-small", "uid-kube-system-large"}
     assert engine.ledger.hosts()["host-a"].cpu_milli == 4000
@@ -163,6 +173,8 @@ async def test_the_table_groups_like_pods_and_says_what_is_not_evaluated(
         (["--add", "1xH200:8:141Gi:0"], "--add: found '1xH200:8:141Gi:0'"),
         (["--add", "1xOwn:8"], "allowed: the memory of each GPU after a further colon"),
         (["--policy", "pack,spread"], "--policy: found 'pack,spread'; allowed: one policy with --from-cluster"),
+        (["--trust-domain", "team"], "--trust-domain: found 'team'; allowed: cluster, namespace, or label:KEY"),
+        (["--lease", "here"], "--lease: found 'here'; allowed: NAMESPACE/NAME"),
         (["--nodes", "x.csv"], "--nodes: found beside --from-cluster"),
         (["--seeds", "1-3"], "--seeds: found beside --from-cluster"),
         (["--pods-from", "/nowhere.yaml"], "/nowhere.yaml: No such file or directory"),
@@ -173,6 +185,41 @@ async def test_what_cannot_be_used_is_one_sentence(
 ) -> None:
     status, out, err = await asked(api, capsys, *argv)
     assert (status, out) == (2, "") and said in err and err.count("\n") == 1
+
+
+async def test_who_may_share_a_gpu_is_the_schedulers_word(api: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
+    api.store.put("pods", pod("stranger", mem="10Gi", namespace="team", why="no room"))
+    first = await answered(api, capsys)
+    assert nodes_of(first)["stranger"] == "host-a" and first["trust_domain"] == "cluster"
+    decides(api, trust_domain="namespace", placement="pack")
+    then = await answered(api, capsys)
+    assert (then["trust_domain"], then["policy"]) == ("namespace", "pack")
+    why = {each["name"]: each["reason"] for each in then["pods"]}
+    assert why["stranger"] == "3 GPUs: 2 another trust domain's, 1 unhealthy"
+    asked_otherwise = await answered(api, capsys, "--trust-domain", "cluster", "--policy", "spread")
+    assert nodes_of(asked_otherwise)["stranger"] == "host-a" and asked_otherwise["policy"] == "spread"
+
+
+async def test_a_label_of_the_namespaces_decides(api: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, team in (("default", "x"), ("friends", "x"), ("strangers", "y")):
+        meta = {"name": name, "labels": {"team": team}}
+        api.store.put("namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
+        if name != "default":
+            api.store.put("pods", pod(f"of-{name}", mem="10Gi", namespace=name, why="no room"))
+    running = next(each for each in api.store.list("pods") if each["metadata"]["name"] == "small")
+    annotations = running["metadata"]["annotations"]
+    assignment = json.loads(annotations["tessera.io/assignment"]) | {"domain": "label/team=x"}
+    annotations["tessera.io/assignment"] = json.dumps(assignment)
+    api.store.put("pods", running)
+    decides(api, trust_domain="label:team")
+    found = await answered(api, capsys)
+    assert nodes_of(found) == {"huge": None, "of-friends": "host-a", "of-strangers": None}
+
+
+async def test_a_cluster_whose_scheduler_says_nothing(api: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = await asked(api, capsys, "-o", "json", "--lease", "gpus/scheduler")
+    assert status == 0 and json.loads(out)["policy"] == Options().placement
+    assert err.startswith("Lease gpus/scheduler is not there") and err.count("\n") == 1
 
 
 def test_options_of_the_cluster_need_the_cluster(capsys: pytest.CaptureFixture[str]) -> None:
