@@ -21,6 +21,7 @@ cuGraphAddMemAllocNode cuGraphAddNode cuGraphDestroyNode cuGraphDestroy cuGraphI
 cuGraphInstantiateWithFlags cuGraphInstantiateWithParams cuGraphExecDestroy cuDeviceGraphMemTrim
 cuStreamBeginCapture cuStreamEndCapture
 cuCtxCreate cuCtxDestroy cuCtxDetach cuDevicePrimaryCtxRetain cuDevicePrimaryCtxRelease cuDevicePrimaryCtxReset
+cuGreenCtxCreate cuGreenCtxDestroy
 cuLaunchKernel cuLaunchKernelEx cuLaunchCooperativeKernel cuLaunchCooperativeKernelMultiDevice cuLaunch
 cuLaunchGrid cuLaunchGridAsync cuGraphLaunch
 cuMemGetInfo cuDeviceTotalMem
@@ -95,7 +96,6 @@ NOT_CHARGED: Mapping[str, str] = {
             "cuTexObjectCreate",
             "cuSurfObjectCreate",
             "cuTensorMapSetAllocationClass",
-            "cuGreenCtxCreate",
             "cuGreenCtxStreamCreate",
         ),
         _NONE,

@@ -2,6 +2,7 @@
 #include "driver.h"
 #include "holdings.h"
 #include "launches.h"
+#include "machine.h"
 #include "pools.h"
 #include "slice.h"
 
@@ -56,31 +57,34 @@ EXPORT CUresult cuCtxDetach(CUcontext context) {
   END(cuCtxDetach, context, HELPER(cuCtxGetApiVersion)(context, &version));
 }
 
+/* Without limits that can be read now no context is made, as no memory is given. */
 static CUresult charge(CUdevice device, holding_t *item) {
+  CUresult refused = slice_readable();
   int gpu = slice_gpu(device);
   *item = (holding_t){.kind = CONTEXT, .gpu = gpu, .bytes = slice_context(gpu)};
-  return item->bytes ? take(gpu, item->bytes) : CUDA_SUCCESS;
+  return !refused && item->bytes ? take(gpu, item->bytes) : refused;
 }
 
-/* What stood there before: another thread has made the same primary context, or the handle is one that has just ended.
- * Where there is no memory for the record, the charge stays as long as the process. */
-static CUresult made(CUresult done, holding_t *item, CUcontext *context) {
+/* What stood there before: the handle of one that has just ended. Where there is no memory for the record, the charge
+ * stays as long as the process. */
+static CUresult made(CUresult done, holding_t *item, CUcontext context) {
   holding_t before = {0};
   if (!item->bytes) return done;
   if (done) {
     give_back(item);
     return done;
   }
-  item->key = item->owner = (uintptr_t)*context;
+  item->key = item->owner = (uintptr_t)context;
   if (holding_replace(item, &before) && before.kind) give_back(&before);
   return done;
 }
 
-#define MAKE(symbol, out, device, ...)       \
-  holding_t item;                            \
-  CUresult refused = charge(device, &item);  \
-  if (refused) return refused;               \
-  return made(REAL(symbol)(out, __VA_ARGS__), &item, out)
+#define MAKE(symbol, out, device, ...)             \
+  holding_t item;                                  \
+  CUresult done = charge(device, &item);           \
+  if (done) return done;                           \
+  done = REAL(symbol)(out, __VA_ARGS__);           \
+  return made(done, &item, done ? NULL : *(out))
 
 EXPORT CUresult cuCtxCreate(CUcontext *out, unsigned int flags, CUdevice device) {
   MAKE(cuCtxCreate, out, device, flags, device);
@@ -96,6 +100,10 @@ EXPORT CUresult cuCtxCreate_v4(CUcontext *out, CUctxCreateParams *parameters, un
   MAKE(cuCtxCreate_v4, out, device, parameters, flags, device);
 }
 
+/* Whether a call makes or ends a primary context, the driver's state before and after it tells: meanwhile no other call
+ * of this process does either on that device. */
+static lock_t lock_of(CUdevice device) { return PRIMARY + (unsigned)device % MOST_DEVICES; }
+
 static bool is_active(CUdevice device) {
   unsigned flags;
   int active = 0;
@@ -109,18 +117,58 @@ static CUcontext primary(CUdevice device) {
   return context;
 }
 
+#define USE_PRIMARY(symbol, device, ...)                                    \
+  holding_t item = {0};                                                     \
+  lock(lock_of(device));                                                    \
+  CUresult done = is_active(device) ? CUDA_SUCCESS : charge(device, &item); \
+  if (!done) {                                                              \
+    done = REAL(symbol)(__VA_ARGS__);                                       \
+    made(done, &item, item.bytes && !done ? primary(device) : NULL);        \
+  }                                                                         \
+  unlock(lock_of(device))
+
+#define LEAVE_PRIMARY(symbol, device, handle)  \
+  lock(lock_of(device));                       \
+  uint64_t name = leaving(primary(device));    \
+  CUresult done = REAL(symbol)(handle);        \
+  left(name, !done && !is_active(device));     \
+  unlock(lock_of(device))
+
 EXPORT CUresult cuDevicePrimaryCtxRetain(CUcontext *out, CUdevice device) {
-  if (is_active(device)) return REAL(cuDevicePrimaryCtxRetain)(out, device);
-  MAKE(cuDevicePrimaryCtxRetain, out, device, device);
+  USE_PRIMARY(cuDevicePrimaryCtxRetain, device, out, device);
+  return done;
+}
+EXPORT CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
+  LEAVE_PRIMARY(cuDevicePrimaryCtxRelease_v2, device, device);
+  return done;
+}
+EXPORT CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
+  LEAVE_PRIMARY(cuDevicePrimaryCtxRelease, device, device);
+  return done;
+}
+EXPORT CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) {
+  LEAVE_PRIMARY(cuDevicePrimaryCtxReset_v2, device, device);
+  return done;
+}
+EXPORT CUresult cuDevicePrimaryCtxReset(CUdevice device) {
+  LEAVE_PRIMARY(cuDevicePrimaryCtxReset, device, device);
+  return done;
 }
 
-#define END_PRIMARY(symbol, device)          \
-  uint64_t name = leaving(primary(device));  \
-  CUresult done = REAL(symbol)(device);      \
-  left(name, !done && !is_active(device));   \
-  return done
-
-EXPORT CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) { END_PRIMARY(cuDevicePrimaryCtxRelease_v2, device); }
-EXPORT CUresult cuDevicePrimaryCtxRelease(CUdevice device) { END_PRIMARY(cuDevicePrimaryCtxRelease, device); }
-EXPORT CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) { END_PRIMARY(cuDevicePrimaryCtxReset_v2, device); }
-EXPORT CUresult cuDevicePrimaryCtxReset(CUdevice device) { END_PRIMARY(cuDevicePrimaryCtxReset, device); }
+/* Where there is no memory for the record, its end is not noticed and the charge stays as long as the process. */
+EXPORT CUresult cuGreenCtxCreate(CUgreenCtx *out, CUdevResourceDesc resources, CUdevice device, unsigned int flags) {
+  USE_PRIMARY(cuGreenCtxCreate, device, out, resources, device, flags);
+  holding_t green = {.kind = GREEN, .owner = (uint64_t)device};
+  if (!done) {
+    green.key = (uintptr_t)*out;
+    holding_put(&green);
+  }
+  return done;
+}
+EXPORT CUresult cuGreenCtxDestroy(CUgreenCtx context) {
+  holding_t green;
+  if (!holding_take(GREEN, (uintptr_t)context, &green)) return REAL(cuGreenCtxDestroy)(context);
+  LEAVE_PRIMARY(cuGreenCtxDestroy, (CUdevice)green.owner, context);
+  if (done) holding_put(&green);
+  return done;
+}

@@ -19,7 +19,8 @@ typedef enum {
   CAPTURING,  /* a stream whose capture its `owner` comes from */
   CAPTURED,   /* a pointer of a capture; its `owner` is the graph */
   WORK,       /* what a launch of an instantiated graph costs: its `bytes` are warps */
-  CONTEXT     /* what a context itself takes; its key and `owner` are the context */
+  CONTEXT,    /* what a context itself takes; its key and `owner` are the context */
+  GREEN       /* a green context, which uses the primary one of a device; its `owner` is the device */
 } kind_t;
 
 typedef struct {

@@ -7,8 +7,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The process's locks. A child of fork finds them all free, whoever held one in the parent. */
-typedef enum { HOLDINGS, POOLS, CAPTURES, TURNS, LIMITS, ENTRIES_ASKED, LEDGER_OPENING, LEDGER_RETRY, LOCKS } lock_t;
+#define MOST_DEVICES 64
+
+/* The process's locks; the last ones are a device's each. A child of fork finds them all free, whoever held one in the
+ * parent. */
+typedef enum {
+  HOLDINGS, POOLS, CAPTURES, TURNS, LIMITS, ENTRIES_ASKED, LEDGER_OPENING, LEDGER_RETRY,
+  PRIMARY, LOCKS = PRIMARY + MOST_DEVICES
+} lock_t;
 
 void lock(lock_t which);
 void unlock(lock_t which);

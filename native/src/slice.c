@@ -11,7 +11,7 @@
 #define SLICE_PACE "/run/tessera/pace"
 #define SLICE_LEDGER "/run/tessera-usage/ledger"
 #endif
-enum { MOST_DEVICES = 64, NOT_ASKED = -2 };
+enum { NOT_ASKED = -2 };
 
 typedef struct {
   limits_t limits;
@@ -117,6 +117,11 @@ uint64_t slice_limit(int gpu) {
 uint64_t slice_context(int gpu) {
   pace_t *page = limits() ? atomic_load_explicit(&pace, memory_order_acquire) : NULL;
   return page && gpu >= 0 ? atomic_load_explicit(&page->context[gpu], memory_order_relaxed) : 0;
+}
+
+CUresult slice_readable(void) {
+  limits_t there;
+  return limits() && read_limits(&there) && ledger_open(SLICE_LEDGER) ? CUDA_SUCCESS : CUDA_ERROR_OPERATING_SYSTEM;
 }
 
 uint64_t slice_used(int gpu) {

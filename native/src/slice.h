@@ -27,6 +27,8 @@ uint64_t slice_used(int gpu);
 /* Bytes that a context on a GPU is charged with; 0: none, or nothing is known. */
 uint64_t slice_context(int gpu);
 
+/* CUDA_ERROR_OPERATING_SYSTEM: the ledger, or the limits as they lie there now, cannot be read, whatever was known. */
+CUresult slice_readable(void);
 /* Takes bytes for this process. CUDA_ERROR_OUT_OF_MEMORY: the slice has no room. CUDA_ERROR_OPERATING_SYSTEM: the limits
  * or the ledger of the slice cannot be read, so nothing is given. */
 CUresult slice_take(int gpu, uint64_t bytes);

@@ -95,9 +95,9 @@ class Container:
             results |= self._run_once(module, left, settings, job)
         return results
 
-    def run_as_it_is(self, module: str, name: str, settings: str = "") -> str:
+    def run_as_it_is(self, module: str, name: str, settings: str = "", **job: object) -> str:
         """Runs a function of a module with the slice's files as they are; what went wrong."""
-        return self._run_once(module, [name], settings, {})[name]
+        return self._run_once(module, [name], settings, job)[name]
 
     def _run_once(
         self, module: str, names: Sequence[str], settings: str, job: Mapping[str, object]

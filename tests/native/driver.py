@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from ctypes import byref, c_char, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from pathlib import Path
 
+from elftools.elf.elffile import ELFFile
+
 from tests.native.slices import Ledger
 
 SUCCESS, INVALID_VALUE, OUT_OF_MEMORY, INVALID_DEVICE, OPERATING_SYSTEM, NOT_FOUND = 0, 1, 2, 101, 304, 500
@@ -267,6 +269,14 @@ class Driver:
     def dlvsym(self, symbol: str) -> int | None:
         """By the library's handle and a version; the driver's symbols have none, so any will do."""
         return self._looked_up("dlvsym", c_void_p(self.lib._handle), symbol.encode(), b"libcuda.so.1")
+
+    def own(self, symbol: str) -> Function:
+        """The driver's own function, found in its library's tables: the shim does not hear of it."""
+        place = next(line.split() for line in Path("/proc/self/maps").read_text().splitlines() if "libcuda.so.1" in line)
+        with Path(place[-1]).open("rb") as file:
+            table = ELFFile(file).get_section_by_name(".dynsym")
+            offset = table.get_symbol_by_name(symbol)[0].entry.st_value
+        return _function(int(place[0].split("-")[0], 16) + offset)
 
     def default(self, symbol: str) -> int | None:
         """By RTLD_DEFAULT."""

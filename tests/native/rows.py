@@ -696,6 +696,37 @@ def retains_primary(d: Driver, f: Function, symbol: str) -> None:
     d.holds(0)
 
 
+def makes_green(d: Driver, f: Function, symbol: str) -> None:
+    """The primary context is made for the first one, and stays as long as anybody uses it."""
+    green = c_uint64()
+    with contexts_of(UNIT):
+        assert f(byref(green), 0, 0, 0) == SUCCESS
+        d.charged(UNIT)
+        d.new("cuDevicePrimaryCtxRetain", 0)
+        d.charged(UNIT)
+        d.ok("cuGreenCtxDestroy", green.value)
+        d.charged(UNIT)
+        d.ok("cuDevicePrimaryCtxRelease_v2", 0)
+        d.charged(0)
+        filler = d.new("cuMemAlloc_v2", LIMIT - UNIT + 1)
+        assert f(byref(green), 0, 0, 0) == OUT_OF_MEMORY
+        assert f(byref(green), 0, 7, 0) == INVALID_DEVICE
+        d.ok("cuMemFree_v2", filler)
+    d.holds(0)
+
+
+def destroys_green(d: Driver, f: Function, symbol: str) -> None:
+    """With the last user goes what was allocated in the primary context."""
+    green = d.new("cuGreenCtxCreate", 0, 0, 0)
+    in_primary(d)
+    d.ok("cuDevicePrimaryCtxRelease_v2", 0)
+    d.holds(FILLED)
+    assert f(green) == SUCCESS
+    d.holds(0)
+    assert f(green) != SUCCESS
+    d.holds(0)
+
+
 # What is told of the GPU.
 
 
@@ -807,6 +838,8 @@ ROWS: dict[str, Row] = {
     "cuCtxCreate_v3": partial(makes_context, (0, 0, 0)),
     "cuCtxCreate_v4": partial(makes_context, (0, 0)),
     "cuDevicePrimaryCtxRetain": retains_primary,
+    "cuGreenCtxCreate": makes_green,
+    "cuGreenCtxDestroy": destroys_green,
     "cuCtxDestroy": destroys_context,
     "cuCtxDestroy_v2": destroys_context,
     "cuCtxDetach": detaches,

@@ -109,7 +109,12 @@ BREAKS = [
 @pytest.mark.parametrize("damage", BREAKS, ids=lambda damage: damage.__name__)
 def test_nothing_is_given(container: Container, damage: Callable[[Container], None]):
     damage(container)
-    failure = container.run_as_it_is(MODULE, "refuses_everything")
+    failure = container.run_as_it_is(MODULE, "refuses_everything", driver={"start": False})
+    assert not failure, failure
+
+
+def test_limits_that_break_later(container: Container):
+    failure = container.run_as_it_is(MODULE, "keeps_what_it_has")
     assert not failure, failure
 
 
@@ -128,7 +133,7 @@ def test_the_first_process_makes_the_ledger(container: Container, begun: Callabl
 
 def test_limits_that_come_later(container: Container):
     container.limits_file.rename(container.limits_file.with_name("waiting"))
-    failure = container.run_as_it_is(MODULE, "waits_for_limits")
+    failure = container.run_as_it_is(MODULE, "waits_for_limits", driver={"start": False})
     assert not failure, failure
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tessera.node_agent.enforcement.limits_files import pace_page
+from tessera.node_agent.enforcement.pacing import ALWAYS
 from tests.native.conftest import ZIG
 from tests.native.container import Container
 from tests.native.slices import LIMIT
@@ -22,13 +24,17 @@ FAULTS = {"cuMemAlloc_v2": 40, "cuMemCreate": 30, "cuMemFree_v2": 50, "cuMemAllo
 SETTINGS = "fail=" + ";".join(f"{symbol}:{number}:{UNKNOWN_ERROR}" for symbol, number in FAULTS.items())
 
 
+def built(name: str, include: Path, folder: Path) -> Path:
+    """A program of this folder."""
+    out, source = folder / name, Path(__file__).with_name(f"{name}.c")
+    subprocess.run([*ZIG, "-O2", "-isystem", str(include), "-o", str(out), str(source), "-lpthread"], check=True)
+    return out
+
+
 @pytest.fixture(scope="session")
 def stress(include: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program."""
-    out = tmp_path_factory.mktemp("stress") / "stress"
-    source = Path(__file__).with_name("stress.c")
-    subprocess.run([*ZIG, "-O2", "-isystem", str(include), "-o", str(out), str(source), "-lpthread"], check=True)
-    return out
+    return built("stress", include, tmp_path_factory.mktemp("stress"))
 
 
 def start(container: Container, stress: Path, seed: int, operations: int) -> "subprocess.Popen[str]":
@@ -67,3 +73,14 @@ def test_who_is_killed_leaves_nothing(container: Container, truth: Path, stress:
             process.communicate(timeout=60)
         nothing_is_left(container)
     assert peak(truth) <= LIMIT
+
+
+def test_a_primary_context_is_charged_once_while_anybody_uses_it(
+    container: Container, include: Path, tmp_path: Path
+) -> None:
+    """There is no room for a second: who would charge it twice is refused."""
+    container.pace_file.write_bytes(pace_page({0: ALWAYS}, LIMIT))
+    program = built("primary", include, tmp_path)
+    process = container.start([str(program), "3", "100000", "/run/tessera-usage/ledger", str(LIMIT)])
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, "")

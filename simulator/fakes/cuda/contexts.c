@@ -180,18 +180,25 @@ CUresult cuCtxSynchronize(void) {
   return CUDA_SUCCESS;
 }
 
-CUresult cuDevicePrimaryCtxRetain(CUcontext *out, CUdevice device) {
-  BEGIN;
+CUresult primary_retain(CUdevice device, context_t **out) {
   if (!device_known(device)) return CUDA_ERROR_INVALID_DEVICE;
   context_t *context = primary[device];
   if (context) context->uses++;
   else if (!(context = primary[device] = new_context(device))) return CUDA_ERROR_OUT_OF_MEMORY;
   context->primary = true;
+  *out = context;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuDevicePrimaryCtxRetain(CUcontext *out, CUdevice device) {
+  context_t *context;
+  BEGIN;
+  CHECK(primary_retain(device, &context));
   *out = (CUcontext)context;
   return CUDA_SUCCESS;
 }
 
-static CUresult release(CUdevice device) {
+CUresult primary_release(CUdevice device) {
   if (!device_known(device)) return CUDA_ERROR_INVALID_DEVICE;
   if (!primary[device]) return CUDA_ERROR_INVALID_CONTEXT;
   if (!--primary[device]->uses) end(primary[device]);
@@ -200,12 +207,12 @@ static CUresult release(CUdevice device) {
 
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
   BEGIN;
-  return release(device);
+  return primary_release(device);
 }
 
 CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
   BEGIN;
-  return release(device);
+  return primary_release(device);
 }
 
 static CUresult reset(CUdevice device) {

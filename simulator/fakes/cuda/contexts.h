@@ -16,4 +16,8 @@ CUresult context_current(context_t **out);
 /* The context of a stream; of the default ones the calling thread's. */
 CUresult stream_context(CUstream stream, context_t **out);
 
+/* One use more of a device's primary context, which is made for the first; and one less. */
+CUresult primary_retain(CUdevice device, context_t **out);
+CUresult primary_release(CUdevice device);
+
 #endif

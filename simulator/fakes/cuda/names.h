@@ -84,6 +84,8 @@
   X(cuIpcGetMemHandle, "cuIpcGetMemHandle", 4010, 0, 1) \
   X(cuIpcOpenMemHandle, "cuIpcOpenMemHandle", 4010, 0, 1) \
   X(cuIpcOpenMemHandle_v2, "cuIpcOpenMemHandle", 11000, 0, 1) \
+  X(cuGreenCtxCreate, "cuGreenCtxCreate", 12040, 0, 1) \
+  X(cuGreenCtxDestroy, "cuGreenCtxDestroy", 12040, 0, 1) \
   X(cuLaunch, "cuLaunch", 2000, 0, 1) \
   X(cuLaunchCooperativeKernel, "cuLaunchCooperativeKernel", 9000, 0, 1) \
   X(cuLaunchCooperativeKernel_ptsz, "cuLaunchCooperativeKernel", 9000, 1, 1) \

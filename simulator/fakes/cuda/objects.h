@@ -6,7 +6,7 @@
 #include "fake.h"
 
 typedef enum {
-  CONTEXT, STREAM, EVENT, POOL, CHUNK, ARRAY, MIPMAP, GRAPH, GRAPH_NODE, PROGRAM, MODULE, FUNCTION, KINDS
+  CONTEXT, GREEN, STREAM, EVENT, POOL, CHUNK, ARRAY, MIPMAP, GRAPH, GRAPH_NODE, PROGRAM, MODULE, FUNCTION, KINDS
 } kind_t;
 
 /* The first member of everything that a handle points to. */
