@@ -272,7 +272,8 @@ class Driver:
 
     def own(self, symbol: str) -> Function:
         """The driver's own function, found in its library's tables: the shim does not hear of it."""
-        place = next(line.split() for line in Path("/proc/self/maps").read_text().splitlines() if "libcuda.so.1" in line)
+        maps = Path("/proc/self/maps").read_text().splitlines()
+        place = next(line.split() for line in maps if "libcuda.so.1" in line)
         with Path(place[-1]).open("rb") as file:
             table = ELFFile(file).get_section_by_name(".dynsym")
             offset = table.get_symbol_by_name(symbol)[0].entry.st_value
