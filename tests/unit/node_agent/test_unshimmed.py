@@ -1,5 +1,6 @@
 """Who is told of as running without the shim. The processes are this test's own children."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,31 @@ mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
 print(flush=True)
 sys.stdin.read()
 """
+MOUNT = f"""
+mount -t tmpfs tmpfs "$1"
+cd "$1"
+mkdir lower upper shim
+mount -t tmpfs tmpfs lower
+mount -t tmpfs tmpfs upper
+mkdir -p lower/0123 upper/changed upper/work
+echo library > lower/0123/{NAME}
+mount -t overlay overlay -o lowerdir=lower,upperdir=upper/changed,workdir=upper/work shim
+cd /
+"""
+OVERLAID = f"""
+import mmap, os, sys
+from pathlib import Path
+from tessera.node_agent.preloaded import has_any, installed
+folder = Path(sys.argv[1]) / "shim"
+library = folder / "0123" / "{NAME}"
+ours, maps = installed(folder), Path("/proc/self/maps")
+stat = library.stat()
+with library.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ):
+    as_told = f"{{os.major(stat.st_dev):02x}}:{{os.minor(stat.st_dev):02x}} {{stat.st_ino}} "
+    print(as_told not in maps.read_text(), has_any(maps.read_text(), ours))
+print(has_any(maps.read_text(), ours))
+"""
+"""Whether stat tells something else than the mapping; whether it is found there, and when it is mapped no more."""
 
 
 class Case:
@@ -86,6 +112,18 @@ async def test_an_older_one_is_still_ours(case):
     newer.parent.mkdir()
     shutil.copy(case.library, newer)
     assert await case.looks() == []
+
+
+def test_a_file_system_that_tells_stat_another_device_than_a_mapping(tmp_path):
+    """Overlays do, and btrfs: here an overlay over two tmpfs."""
+    enter = ["unshare", "--mount", *(["--map-root-user"] if os.getuid() else []), "--"]
+    done = subprocess.run([*enter, "sh", "-ec", MOUNT, "sh", tmp_path], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no overlay can be mounted here: {done.stderr.strip()}")
+    program = [*enter, "sh", "-ec", f'{MOUNT}exec "$2" -c "$3" "$1"', "sh", tmp_path, sys.executable, OVERLAID]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout.split() == ["True", "True", "False"]
 
 
 async def test_slices_without_a_shim_and_processes_that_have_gone_are_not_spoken_of(case):
