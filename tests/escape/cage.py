@@ -14,7 +14,7 @@ from tests.e2e.cluster.api import Api, ApiError, Json
 from tests.e2e.cluster.processes import wait_until
 from tests.e2e.product.product import Product
 from tests.escape.images import name_of
-from tests.escape.verdict import OVER, SLICE_MIB, Escaped, Outcome, Seen, Taken, Told, Wall, judge
+from tests.escape.verdict import CONTEXT_MIB, OVER, SLICE_MIB, Escaped, Outcome, Seen, Taken, Told, Wall, judge
 
 NODE, MPS_NODE = "node-a", "node-b"
 GPUS = {NODE: ["H100", "L4"], MPS_NODE: ["A100"]}
@@ -53,7 +53,8 @@ class Cage:
     def prelude(self) -> str:
         """What a program needs to find the driver; set by the shell, since a pod may not."""
         state = self.product.machines[self.node].path.name
-        return f"export LD_LIBRARY_PATH=/fake/cuda:/fake/nvml TESSERA_FAKE_NVML_STATE=/fake/state/{state}; "
+        driver = f"TESSERA_FAKE_NVML_STATE=/fake/state/{state} TESSERA_FAKE_CUDA=context={CONTEXT_MIB << 20}"
+        return f"export LD_LIBRARY_PATH=/fake/cuda:/fake/nvml {driver}; "
 
     def container(
         self, script: str, name: str = "main", *, slice_: bool = True, image: str = "", host: bool = True,

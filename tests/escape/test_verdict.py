@@ -2,16 +2,29 @@
 
 import pytest
 
-from tests.escape.verdict import SLICE_MIB, Escaped, Outcome, Seen, Taken, Told, Wall, confirm, in_time, judge
+from tests.escape.verdict import (
+    CONTEXT_MIB,
+    SLICE_MIB,
+    Escaped,
+    Outcome,
+    Seen,
+    Taken,
+    Told,
+    Wall,
+    confirm,
+    in_time,
+    judge,
+)
 
-FULL = Taken(SLICE_MIB, 2, 100.0)
+ROOM = SLICE_MIB - CONTEXT_MIB
+FULL = Taken(ROOM, 2, 100.0)
 OVER = Taken(4096, 0, 100.0)
 EVENT = Told("SliceOverLimit", "container main uses 4Gi of GPU G: its newest process, 7, was ended", 101.0)
 
 
 def test_a_refusal_at_the_slice_is_the_shims():
     assert judge(Seen(FULL)).wall is Wall.SHIM
-    assert judge(Seen(Taken(1024, 2, 100.0), beside=1024)).wall is Wall.SHIM
+    assert judge(Seen(Taken(ROOM - CONTEXT_MIB - 64, 2, 100.0), beside=64)).wall is Wall.SHIM
     assert judge(Seen(Taken(0, 2, 100.0))).wall is Wall.SHIM_CLOSED
 
 
@@ -23,13 +36,13 @@ def test_a_program_that_was_ended_and_told_of_is_the_watchers():
 @pytest.mark.parametrize(
     ("seen", "text"),
     [
-        (Seen(Taken(SLICE_MIB, 0, 100.0)), "allowed: 2"),
-        (Seen(Taken(0, 999, 100.0)), "refused with 999 at 0 MiB"),
-        (Seen(Taken(0, 0, 100.0)), "refused with 0 at 0 MiB"),
-        (Seen(Taken(1984, 2, 100.0)), "allowed: 2048, the slice"),
-        (Seen(Taken(64, 2, 100.0), beside=64), "allowed: 2048, the slice"),
+        (Seen(Taken(ROOM, 0, 100.0)), "allowed: 2"),
+        (Seen(Taken(0, 999, 100.0)), "refused with 999 at 544 MiB"),
+        (Seen(Taken(0, 0, 100.0)), "refused with 0 at 544 MiB"),
+        (Seen(Taken(1984, 2, 100.0)), "allowed: 2592, the slice"),
+        (Seen(Taken(64, 2, 100.0), beside=64), "allowed: 2592, the slice"),
         (Seen(OVER, told=(EVENT,)), "lives on"),
-        (Seen(OVER, ended_at=102.1, told=(EVENT,)), "4096 MiB for 2.10 s"),
+        (Seen(OVER, ended_at=102.1, told=(EVENT,)), "4640 MiB for 2.10 s"),
         (Seen(OVER, ended_at=100.7), "no event SliceOverLimit with 'was ended'; found none"),
         (Seen(OVER, ended_at=100.7, told=(Told("WithoutShim", "was ended", 101.0),)), "found WithoutShim"),
         (
@@ -37,7 +50,7 @@ def test_a_program_that_was_ended_and_told_of_is_the_watchers():
             "no event",
         ),
         (Seen(OVER, ended_at=100.7, told=(Told(EVENT.reason, EVENT.message, 103.0),)), "came 3.00 s later"),
-        (Seen(Taken(SLICE_MIB, 2, 100.0), beside=64), "lives on"),
+        (Seen(Taken(ROOM, 2, 100.0), beside=64), "lives on"),
     ],
 )
 def test_what_is_not_held_as_it_must_be_has_escaped(seen: Seen, text: str):

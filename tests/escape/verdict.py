@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-SLICE_MIB = 2048
+SLICE_MIB, CONTEXT_MIB = 2592, 544
+"""What a container has, and what a program's context takes of it: the chart's default, and the stand-in's."""
 RULE_S = 2.0
 OUT_OF_MEMORY = 2
 """CUDA's code."""
@@ -69,8 +70,14 @@ class Seen:
     told: tuple[Told, ...] = ()
 
     @property
-    def mib(self) -> int:
+    def asked(self) -> int:
+        """MiB that the programs asked for."""
         return self.taken.mib + self.beside
+
+    @property
+    def mib(self) -> int:
+        """MiB of the programs, contexts included."""
+        return self.asked + CONTEXT_MIB * (2 if self.beside else 1)
 
 
 def judge(seen: Seen) -> Outcome:
@@ -100,9 +107,9 @@ def _refused(seen: Seen) -> Outcome:
     evidence = f"refused with {seen.taken.code} at {seen.mib} MiB"
     if seen.taken.code != OUT_OF_MEMORY:
         raise Escaped(f"{evidence}; allowed: {OUT_OF_MEMORY}, out of memory")
-    if seen.mib not in (0, SLICE_MIB):
-        raise Escaped(f"{evidence}; allowed: {SLICE_MIB}, the slice, or 0 where its files are not whole")
-    return Outcome(Wall.SHIM if seen.mib else Wall.SHIM_CLOSED, evidence)
+    if seen.asked and seen.mib != SLICE_MIB:
+        raise Escaped(f"{evidence}; allowed: {SLICE_MIB}, the slice, or a context alone where its files are not whole")
+    return Outcome(Wall.SHIM if seen.asked else Wall.SHIM_CLOSED, evidence)
 
 
 def _ended(seen: Seen) -> Outcome:

@@ -36,7 +36,7 @@ class Product:
         self.cluster, self._shim, self._agents, self._models = cluster, shim, agents or {}, models
         self.directory = cluster.directory / "product"
         self.directory.mkdir()
-        self.chart = Chart(cluster)
+        self.chart = Chart(cluster, *(["node.agent.shim=true"] if shim else []))
         self.machines: dict[str, Machine] = {}
         self.processes: dict[str, Process] = {}
 
@@ -106,7 +106,6 @@ class Product:
         agent |= {"TESSERA_STATE_DIR": str(home / "agent"), "TESSERA_METRICS_PORT": "0"}
         agent["TESSERA_MOUNTS_OF"] = str(node.mounts_of)
         if self._shim:
-            agent["TESSERA_CONTEXT_BYTES"] = "0"
             agent["TESSERA_SHIM"] = str(self._shim / platform.machine() / "libtessera.so")
         agent |= self._agents.get(node.name, {})
         plugin = self.chart.environment("DaemonSet", "tessera-node", "device-plugin") | common | {

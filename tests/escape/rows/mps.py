@@ -14,7 +14,7 @@ from tests.e2e.cluster.processes import wait_until
 from tests.escape.cage import MPS_NODE, Cage
 from tests.escape.mps import CONTROL, NOW, control_volumes, daemon_of, join, programs, uuid_of
 from tests.escape.rows.table import Try, row
-from tests.escape.verdict import RULE_S, Escaped, Outcome, Wall, in_time
+from tests.escape.verdict import RULE_S, SLICE_MIB, Escaped, Outcome, Wall, in_time
 
 _HOLDS = "/programs/taker plain 64 64"
 _REAL = "kubelet, containerd, agent; MPS a stand-in"
@@ -91,7 +91,7 @@ def _sent(commands: str, reason: str, mended: Callable[[dict[str, Any], str], bo
 
 def _as_set(state: dict[str, Any], uuid: str) -> bool:
     found = [state, *state["servers"].values()]
-    return all(one["memory"][uuid] == "2048M" and one["percent"] == 100 for one in found)
+    return all(one["memory"][uuid] == f"{SLICE_MIB}M" and one["percent"] == 100 for one in found)
 
 
 row("MPS limits set from inside", Wall.AGENT, _REAL, again=True)(
