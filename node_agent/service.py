@@ -256,7 +256,8 @@ class Service:
     def _lease_server(self, path: Path | None, homes: CgroupHomes | Families | None) -> LeaseServer | None:
         if path is None or homes is None:
             return None
-        leases = Leases(self.preparation, self.store, self.gpus, homes)
+        context_bytes = self._settings.context_bytes if self._settings.shim else 0
+        leases = Leases(self.preparation, self.store, self.gpus, homes, context_bytes=context_bytes)
         return LeaseServer(path, leases, homes.held_by, EVERYBODY if os.getuid() == 0 else OWNER)
 
     def _level_of(self, uuid: str) -> int:

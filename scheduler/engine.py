@@ -312,7 +312,7 @@ class Engine:
 
     def demand_of(self, pod: Pod) -> PodDemand | Reason | None:
         """The slices that ``pod`` asks for, in the trust domain that it would be placed in now."""
-        demand = demand_of(pod)
+        demand = demand_of(pod, self.options.context_bytes)
         if demand is None or isinstance(demand, Reason) or not self.domains.rule.separate:
             return demand
         domain = self.domains.of(pod.namespace)

@@ -27,6 +27,7 @@ class _Settings(msgspec.Struct, frozen=True, rename="camel"):
     placement: str
     enforcement: int
     trust_domain: str
+    context_bytes: int = 0
 
 
 def note_of(workload: Workload) -> dict[str, str]:
@@ -47,7 +48,7 @@ def recall(workload: Workload, annotations: Mapping[str, str]) -> None:
 
 def settings_note(options: Options) -> dict[str, str]:
     """As annotations: what a plan has to know to place pods as the scheduler does."""
-    told = _Settings(options.placement, options.level, options.trust_domain)
+    told = _Settings(options.placement, options.level, options.trust_domain, options.context_bytes)
     return {SETTINGS: msgspec.json.encode(told).decode()}
 
 
@@ -63,4 +64,4 @@ def options_in(annotations: Mapping[str, str]) -> Options | None:
         return None
     if told.placement not in POLICIES or not 0 <= told.enforcement <= LEVEL_DRIVER:
         return None
-    return Options(told.placement, told.enforcement, trust_domain=told.trust_domain)
+    return Options(told.placement, told.enforcement, trust_domain=told.trust_domain, context_bytes=told.context_bytes)

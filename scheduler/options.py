@@ -11,6 +11,8 @@ class Options:
 
     ``trust_domain`` says who may share a GPU: ``cluster``, ``namespace`` or ``label:KEY`` (``model.domains``).
 
+    ``context_bytes``: the least ``gpu-mem`` of a slice for each GPU, what the shim charges for a program's context.
+
     With ``filter_chooses`` filter answers the node that the policy chooses, and no other that could hold the pod.
     """
 
@@ -21,3 +23,4 @@ class Options:
     hold_s: float = 10.0
     reservation_s: float = 60.0
     trust_domain: str = CLUSTER
+    context_bytes: int = 0

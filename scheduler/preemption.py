@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from tessera.model.charges import totals_of
-from tessera.model.demands import demand_of
+from tessera.model.demands import wants_slice
 from tessera.model.pods import Pod
 from tessera.reasons import Reason
 from tessera.scheduler.budgets import Budget
@@ -50,11 +50,11 @@ class Leaving:
 def viable(case: Case | None, pod: Pod, candidates: Mapping[str, Collection[str]]) -> dict[str, Leaving]:
     """The nodes of ``candidates`` (name -> UIDs of victims) that hold ``pod`` without their victims and whom else.
 
-    ``case`` is that of the pod, ``None`` if it asks for no slice.
+    ``case`` is that of the pod, ``None`` if it asks for no slice, or not properly.
     """
     offered = {node: tuple(victims) for node, victims in candidates.items() if victims}
     if case is None:
-        return {} if isinstance(demand_of(pod), Reason) else {node: Leaving(uids) for node, uids in offered.items()}
+        return {} if wants_slice(pod) else {node: Leaving(uids) for node, uids in offered.items()}
     out = {}
     for node in list(offered)[:_PLANNED]:
         plan = case.plan(node, frozenset(offered[node]))

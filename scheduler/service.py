@@ -271,4 +271,5 @@ def _options(settings: SchedulerSettings) -> Options:
         filter_chooses=settings.filter_answers == "chosen",
         hold_s=settings.hold_s,
         trust_domain=settings.trust_domain,
+        context_bytes=settings.context_bytes,
     )

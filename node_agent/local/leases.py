@@ -50,7 +50,7 @@ def container_of(item: Slice) -> Container:
 
 
 class Leases:
-    """``new_id`` makes an id that was never used before."""
+    """``new_id`` makes an id that was never used before. ``context_bytes``: as ``demand_of`` has it."""
 
     def __init__(
         self,
@@ -59,14 +59,16 @@ class Leases:
         gpus: Gpus,
         homes: Home,
         new_id: Callable[[], str] = lambda: f"run-{secrets.token_hex(8)}",
+        context_bytes: int = 0,
     ) -> None:
+        self._context_bytes = context_bytes
         self._preparation, self._store, self._gpus, self._homes, self._new_id = preparation, store, gpus, homes, new_id
         self._held: dict[str, Lease] = {}
         self._released = asyncio.Event()
 
     async def take(self, limits: dict[str, str], annotations: dict[str, str], uid: int, client: int) -> Lease | Reason:
         """A slice of the GPUs here for the process ``client`` of ``uid``."""
-        demand = _demand(limits, annotations)
+        demand = _demand(limits, annotations, self._context_bytes)
         if isinstance(demand, Reason):
             return demand
         return await self._take(demand, uid, client)
@@ -155,7 +157,7 @@ class Leases:
             log.error("lease not released; it is tried again", lease=item.id, error=str(error))
 
 
-def _demand(limits: dict[str, str], annotations: dict[str, str]) -> PodDemand | Reason:
+def _demand(limits: dict[str, str], annotations: dict[str, str], context_bytes: int) -> PodDemand | Reason:
     spec = ContainerSpec(FIELD, FIELD, limits={**limits, names.SLICE: "1"})
-    found = demand_of(Pod(NAMESPACE, FIELD, "", (spec,), annotations))
+    found = demand_of(Pod(NAMESPACE, FIELD, "", (spec,), annotations), context_bytes)
     return found or invalid(f"{FIELD}.resources.limits", limits, "tessera.io/gpu-mem, gpu-core or gpu")

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tessera.model.demands import demand_of
 from tessera.model.ledger import Ledger
 from tessera.model.pods import Pod
 from tessera.reasons import Reason
@@ -103,7 +102,7 @@ def use_of(ledger: Ledger) -> Use:
 def _outcome(engine: Engine, each: Candidate) -> Outcome:
     pod = each.pod
     out = Outcome(each.workload, pod.namespace, pod.name)
-    demand = demand_of(pod)
+    demand = engine.demand_of(pod)
     if demand is None:
         return Outcome(each.workload, pod.namespace, pod.name, reason=NO_SLICE)
     found = demand if isinstance(demand, Reason) else _placed(engine, pod)

@@ -8,6 +8,8 @@ from typing import Any
 Json = dict[str, Any]
 MEM, CORE, COUNT, GPU, SLICE = (f"tessera.io/{n}" for n in ("gpu-mem", "gpu-core", "gpu-count", "gpu", "slice"))
 SLOT = {SLICE: "1"}
+CONTEXT_BYTES = 256 << 20
+"""What the shim charges a program's context with in these tests."""
 
 
 def pod(limits: Json | None = None, *, name: str = "one", notes: Json | None = None, **spec: Any) -> Json:
@@ -127,6 +129,10 @@ BAD = {
         f"{LIMITS}[tessera.io/gpu-mem]: found '0'; allowed: whole bytes from 1 to 64Ti, such as 4Gi or 500M",
     ),
     "100Ti": (pod({"gpu-mem": "100Ti"}), "found '100Ti'; allowed: whole bytes from 1 to 64Ti"),
+    "below a context": (
+        pod({"gpu-mem": "500M", "gpu-count": 2}),
+        f"{LIMITS}[tessera.io/gpu-mem]: found '500M'; allowed: at least 256Mi for each GPU, which a program's context",
+    ),
     "huge": (pod({"gpu-mem": "9E"}), "found '9E'; allowed"),
     "negative": (pod({"gpu-mem": "-4Gi"}), "must be greater than or equal to 0"),
     "fraction": (pod({"gpu-mem": "500m"}), "must be an integer"),
@@ -214,7 +220,7 @@ BAD = {
 
 
 AMOUNTS = {
-    "gpu-mem": ("4Gi", "500M", "0", "64Ti", "65Ti", "-1", "500m", "1.5Gi", "1", "7E"),
+    "gpu-mem": ("4Gi", "500M", "256Mi", "268435455", "512Mi", "0", "64Ti", "65Ti", "-1", "500m", "1.5Gi", "1", "7E"),
     "gpu-core": (1, 30, 100, 101, 150, 200, 0, "1k", "500m", -5),
     "gpu-count": (1, 2, 3, 64, 65, 0),
     "gpu": (1, 2, 64, 65, 0),

@@ -29,6 +29,7 @@ from tessera.serving import Server, Tls
 from tests.e2e import programs
 from tests.e2e.admission_objects import (
     BAD,
+    CONTEXT_BYTES,
     CORE,
     GOOD,
     GPU,
@@ -52,7 +53,13 @@ from tests.e2e.cluster.processes import wait_until
 pytestmark = pytest.mark.e2e
 CHART = Path(__file__).parents[2] / "charts" / "tessera"
 SYSTEM = "tessera-system"
-VALUES = ("--namespace", SYSTEM, "--set", "compatibility={hami}", "--set", "gpuNodes.taint=true")
+SET = (
+    "compatibility={hami}",
+    "gpuNodes.taint=true",
+    "node.agent.shim=true",
+    f"node.agent.contextBytes={CONTEXT_BYTES}",
+)
+VALUES = ("--namespace", SYSTEM, *(word for each in SET for word in ("--set", each)))
 FAMILIES = ("pods", "templates", "cronjobs", "podtemplates")
 WARNING = "use this name in files kept in Git: removing the short key later does not remove the request"
 
@@ -267,7 +274,7 @@ def test_the_policy_refuses_exactly_what_the_scheduler_would(admission: Admissio
     for _ in range(400):
         body = generated(draw)
         rewritten = applied(body, rewrite(body, "CREATE", Options()).patch)
-        demand = demand_of(pod_of(msgspec.convert(rewritten, wire.Pod)))
+        demand = demand_of(pod_of(msgspec.convert(rewritten, wire.Pod)), CONTEXT_BYTES)
         refused = admission.refusal(body)
         assert bool(refused) == isinstance(demand, Reason), (body, refused, demand)
 

@@ -12,7 +12,7 @@ from tessera.model import names
 from tessera.model.gpus import LEVEL_NONE, LEVEL_WATCH, Gpu
 from tessera.model.placements import Preferences, preferences_of
 from tessera.model.pods import ContainerSpec, Kind, Pod
-from tessera.model.quantities import QuantityError, parse_quantity, parse_whole, round_down, round_up
+from tessera.model.quantities import QuantityError, format_bytes, parse_quantity, parse_whole, round_down, round_up
 from tessera.reasons import Reason, invalid
 
 MAX_MEM_BYTES = 1 << 46
@@ -78,13 +78,14 @@ def by_size(containers: Sequence[ContainerDemand]) -> list[int]:
     return sorted(range(len(containers)), key=sizes.__getitem__)
 
 
-def demand_of(pod: Pod) -> PodDemand | Reason | None:
-    """Reads the slices that ``pod`` asks for."""
+def demand_of(pod: Pod, context_bytes: int = 0) -> PodDemand | Reason | None:
+    """Reads the slices that ``pod`` asks for. ``context_bytes``: what a program is charged on a GPU before it has any
+    memory; a ``gpu-mem`` of less is refused."""
     if reason := _misplaced(pod):
         return reason
     demands: list[ContainerDemand] = []
     for container in pod.containers:
-        found = container_demand(container)
+        found = container_demand(container, context_bytes)
         if isinstance(found, Reason):
             return found
         if found is not None:
@@ -104,8 +105,8 @@ def wants_slice(pod: Pod) -> bool:
     )
 
 
-def container_demand(container: ContainerSpec) -> ContainerDemand | Reason | None:
-    """Reads the slice that one app container or sidecar asks for."""
+def container_demand(container: ContainerSpec, context_bytes: int = 0) -> ContainerDemand | Reason | None:
+    """Reads the slice that one app container or sidecar asks for; ``context_bytes`` as in ``demand_of``."""
     where = f"{container.field}.resources.limits"
     for key in _slice_keys(container.requests):
         if not _equal(container.requests[key], container.limits.get(key, "")):
@@ -118,7 +119,7 @@ def container_demand(container: ContainerSpec) -> ContainerDemand | Reason | Non
         if key not in names.REQUEST_KEYS and key != names.SLICE:
             allowed = names.SHORT_KEYS.get(key, ", ".join(names.REQUEST_KEYS))
             return invalid(f"{where}[{key}]", container.limits[key], allowed)
-    return _slot_reason(where, container.limits) or _read(container, where)
+    return _slot_reason(where, container.limits) or _read(container, where, context_bytes)
 
 
 def _equal(request: str, limit: str) -> bool:
@@ -129,7 +130,7 @@ def _equal(request: str, limit: str) -> bool:
         return str(request) == str(limit)
 
 
-def _read(container: ContainerSpec, where: str) -> ContainerDemand | Reason:
+def _read(container: ContainerSpec, where: str, context_bytes: int) -> ContainerDemand | Reason:
     limits = container.limits
     if names.GPU in limits:
         return _whole(container, where)
@@ -146,6 +147,9 @@ def _read(container: ContainerSpec, where: str) -> ContainerDemand | Reason:
         return core
     if core % gpus:
         return invalid(f"{where}[{names.GPU_CORE}]", core, f"a multiple of {names.GPU_COUNT}, {gpus}")
+    if names.GPU_MEM in limits and mem < gpus * context_bytes:
+        allowed = f"at least {format_bytes(context_bytes)} for each GPU, which a program's context takes"
+        return invalid(f"{where}[{names.GPU_MEM}]", limits[names.GPU_MEM], allowed)
     return ContainerDemand(container.name, gpus, round_up(-(-mem // gpus)), core // gpus)
 
 

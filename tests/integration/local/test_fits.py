@@ -66,7 +66,9 @@ def test_slices_that_fill_a_gpu_can_all_be_used_in_full(full: Agent):
         assert all(alive(pid) for pid, *_ in found), "the watcher has looked for longer than it grants"
 
 
-def test_a_context_that_has_no_room_in_its_slice_is_not_made(full: Agent):
-    create = CUDA.replace("assert not cuda.cuCtxCreate_v2", "created = cuda.cuCtxCreate_v2")
-    with started(full, 0, CONTEXT // MIB - 1, f"{create}print(created, flush=True)\n{WAITS}") as found:
-        assert found == [CUDA_ERROR_OUT_OF_MEMORY] and held(full) == 0
+def test_a_slice_that_is_too_small_for_a_context_is_refused_before_the_command_starts(full: Agent):
+    lease = ("--socket", str(full.socket), "--gpu-count", "2", "--gpu-mem")
+    refused = Commands(full.environment).run((*lease, "1023Mi"), python("print('started')"))
+    assert (refused.returncode, refused.stdout) == (125, "")
+    said = "--gpu-mem: found '1023Mi'; allowed: at least 512Mi for each GPU, which a program's context takes"
+    assert refused.stderr == f"tessera run: {said}\n"

@@ -166,3 +166,16 @@ def test_unknown_annotation_values_are_refused(key: str, value: str) -> None:
 
 def test_a_core_limit_below_the_request_is_refused() -> None:
     assert "at least the request, 30" in refusal({"gpu-core": "30", "slice": "1"}, qos="burstable", gpu_core_limit="20")
+
+
+@pytest.mark.parametrize("limits", [{"gpu-mem": "512Mi"}, {"gpu-mem": "1Gi", "gpu-count": "2"}, {"gpu-core": "1"}])
+def test_a_slice_that_holds_a_context_on_each_gpu_is_asked_for(limits: dict[str, str]) -> None:
+    assert isinstance(demand_of(pod({**limits, "slice": "1"}), 512 * MIB), PodDemand)
+
+
+@pytest.mark.parametrize("limits", [{"gpu-mem": "536870911"}, {"gpu-mem": "1023Mi", "gpu-count": "2"}])
+def test_less_than_a_context_for_each_gpu_is_refused(limits: dict[str, str]) -> None:
+    found = demand_of(pod({**limits, "slice": "1"}), 512 * MIB)
+    assert isinstance(found, Reason) and found.code is Code.INVALID_REQUEST
+    asked, allowed = limits["gpu-mem"], "at least 512Mi for each GPU, which a program's context takes"
+    assert found.text == f"spec.containers[0].resources.limits[tessera.io/gpu-mem]: found '{asked}'; allowed: {allowed}"

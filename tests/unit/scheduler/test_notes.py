@@ -24,7 +24,9 @@ def test_what_cannot_be_read_changes_nothing(annotations: dict[str, str]) -> Non
     assert workload.leaving == before
 
 
-@pytest.mark.parametrize("options", [Options(), Options("pack", 2, trust_domain="label:tessera.io/team")])
+@pytest.mark.parametrize(
+    "options", [Options(), Options("pack", 2, trust_domain="label:tessera.io/team", context_bytes=1 << 29)]
+)
 def test_how_it_decides_is_read_as_it_was_written(options: Options) -> None:
     assert options_in(settings_note(options)) == options
 

@@ -1,7 +1,9 @@
 """The preempt verb: kube-scheduler's own victims, judged and completed."""
 
 from tessera.model.pods import Pod
+from tessera.model.quantities import GIB
 from tessera.scheduler.budgets import Budget, Selector
+from tessera.scheduler.options import Options
 from tessera.scheduler.preemption import Leaving, case_of, viable
 from tests.unit.scheduler.preemptions import Full, node, pod
 
@@ -54,6 +56,14 @@ def test_the_question_changes_nothing() -> None:
 
 def test_a_node_is_never_answered_without_victims() -> None:
     assert ask(full(), pod("p", "gpu-mem=1Gi"), {"a": []}) == {}
+
+
+def test_a_pod_that_is_refused_as_it_is_pushes_nobody_out() -> None:
+    for options, asked in (
+        (Options(context_bytes=2 * GIB), pod("p", "gpu-mem=1Gi", priority=10)),
+        (Options(trust_domain="label:team"), pod("p", "gpu-mem=20Gi", priority=10)),
+    ):
+        assert ask(Full(node("a", 24), options=options), asked, {"a": ["uid-of-somebody"]}) == {}
 
 
 def test_a_pod_without_slices_is_none_of_our_business() -> None:

@@ -1,7 +1,20 @@
 """Why a pod waits: every sentence is true."""
 
+from tessera.model.quantities import MIB
 from tessera.reasons import Code
+from tessera.scheduler.options import Options
 from tests.unit.scheduler.clusters import bound, engine, node, place, pod
+
+
+def test_a_slice_that_holds_no_context_fits_no_node_whoever_leaves() -> None:
+    cluster = engine(node("a", 24), options=Options(context_bytes=544 * MIB))
+    answer = cluster.filter(pod("p", "gpu-mem=256Mi"), ["a"])
+    sentence = (
+        "spec.containers[0].resources.limits[tessera.io/gpu-mem]: found '256Mi'; allowed: at least 544Mi for each GPU, "
+        "which a program's context takes"
+    )
+    assert answer.unresolvable == {"a": sentence} and answer.reason and answer.reason.text == sentence
+    assert cluster.filter(pod("q", "gpu-mem=544Mi"), ["a"]).nodes == ["a"]
 
 
 def test_gpus_on_nodes_that_other_rules_exclude_are_called_so() -> None:

@@ -39,7 +39,17 @@ variables.where + (variables.podSpec.containers.exists(x, x.name == c.name) ? '.
 {{ . }}.?resources.?limits.orValue({}).exists(k, k.startsWith('tessera.io/'))
 {{- end }}
 
-{{/* Variables: include with a dict of root, podSpec, annotations, where (CEL expressions; where is a plain string). */}}
+{{/* What the shim charges for a context, which a slice has to hold on each GPU; 0 without the shim. */}}
+{{- define "tessera.contextBytes" -}}
+{{ ternary (.Values.node.agent.contextBytes | int64) 0 .Values.node.agent.shim }}
+{{- end }}
+{{/* Bytes as a quantity. */}}
+{{- define "tessera.size" -}}
+{{ if mod . 1048576 }}{{ . }}{{ else }}{{ div . 1048576 }}Mi{{ end }}
+{{- end }}
+
+{{/* Variables: include with a dict of least (bytes of gpu-mem for each GPU), podSpec, annotations, where (CEL expressions;
+where is a plain string). */}}
 {{- define "tessera.policy.variables" -}}
 - name: podSpec
   expression: {{ .podSpec | quote }}
@@ -78,6 +88,14 @@ variables.where + (variables.podSpec.containers.exists(x, x.name == c.name) ? '.
     variables.askers.filter(c, 'tessera.io/gpu-mem' in c.resources.limits &&
     !{{ include "tessera.cel.whole" (list "tessera.io/gpu-mem" "1" "64Ti") }}).map(c,
     {{ include "tessera.cel.found" "tessera.io/gpu-mem" }} + 'whole bytes from 1 to 64Ti, such as 4Gi or 500M')
+{{- if .least }}
+- name: smallMem
+  expression: >-
+    variables.askers.filter(c, 'tessera.io/gpu-mem' in c.resources.limits &&
+    {{ include "tessera.cel.whole" (list "tessera.io/gpu-mem" "1" "64Ti") }} &&
+    quantity(string(c.resources.limits['tessera.io/gpu-mem'])).asInteger() < {{ .least }} * {{ include "tessera.cel.gpus" . }}).map(c,
+    {{ include "tessera.cel.found" "tessera.io/gpu-mem" }} + 'at least {{ include "tessera.size" .least }} for each GPU, which a program\'s context takes')
+{{- end }}
 - name: badCount
   expression: >-
     variables.askers.filter(c, 'tessera.io/gpu-count' in c.resources.limits &&
@@ -195,6 +213,9 @@ variables.where + (variables.podSpec.containers.exists(x, x.name == c.name) ? '.
 {{ include "tessera.policy.validation" (dict "name" "badPodLevel" "message" "slices are for containers, not for pod-level resources") }}
 {{ include "tessera.policy.validation" (dict "name" "badKey" "message" "unknown tessera.io resource") }}
 {{ include "tessera.policy.validation" (dict "name" "badMem" "message" "tessera.io/gpu-mem: allowed: whole bytes from 1 to 64Ti") }}
+{{- if int64 (include "tessera.contextBytes" .) }}
+{{ include "tessera.policy.validation" (dict "name" "smallMem" "message" "tessera.io/gpu-mem: less than a program's context takes") }}
+{{- end }}
 {{ include "tessera.policy.validation" (dict "name" "badWhole" "message" "tessera.io/gpu: allowed: 1 to 64, beside no other request") }}
 {{ include "tessera.policy.validation" (dict "name" "badCount" "message" "tessera.io/gpu-count: allowed: 1 to 64, beside gpu-mem or gpu-core") }}
 {{ include "tessera.policy.validation" (dict "name" "badCore" "message" "tessera.io/gpu-core: allowed: 1 to 100 for each GPU, a multiple of gpu-count") }}
