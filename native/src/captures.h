@@ -7,9 +7,6 @@
 
 #include "pools.h"
 
-/* What a `_ptsz` variant takes for the default stream. */
-#define THREADS_OWN(stream) ((stream) ? (stream) : CU_STREAM_PER_THREAD)
-
 /* The graph that a stream is captured into; NULL: it is not. */
 CUgraph capture_on(CUstream stream);
 /* Before the driver allocates, and after it did or did not. */

@@ -36,4 +36,10 @@ void *real_helper(unsigned helper);
 #define REAL(symbol) ((__typeof__(&symbol))real_entry(E_##symbol))
 #define HELPER(symbol) ((__typeof__(&symbol))real_helper(H_##symbol))
 
+/* An entry and its `_ptsz` variant, which differ by what the default stream is: BODY(symbol, stream) for each. */
+#define THREADS_OWN(stream) ((stream) ? (stream) : CU_STREAM_PER_THREAD)
+#define ON_STREAM(symbol, arguments, stream, BODY)                 \
+  EXPORT CUresult symbol arguments { BODY(symbol, stream); }       \
+  EXPORT CUresult symbol##_ptsz arguments { BODY(symbol##_ptsz, THREADS_OWN(stream)); }
+
 #endif

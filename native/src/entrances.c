@@ -13,13 +13,9 @@ typedef void *dlvsym_t(void *handle, const char *name, const char *version);
 static void *nowhere(void) { return NULL; }
 
 static void *libc_function(_Atomic(void *) *kept, const char *name) {
-  void *found = atomic_load_explicit(kept, memory_order_acquire);
-  if (__builtin_expect(found != NULL, 1)) return found;
-  found = loaded_symbol("libc.so.6", name);
-  if (!found) found = loaded_symbol("libdl.so.2", name);
-  if (!found) found = (void *)nowhere;
-  atomic_store_explicit(kept, found, memory_order_release);
-  return found;
+  void *found = loaded_once(kept, "libc.so.6", name);
+  if (!found) found = loaded_to_keep(kept, "libdl.so.2", name);
+  return found ? found : (void *)nowhere;
 }
 
 static _Atomic(void *) libc_dlsym, libc_dlvsym;

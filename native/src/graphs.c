@@ -222,29 +222,12 @@ static CUresult captured(CUresult done, CUstream stream, const CUgraph *graph) {
   return done;
 }
 
-EXPORT CUresult cuStreamBeginCapture(CUstream stream) {
-  return capturing(REAL(cuStreamBeginCapture)(stream), stream);
-}
-
-EXPORT CUresult cuStreamBeginCapture_ptsz(CUstream stream) {
-  return capturing(REAL(cuStreamBeginCapture_ptsz)(stream), THREADS_OWN(stream));
-}
-
-EXPORT CUresult cuStreamBeginCapture_v2(CUstream stream, CUstreamCaptureMode mode) {
-  return capturing(REAL(cuStreamBeginCapture_v2)(stream, mode), stream);
-}
-
-EXPORT CUresult cuStreamBeginCapture_v2_ptsz(CUstream stream, CUstreamCaptureMode mode) {
-  return capturing(REAL(cuStreamBeginCapture_v2_ptsz)(stream, mode), THREADS_OWN(stream));
-}
-
-EXPORT CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph) {
-  return captured(REAL(cuStreamEndCapture)(stream, graph), stream, graph);
-}
-
-EXPORT CUresult cuStreamEndCapture_ptsz(CUstream stream, CUgraph *graph) {
-  return captured(REAL(cuStreamEndCapture_ptsz)(stream, graph), THREADS_OWN(stream), graph);
-}
+#define BEGIN(symbol, own) return capturing(REAL(symbol)(stream), own)
+#define BEGIN_IN_MODE(symbol, own) return capturing(REAL(symbol)(stream, mode), own)
+#define END(symbol, own) return captured(REAL(symbol)(stream, graph), own, graph)
+ON_STREAM(cuStreamBeginCapture, (CUstream stream), stream, BEGIN)
+ON_STREAM(cuStreamBeginCapture_v2, (CUstream stream, CUstreamCaptureMode mode), stream, BEGIN_IN_MODE)
+ON_STREAM(cuStreamEndCapture, (CUstream stream, CUgraph *graph), stream, END)
 
 /* The driver reserves a graph's memory when it is first launched, if not before; then there is no way back. */
 static CUresult launched(CUresult done) {
@@ -260,13 +243,8 @@ static uint64_t work_of(CUgraphExec program) {
   return holding_get(WORK, (uintptr_t)program, &work) ? work.bytes : 1;
 }
 
-EXPORT CUresult cuGraphLaunch(CUgraphExec program, CUstream stream) {
-  IN_TURN(work_of(program), stream, launched(REAL(cuGraphLaunch)(program, stream)));
-}
-
-EXPORT CUresult cuGraphLaunch_ptsz(CUgraphExec program, CUstream stream) {
-  IN_TURN(work_of(program), THREADS_OWN(stream), launched(REAL(cuGraphLaunch_ptsz)(program, stream)));
-}
+#define LAUNCH(symbol, own) IN_TURN(work_of(program), own, launched(REAL(symbol)(program, stream)))
+ON_STREAM(cuGraphLaunch, (CUgraphExec program, CUstream stream), stream, LAUNCH)
 
 EXPORT CUresult cuGraphExecDestroy(CUgraphExec program) {
   holding_t taken[MOST_GPUS + 1];

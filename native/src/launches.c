@@ -123,31 +123,16 @@ void turn_taken(mark_t *mark, CUstream stream) {
 #define KERNEL_ARGUMENTS                                                                                           \
   CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,     \
       CUstream stream, void **params
+#define KERNEL f, gx, gy, gz, bx, by, bz, shared, stream, params
 #define ASKED WARPS((uint64_t)gx * gy * gz, (uint64_t)bx * by * bz)
 
-EXPORT CUresult cuLaunchKernel(KERNEL_ARGUMENTS, void **extra) {
-  IN_TURN(ASKED, stream, REAL(cuLaunchKernel)(f, gx, gy, gz, bx, by, bz, shared, stream, params, extra));
-}
-
-EXPORT CUresult cuLaunchKernel_ptsz(KERNEL_ARGUMENTS, void **extra) {
-  IN_TURN(ASKED, THREADS_OWN(stream), REAL(cuLaunchKernel_ptsz)(f, gx, gy, gz, bx, by, bz, shared, stream, params, extra));
-}
-
-EXPORT CUresult cuLaunchCooperativeKernel(KERNEL_ARGUMENTS) {
-  IN_TURN(ASKED, stream, REAL(cuLaunchCooperativeKernel)(f, gx, gy, gz, bx, by, bz, shared, stream, params));
-}
-
-EXPORT CUresult cuLaunchCooperativeKernel_ptsz(KERNEL_ARGUMENTS) {
-  IN_TURN(ASKED, THREADS_OWN(stream), REAL(cuLaunchCooperativeKernel_ptsz)(f, gx, gy, gz, bx, by, bz, shared, stream, params));
-}
-
-EXPORT CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction f, void **params, void **extra) {
-  IN_TURN(WARPS_OF(config), config->hStream, REAL(cuLaunchKernelEx)(config, f, params, extra));
-}
-
-EXPORT CUresult cuLaunchKernelEx_ptsz(const CUlaunchConfig *config, CUfunction f, void **params, void **extra) {
-  IN_TURN(WARPS_OF(config), THREADS_OWN(config->hStream), REAL(cuLaunchKernelEx_ptsz)(config, f, params, extra));
-}
+#define LAUNCH(symbol, own) IN_TURN(ASKED, own, REAL(symbol)(KERNEL, extra))
+#define LAUNCH_TOGETHER(symbol, own) IN_TURN(ASKED, own, REAL(symbol)(KERNEL))
+#define LAUNCH_CONFIGURED(symbol, own) IN_TURN(WARPS_OF(config), own, REAL(symbol)(config, f, params, extra))
+ON_STREAM(cuLaunchKernel, (KERNEL_ARGUMENTS, void **extra), stream, LAUNCH)
+ON_STREAM(cuLaunchCooperativeKernel, (KERNEL_ARGUMENTS), stream, LAUNCH_TOGETHER)
+ON_STREAM(cuLaunchKernelEx, (const CUlaunchConfig *config, CUfunction f, void **params, void **extra), config->hStream,
+          LAUNCH_CONFIGURED)
 
 EXPORT CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS *list, unsigned count, unsigned flags) {
   uint64_t warps = 0;

@@ -3,7 +3,6 @@
 
 #include <elf.h>
 #include <link.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -83,6 +82,12 @@ void *loaded_symbol(const char *soname, const char *symbol) {
   search_t search = {soname, symbol, NULL, NULL};
   dl_iterate_phdr(find_symbol, &search);
   return search.found;
+}
+
+void *loaded_to_keep(_Atomic(void *) *kept, const char *soname, const char *symbol) {
+  void *found = loaded_symbol(soname, symbol);
+  if (found) atomic_store_explicit(kept, found, memory_order_release);
+  return found;
 }
 
 static int find_address(struct dl_phdr_info *info, size_t size, void *data) {

@@ -83,16 +83,11 @@ EXPORT CUresult cuMemAllocPitch(CUdeviceptr_v1 *pointer, unsigned int *pitch, un
 EXPORT CUresult cuMemFree_v2(CUdeviceptr pointer) { FREE(cuMemFree_v2, pointer); }
 EXPORT CUresult cuMemFree(CUdeviceptr_v1 pointer) { FREE(cuMemFree, pointer); }
 
-#define FREE_ORDERED(symbol, pointer, stream)                                                            \
-  holding_t node;                                                                                        \
-  if (capture_freeing(pointer, &node)) return capture_freed(REAL(symbol)(pointer, stream), &node);       \
+#define FREE_ORDERED(symbol, own)                                                                  \
+  holding_t node;                                                                                  \
+  if (capture_freeing(pointer, &node)) return capture_freed(REAL(symbol)(pointer, stream), &node); \
   FREE(symbol, pointer, stream)
-
-EXPORT CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream stream) { FREE_ORDERED(cuMemFreeAsync, pointer, stream); }
-
-EXPORT CUresult cuMemFreeAsync_ptsz(CUdeviceptr pointer, CUstream stream) {
-  FREE_ORDERED(cuMemFreeAsync_ptsz, pointer, stream);
-}
+ON_STREAM(cuMemFreeAsync, (CUdeviceptr pointer, CUstream stream), stream, FREE_ORDERED)
 
 /* After the driver gave from a pool: what it reserved for it has to find room as well. */
 static CUresult keep_ordered(CUresult done, pool_t *pool, size_t bytes, CUdeviceptr pointer, CUstream stream) {
@@ -126,23 +121,12 @@ static CUresult chosen_pool(CUmemoryPool handle, pool_t **out) {
   if (graph) return capture_kept(done, graph, done ? 0 : *pointer, bytes);               \
   return keep_ordered(done, charged, bytes, done ? 0 : *pointer, stream)
 
-EXPORT CUresult cuMemAllocAsync(CUdeviceptr *pointer, size_t bytes, CUstream stream) {
-  FROM_POOL(cuMemAllocAsync, pool_of_stream(stream, &charged), bytes, stream, pointer, bytes, stream);
-}
+#define OF_STREAM(symbol, own) FROM_POOL(symbol, pool_of_stream(own, &charged), bytes, own, pointer, bytes, stream)
+ON_STREAM(cuMemAllocAsync, (CUdeviceptr *pointer, size_t bytes, CUstream stream), stream, OF_STREAM)
 
-EXPORT CUresult cuMemAllocAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUstream stream) {
-  CUstream own = THREADS_OWN(stream);
-  FROM_POOL(cuMemAllocAsync_ptsz, pool_of_stream(own, &charged), bytes, own, pointer, bytes, stream);
-}
-
-EXPORT CUresult cuMemAllocFromPoolAsync(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream) {
-  FROM_POOL(cuMemAllocFromPoolAsync, chosen_pool(pool, &charged), bytes, stream, pointer, bytes, pool, stream);
-}
-
-EXPORT CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream) {
-  CUstream own = THREADS_OWN(stream);
-  FROM_POOL(cuMemAllocFromPoolAsync_ptsz, chosen_pool(pool, &charged), bytes, own, pointer, bytes, pool, stream);
-}
+#define OF_POOL(symbol, own) FROM_POOL(symbol, chosen_pool(pool, &charged), bytes, own, pointer, bytes, pool, stream)
+ON_STREAM(cuMemAllocFromPoolAsync, (CUdeviceptr *pointer, size_t bytes, CUmemoryPool pool, CUstream stream), stream,
+          OF_POOL)
 
 EXPORT CUresult cuMemPoolCreate(CUmemoryPool *pool, const CUmemPoolProps *properties) {
   CUresult done = REAL(cuMemPoolCreate)(pool, properties);

@@ -22,12 +22,8 @@ typedef int get_memory_t(device_t, void *);
 static int absent(void) { return FUNCTION_NOT_FOUND; }
 
 static void *real(_Atomic(void *) *kept, const char *name) {
-  void *found = atomic_load_explicit(kept, memory_order_acquire);
-  if (found) return found;
-  found = loaded_symbol(LIBNVML, name);
-  if (!found) return (void *)absent;
-  atomic_store_explicit(kept, found, memory_order_release);
-  return found;
+  void *found = loaded_once(kept, LIBNVML, name);
+  return found ? found : (void *)absent;
 }
 
 static int find_gpu(device_t device, int *gpu) {

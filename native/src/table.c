@@ -52,22 +52,17 @@ static void *ask(const name_t *n) {
 }
 
 void *real_entry(unsigned entry) {
-  void *found = atomic_load_explicit(&exported[entry], memory_order_acquire);
+  void *found = loaded_once(&exported[entry], LIBCUDA, names[entry].symbol);
   if (__builtin_expect(found != NULL, 1)) return found;
-  found = loaded_symbol(LIBCUDA, names[entry].symbol);
-  if (!found) found = ask(&names[entry]);
+  found = ask(&names[entry]);
   if (!found) return (void *)absent;
   atomic_store_explicit(&exported[entry], found, memory_order_release);
   return found;
 }
 
 void *real_helper(unsigned which) {
-  void *found = atomic_load_explicit(&helper[which], memory_order_acquire);
-  if (__builtin_expect(found != NULL, 1)) return found;
-  found = loaded_symbol(LIBCUDA, helpers[which]);
-  if (!found) return (void *)absent;
-  atomic_store_explicit(&helper[which], found, memory_order_release);
-  return found;
+  void *found = loaded_once(&helper[which], LIBCUDA, helpers[which]);
+  return found ? found : (void *)absent;
 }
 
 void *stand_in_for_symbol(const char *symbol, void *found) {
