@@ -72,11 +72,13 @@ class Probe:
     async def snapshot(self, uuids: Iterable[str]) -> Snapshot:
         """The processes on these GPUs now."""
         asked, began = tuple(uuids), self._processes.ticks()
-        look = asyncio.ensure_future(self._in_thread(lambda: self._snapshot(asked)))
+        begun = self._thread.submit(self._snapshot, asked)
+        look = asyncio.wrap_future(begun)
         await asyncio.wait((look,), timeout=self._answer_s)
         if look.done():
             return look.result()
-        look.cancel()  # one that has not begun behind a call that hangs is not made later
+        begun.cancel()  # at once: one that has not begun behind a call that hangs is not made later
+        look.cancel()
         error = NvmlError("NVML", _TIMEOUT, f"no answer for {self._answer_s:g} s")
         return Snapshot((), {}, dict.fromkeys(asked, error), began)
 
