@@ -11,6 +11,7 @@ import pytest
 from tessera.cli.tessera import invoke
 from tessera.kube.connection import plain
 from tessera.kube.gateway import Gateway
+from tessera.model.quantities import GIB
 from tessera.scheduler.engine import Engine
 from tessera.scheduler.notes import settings_note
 from tessera.scheduler.options import Options
@@ -214,6 +215,13 @@ async def test_a_label_of_the_namespaces_decides(api: ApiServer, capsys: pytest.
     decides(api, trust_domain="label:team")
     found = await answered(api, capsys)
     assert nodes_of(found) == {"huge": None, "of-friends": "host-a", "of-strangers": None}
+
+
+async def test_what_the_scheduler_would_refuse_is_refused(api: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
+    api.store.put("pods", pod("tiny", mem="1Gi", why="no room"))
+    decides(api, context_bytes=2 * GIB)
+    why = {each["name"]: each["reason"] for each in (await answered(api, capsys))["pods"]}
+    assert "found '1Gi'; allowed: at least 2Gi for each GPU, which a program's context takes" in why["tiny"]
 
 
 async def test_a_cluster_whose_scheduler_says_nothing(api: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:
