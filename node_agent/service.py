@@ -130,7 +130,7 @@ class Service:
             processes, kernel, self._names.name_of, settings.blind_grace_s, clock,
         )  # fmt: skip
         self._covered = Covered(lambda: self.watcher.accounts.usages, processes, kernel)
-        self._pace = Pace(self.store)
+        self._pace = Pace(self.store, keepers.get)
         self._socket = AgentSocket(settings.agent_socket, AgentService(self.gpus, self.preparation, self.probe))
         self._metrics = MetricsServer(
             AgentCollector(self.gpus, self.store, self.watcher, self.unshimmed),

@@ -1,5 +1,8 @@
-"""Keeps the turns of the slices on each GPU, several times a second: of all where nothing else holds compute, of those
-that may have more than they asked for where MPS does."""
+"""Keeps the turns of the slices on each GPU, several times a second: of those whose compute nothing else holds, and of
+those under MPS that may have more than they asked for.
+
+What keeps a slice decides, not the level that its GPU has by now. Shares are reckoned over all slices of a GPU.
+"""
 
 import asyncio
 import time
@@ -22,46 +25,56 @@ log = structlog.get_logger()
 IDLE_NS = 300_000_000
 """How long after its last work a slice counts as having some."""
 
+BY_TURNS = frozenset({LEVEL_WATCH, LEVEL_DRIVER})
+"""Levels that hold no compute themselves."""
+
 WorksUntil = Callable[[int], Sequence[int] | None]
-Division = Callable[[Sequence[Claim], Collection[str]], dict[str, Turn]]
-"""The turns of the slices on a GPU, given which of them have work there."""
+LevelOf = Callable[[str], int | None]
 
 
 class Pace:
-    """The agent's hand on the pages of all slices."""
+    """The agent's hand on the pages of all slices. ``level_of``: the level that prepared a slice, by its id."""
 
     def __init__(
         self,
         store: SliceStore,
+        level_of: LevelOf,
         works: WorksUntil = works_until,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._store, self._works, self._clock_ns = store, works, clock_ns
+        self._store, self._level_of = store, level_of
+        self._works, self._clock_ns = works, clock_ns
         self._written: dict[str, dict[int, Turn]] = {}
 
-    def paced(self, gpus: Iterable[Gpu]) -> dict[str, Division]:
-        """The GPUs that are had in turns, and how they are divided: a slice asks for compute there."""
+    def paced(self, gpus: Iterable[Gpu]) -> frozenset[str]:
+        """The GPUs that are had in turns: a slice asks for compute there."""
         asked = {share.uuid for item in self._store for share in item.shares if share.core_percent and not share.whole}
-        found = {gpu.uuid: _division(gpu.level) for gpu in gpus if gpu.uuid in asked}
-        return {uuid: division for uuid, division in found.items() if division}
+        return frozenset(gpu.uuid for gpu in gpus if gpu.uuid in asked)
 
-    async def apply(self, paced: Mapping[str, Division], usages: Iterable[Usage]) -> None:
+    async def apply(self, paced: Collection[str], usages: Iterable[Usage]) -> None:
         """New turns for the ``paced`` GPUs, from whose programs have work there; all others have none."""
-        await asyncio.to_thread(self._set, dict(paced), _pids(usages))
+        await asyncio.to_thread(self._set, frozenset(paced), _pids(usages))
 
     async def free_all(self) -> None:
         """Nobody waits for a turn any more: containers that run keep their shim, also where it was switched off."""
-        await self.apply({}, ())
+        await self.apply((), ())
 
-    def _set(self, paced: Mapping[str, Division], pids: Mapping[str, Sequence[int]]) -> None:
-        claims = {uuid: list(_claims(uuid, self._store)) for uuid in paced}
-        found = {uuid: divide(claims[uuid], self._wanting(uuid, pids)) for uuid, divide in paced.items()}
+    def _set(self, paced: Collection[str], pids: Mapping[str, Sequence[int]]) -> None:
+        found = {uuid: self._divide(uuid, self._wanting(uuid, pids)) for uuid in paced}
         written = {}
         for item in self._store:
             own = {place: found.get(share.uuid, {}).get(item.id, FREE) for place, share in enumerate(item.shares)}
             before = self._written.get(item.id, {})
             written[item.id] = own if own == before or self._write_page(item, own) else before
         self._written = written
+
+    def _divide(self, uuid: str, wanting: Collection[str]) -> dict[str, Turn]:
+        """The turn of each slice that needs one. A slice whose level is not known counts as watched."""
+        claims = list(_claims(uuid, self._store))
+        kept = {claim.id: self._level_of(claim.id) or LEVEL_WATCH for claim in claims}
+        in_turns, under_mps = turns(claims, wanting), throttles(claims, wanting)
+        watched = {id_: in_turns[id_] for id_, level in kept.items() if level in BY_TURNS}
+        return watched | {id_: under_mps[id_] for id_, level in kept.items() if level == LEVEL_MPS}
 
     def _wanting(self, uuid: str, pids: Mapping[str, Sequence[int]]) -> set[str]:
         """A slice whose word cannot be read has work: what it asked for is not lent to others."""
@@ -87,12 +100,6 @@ class Pace:
             log.warning("turns not written", slice=item.id, error=str(error))
             return False
         return True
-
-
-def _division(level: int) -> Division | None:
-    if level <= LEVEL_WATCH or level == LEVEL_DRIVER:
-        return turns
-    return throttles if level == LEVEL_MPS else None
 
 
 def _pids(usages: Iterable[Usage]) -> dict[str, list[int]]:
