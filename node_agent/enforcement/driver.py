@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from tessera.model.assignment import Share
 from tessera.model.gpus import LEVEL_DRIVER, LEVEL_NONE, LEVEL_WATCH
+from tessera.node_agent.enforcement.cgroup_records import CgroupRecords
 from tessera.node_agent.enforcement.dmem_files import NO_LIMIT, address_of, region_name
 from tessera.node_agent.enforcement.dmem_tree import DmemError, DmemTree
 from tessera.node_agent.enforcement.hook import NAME, HookProgram
@@ -26,7 +27,7 @@ Wanted = tuple[Path, str, str]
 
 
 class Driver:
-    """``slices``: all that are prepared; ``records``: which cgroup each slice's container has; ``proc``: the host's."""
+    """``slices``: all that are prepared; ``records``: the folder of ``CgroupRecords``; ``proc``: the host's."""
 
     level = LEVEL_DRIVER
 
@@ -34,7 +35,7 @@ class Driver:
         self, tree: DmemTree, hook: HookProgram | None, slices: Callable[[], Iterable[Slice]], records: Path, proc: Path
     ) -> None:
         self._tree, self._hook, self._slices = tree, hook, slices
-        self._records, self._proc = records, proc
+        self._records, self._proc = CgroupRecords(records, slices), proc
         self._held: dict[str, Slice] = {}
         self._trouble: dict[str, str] = {}
         self._turn = threading.Lock()
@@ -42,11 +43,19 @@ class Driver:
     async def detect(self, uuid: str) -> Finding:
         return await asyncio.to_thread(self._in_turn, self._detect, uuid)
 
+    def takes(self, item: Slice) -> bool:
+        return True
+
+    async def leave(self, uuid: str) -> str:
+        """Nothing runs here."""
+        return ""
+
     async def prepare(self, item: Slice) -> Edits:
         self._held[item.id] = item
         return await asyncio.to_thread(self._in_turn, self._prepare, item)
 
     async def observe(self) -> tuple[Incident, ...]:
+        await asyncio.to_thread(self._records.sweep)
         held = tuple(self._held.values())
         found = await asyncio.to_thread(lambda: [(item, *self._in_turn(self._look, item)) for item in held])
         # A slice may have been released meanwhile, and its limits with it.
@@ -96,14 +105,12 @@ class Driver:
                 self._tree.set_limit(*wanted)
         except DmemError as error:
             raise EnforcementError(str(error)) from None
-        self._records.mkdir(parents=True, exist_ok=True)
         limits = [part for share in _held_shares(item) for part in (self._region(share.uuid), str(share.mem_bytes))]
-        args = (NAME, str(self._proc), str(self._tree.mount), str(self._records / item.id), *limits)
+        args = (NAME, str(self._proc), str(self._tree.mount), str(self._records.path(item.id)), *limits)
         return Edits(LEVEL_DRIVER, hooks=(Hook(str(self._hook.installed()), args),))
 
     def _release(self, item: Slice) -> None:
-        for name in (item.id, f"{item.id}.tmp"):
-            (self._records / name).unlink(missing_ok=True)
+        self._records.drop(item.id)
         pod = self._tree.pod(item.pod_uid)
         if pod is None:
             return
@@ -155,11 +162,9 @@ class Driver:
 
     def _container(self, item: Slice) -> Path | None:
         """The cgroup that the hook left on record, as long as it is there."""
-        try:
-            path = self._tree.mount / (self._records / item.id).read_text().lstrip("/")
-        except FileNotFoundError:
-            return None
-        return path if path.is_dir() else None
+        recorded = self._records.get(item.id)
+        path = self._tree.mount / recorded if recorded is not None else None
+        return path if path and path.is_dir() else None
 
     def _region(self, uuid: str) -> str:
         address = address_of(self._proc, uuid)
