@@ -23,7 +23,7 @@ MAX_EVIDENCE = 512
 
 
 class Gpus:
-    """``headroom_bytes`` is kept back on each GPU. ``known``: whether the GPUs were looked at once.
+    """``headroom_of``: the bytes that are kept back on a GPU. ``known``: whether the GPUs were looked at once.
 
     ``group_of`` names a GPU's MPS group, empty where it is one by itself.
     """
@@ -32,14 +32,14 @@ class Gpus:
         self,
         inventory: Inventory,
         limiter: Limiter,
-        headroom_bytes: int,
+        headroom_of: Callable[[str], int],
         *,
         wsl: bool = False,
         allow_unwatched: bool = False,
         group_of: Callable[[str], str] = lambda _: "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._inventory, self._limiter, self._headroom = inventory, limiter, headroom_bytes
+        self._inventory, self._limiter, self._headroom_of = inventory, limiter, headroom_of
         self._wsl, self._allow_unwatched = wsl, allow_unwatched
         self._group_of, self._clock = group_of, clock
         self._wanted: dict[str, Finding] = {}
@@ -125,7 +125,7 @@ class Gpus:
 
     def _gpu(self, uuid: str) -> Gpu:
         device, finding = self._inventory.devices[uuid], self.finding(uuid)
-        free = 0 if device.mig else device.total_bytes - device.reserved_bytes - self._headroom
+        free = 0 if device.mig else device.total_bytes - device.reserved_bytes - self._headroom_of(uuid)
         return Gpu(
             uuid=uuid,
             model=device.name,

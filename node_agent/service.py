@@ -99,14 +99,15 @@ class Service:
         self._pod_shm = PodShm()
         mps = self._mps = self._mps_of(keepers, processes, clock, self._shm_of(mounts, processes))
         driver = self._driver_of(cgroup_files or KernelCgroupFiles())
-        self.limiter: Limiter = Ladder((driver, *mps, Watch()), settings.enforcement.levels, self._level_of, keepers)
+        rungs = driver, *mps, Watch()
+        self.limiter: Limiter = Ladder(rungs, settings.enforcement.levels, self._level_of, keepers, lambda: self.store)
         self.gpus = Gpus(
             self.inventory,
             self.limiter,
-            _headroom(settings),
+            self._headroom_of,
             wsl=_is_wsl(settings.proc_root),
             allow_unwatched=settings.allow_unwatched,
-            group_of=mps.group_name if LEVEL_MPS in settings.enforcement.levels else lambda _: "",
+            group_of=lambda uuid: mps.group_name(uuid) if self._may_serve(uuid) else "",
             clock=clock,
         )
         shims = settings.state_dir / "shim" if settings.shim else None
@@ -264,6 +265,14 @@ class Service:
         gpu = self.gpus.now.get(uuid)
         return gpu.level if gpu else LEVEL_NONE
 
+    def _may_serve(self, uuid: str) -> bool:
+        """Whether MPS has a GPU: it is asked for, or still there."""
+        return LEVEL_MPS in self._settings.enforcement.levels or self._mps.serves(uuid)
+
+    def _headroom_of(self, uuid: str) -> int:
+        mps = self._settings.mps_headroom_bytes if self._may_serve(uuid) else 0
+        return self._settings.headroom_bytes + mps
+
     def _driver_of(self, files: CgroupFiles) -> Driver:
         settings, folder = self._settings, self._settings.state_dir / "driver"
         hook = HookProgram(Path(settings.hook), folder / "hook") if settings.hook else None
@@ -334,11 +343,6 @@ async def _every(period_s: float, work: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             log.exception("a round failed; the next one comes", work=getattr(work, "__qualname__", ""))
         await asyncio.sleep(max(period_s - (time.monotonic() - started), 0.001))
-
-
-def _headroom(settings: NodeAgentSettings) -> int:
-    mps = settings.mps_headroom_bytes if LEVEL_MPS in settings.enforcement.levels else 0
-    return settings.headroom_bytes + mps
 
 
 def _boot_id() -> str:

@@ -5,15 +5,16 @@ daemon serves them all (``mps_groups``), else it is watched. The two levels are 
 served in one mode at a time, and goes from one to the other when no slice is held there.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tessera.model.gpus import LEVEL_NONE, LEVEL_WATCH
+from tessera.node_agent.enforcement.looks import LOOK_S, Looks
 from tessera.node_agent.enforcement.mps_control import MpsControl
 from tessera.node_agent.enforcement.mps_environment import PIPE_IN_CONTAINER
 from tessera.node_agent.enforcement.mps_folders import Folders
 from tessera.node_agent.enforcement.mps_groups import Group, name_of
+from tessera.node_agent.enforcement.mps_left_over import LeftOver
 from tessera.node_agent.enforcement.mps_modes import PERCENTAGES, Mode, Served
 from tessera.node_agent.enforcement.mps_node import Node
 from tessera.node_agent.enforcement.port import Edits, EnforcementError, Finding, Incident, Mount
@@ -28,7 +29,8 @@ TRY_AGAIN_S = 600.0
 
 
 class Mps:
-    """``answer_s``: how long the control program may take to answer. ``node``: its slices are those of this level.
+    """``answer_s``: how long the control program may take to answer; ``look_s``: how long an ``observe`` waits for a
+    group. ``node``: its slices are those of this level.
 
     A group is made when one of its GPUs is looked at first, and then stays as it is. Groups of an earlier run stay
     where a slice lies on their GPUs; the other daemons of that run are stopped.
@@ -43,6 +45,7 @@ class Mps:
         *,
         mode: Mode = PERCENTAGES,
         answer_s: float = ANSWER_S,
+        look_s: float = LOOK_S,
     ) -> None:
         self.level, self._mode = mode.level, mode
         self._program, self._folders, self._partition = program, Folders(folder), partition
@@ -52,7 +55,7 @@ class Mps:
         self._put_off: dict[str, tuple[float, Finding]] = {}
         self._groups: dict[Group, Served] = {}
         self._held: set[str] = set()
-        self._left_over: dict[Group, MpsControl] = {}
+        self._left_over, self._looks = LeftOver(self._folders), Looks(look_s)
         self._adopt()
 
     def group_of(self, uuid: str) -> Group:
@@ -64,6 +67,14 @@ class Mps:
         group = self.group_of(uuid)
         return name_of(group) if len(group) > 1 else ""
 
+    def serves(self, uuid: str) -> bool:
+        """Whether a daemon may run that has this GPU."""
+        return any(uuid in group for group in self._groups) or self._left_over.on(uuid)
+
+    def takes(self, item: Slice) -> bool:
+        """One daemon has to serve all of its GPUs."""
+        return len({self.group_of(share.uuid) for share in item.shares}) == 1
+
     async def detect(self, uuid: str) -> Finding:
         uuids = self.group_of(uuid)
         if lacking := self._mode.lacks(self._node.driver()):
@@ -74,17 +85,16 @@ class Mps:
         if obstacle := await self._take(uuids):
             return Finding(LEVEL_WATCH, obstacle)
         group = self._group(uuids)
-        await self._stop_left_over(group.uuids)
+        await self._left_over.stop(group.uuids)
         found = await group.detect(uuid)
         if found.level == LEVEL_WATCH and any(rival.level < self.level for rival in self._rivals):
             self._put_off[uuid] = self._node.clock() + TRY_AGAIN_S, found
         return found
 
     async def prepare(self, item: Slice) -> Edits:
-        groups = {self.group_of(share.uuid) for share in item.shares}
-        if len(groups) > 1:
+        if not self.takes(item):
             return Edits(LEVEL_WATCH)
-        uuids = groups.pop()
+        uuids = self.group_of(item.shares[0].uuid)
         if given := self._given_up.intersection(uuids):
             raise EnforcementError(f"GPU {min(given)} is no longer held at level {self.level}")
         group = self._group(uuids)
@@ -95,9 +105,7 @@ class Mps:
         return Edits(self.level, environment, (pipe, *shared))
 
     async def observe(self) -> tuple[Incident, ...]:
-        # Together: a daemon that hangs must not hold up the looks after the others.
-        found = await asyncio.gather(*(group.observe() for group in list(self._groups.values())))
-        return tuple(incident for incidents in found for incident in incidents)
+        return await self._looks.round({uuids: group.observe for uuids, group in self._groups.items()})
 
     async def look_after_shm(self) -> tuple[Incident, ...]:
         """Keeps what the containers of a group share at /dev/shm; whom it is to be told that they share it."""
@@ -128,23 +136,32 @@ class Mps:
 
     async def close(self) -> None:
         """Daemons outlive the agent: containers depend on them. Only those without a slice are stopped."""
+        await self._looks.close()
         for group in self._groups.values():
             if not group.slices:
                 await group.control.stop()
 
-    async def leave(self, uuids: Group, level: int) -> str:
-        """Gives GPUs to the limiter of ``level``; why that cannot be, or empty."""
+    async def leave(self, uuid: str) -> str:
+        return await self._give_up({self.group_of(uuid)}) if self.serves(uuid) else ""
+
+    async def _yield(self, uuids: Group, level: int) -> str:
+        """Gives GPUs to the limiter of ``level``, unless this one is higher and works there."""
         groups = {self.group_of(uuid) for uuid in uuids}
         for group in groups:
             served = self._groups.get(group)
-            if self._slices_on(group):
-                return f"slices lie on GPU {', '.join(group)} that are held at level {self.level}"
             if served and served.worked and self.level > level:
                 return f"GPU {', '.join(group)} has level {self.level}"
+        return await self._give_up(groups)
+
+    async def _give_up(self, groups: set[Group]) -> str:
+        """Stops serving; why that cannot be, or empty."""
+        for group in groups:
+            if self._slices_on(group):
+                return f"slices lie on GPU {', '.join(group)} that are held at level {self.level}"
         # Before anything is waited for: nobody is admitted here from now on.
         self._given_up.update(*groups)
         for group in groups:
-            if not (await self._stop(group) and await self._stop_left_over(group, also_same=True)):
+            if not (await self._stop(group) and await self._left_over.stop(group, also_same=True)):
                 self._given_up.difference_update(*groups)
                 return f"the MPS daemon of GPU {', '.join(group)} at level {self.level} does not stop"
         return ""
@@ -158,11 +175,12 @@ class Mps:
         served.retire(stopped)
         if stopped:
             self._groups.pop(group, None)
+            self._folders.forget(group)
         return stopped
 
     async def _take(self, uuids: Group) -> str:
         for rival in self._rivals:
-            if obstacle := await rival.leave(uuids, self.level):
+            if obstacle := await rival._yield(uuids, self.level):
                 return obstacle
         self._given_up.difference_update(uuids)
         return ""
@@ -188,17 +206,7 @@ class Mps:
             else:
                 folder = self._folders.of(uuids)
                 shm = self._node.shm_of(folder)
-                self._left_over[uuids] = MpsControl(self._program, folder, uuids, self._answer_s, shm)
-
-    async def _stop_left_over(self, uuids: Group, *, also_same: bool = False) -> bool:
-        """A GPU is never served by two daemons. One that does not stop is tried again at the next time."""
-        stopped = True
-        for other in [group for group in self._left_over if set(group).intersection(uuids)]:
-            if (other == uuids and not also_same) or await self._left_over[other].stop():
-                self._left_over.pop(other, None)
-            else:
-                stopped = False
-        return stopped
+                self._left_over.add(uuids, MpsControl(self._program, folder, uuids, self._answer_s, shm))
 
 
 def exclusive(*limiters: Mps) -> None:

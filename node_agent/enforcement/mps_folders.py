@@ -31,6 +31,13 @@ class Folders:
         except OSError as error:
             log.error("an MPS group is not recorded", gpus=uuids, error=str(error))
 
+    def forget(self, uuids: Group) -> None:
+        """Its daemon was stopped; of a record that stays it is stopped again after the next start."""
+        try:
+            (self.of(uuids) / MEMBERS).unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("an MPS group stays recorded", gpus=uuids, error=str(error))
+
     def recorded(self) -> list[Group]:
         """The groups of earlier runs."""
         found = []

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tessera.model.gpus import LEVEL_MPS, LEVEL_PARTITION, Linked
+from tessera.model.gpus import Linked
+from tessera.node_agent.enforcement.looks import LOOK_S
 from tessera.node_agent.enforcement.mps import ANSWER_S, Mps, Partition, exclusive
 from tessera.node_agent.enforcement.mps_groups import Extent, partition
-from tessera.node_agent.enforcement.mps_modes import PARTITIONS
+from tessera.node_agent.enforcement.mps_modes import PARTITIONS, PERCENTAGES, Mode
 from tessera.node_agent.enforcement.mps_node import Node
 from tessera.node_agent.enforcement.port import Incident
 
@@ -26,13 +27,17 @@ class MpsLimiters:
         gpus: Callable[[], Sequence[Linked]],
         extent: Extent,
         answer_s: float = ANSWER_S,
+        look_s: float = LOOK_S,
     ) -> None:
         def groups(extent: Extent) -> Partition:
             return lambda kept: partition(gpus(), extent, kept)
 
-        below = folder / STATIC
-        percentages = Mps(program, folder, groups(extent), node(LEVEL_MPS), answer_s=answer_s)
-        static = Mps(program, below, groups(Extent.GPU), node(LEVEL_PARTITION), mode=PARTITIONS, answer_s=answer_s)
+        def limiter(mode: Mode, folder: Path, extent: Extent) -> Mps:
+            times = {"answer_s": answer_s, "look_s": look_s}
+            return Mps(program, folder, groups(extent), node(mode.level), mode=mode, **times)
+
+        percentages = limiter(PERCENTAGES, folder, extent)
+        static = limiter(PARTITIONS, folder / STATIC, Extent.GPU)
         exclusive(percentages, static)
         self._limiters = percentages, static
 
@@ -44,6 +49,10 @@ class MpsLimiters:
         one by itself."""
         percentages, _ = self._limiters
         return percentages.group_name(uuid)
+
+    def serves(self, uuid: str) -> bool:
+        """Whether a daemon may run that has this GPU."""
+        return any(limiter.serves(uuid) for limiter in self)
 
     async def look_after_shm(self) -> tuple[Incident, ...]:
         """Keeps the groups' /dev/shm; what is to be told of them."""

@@ -73,7 +73,7 @@ class Incident:
 
 
 class Limiter(Protocol):
-    """One level of enforcement, over GPUs by UUID. Safe to call again after a crash of the agent."""
+    """Enforcement over GPUs by UUID. Safe to call again after a crash of the agent."""
 
     level: int
 
@@ -99,4 +99,16 @@ class Limiter(Protocol):
 
     async def close(self) -> None:
         """Stops what was started, where no container depends on it."""
+        ...
+
+
+class Rung(Limiter, Protocol):
+    """A limiter of one level among others."""
+
+    def takes(self, item: Slice) -> bool:
+        """Whether a slice of this form is held here; one that is not is only watched."""
+        ...
+
+    async def leave(self, uuid: str) -> str:
+        """Ends what it keeps running for a GPU on which it holds no slice; why that cannot be, or empty."""
         ...

@@ -13,6 +13,12 @@ class Watch:
     async def detect(self, uuid: str) -> Finding:
         return Finding(LEVEL_WATCH, "the driver tells the memory of each process")
 
+    def takes(self, item: Slice) -> bool:
+        return True
+
+    async def leave(self, uuid: str) -> str:
+        return ""
+
     async def prepare(self, item: Slice) -> Edits:
         return Edits(LEVEL_WATCH)
 

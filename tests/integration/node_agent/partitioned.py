@@ -16,14 +16,16 @@ from tessera.simulator.fakes.processes import FakeProcesses
 from tests.integration.node_agent.test_mps import GIB, GPU, Clock, gpu, uid_of
 
 DRIVER, OLD = "590.48.01", "580.159.04"
+LONG_S = 60.0
+"""How long a look may take: here each ends in its own round."""
 ALL = (LEVEL_WATCH, LEVEL_MPS, LEVEL_PARTITION)
 
 
 class PartitionedNode:
     """``driver`` is NVML's word, ``program`` the control program's version. ``start`` is the agent, anew."""
 
-    def __init__(self, folder, driver=DRIVER, program=DRIVER, answer_s=3.0):
-        self.folder, self.driver, self.answer_s = folder, driver, answer_s
+    def __init__(self, folder, driver=DRIVER, program=DRIVER, answer_s=3.0, extent=Extent.GPU):
+        self.folder, self.driver, self.answer_s, self.extent = folder, driver, answer_s, extent
         self.slices, self.levels, self.clock, self.proof = [], {}, Clock(), None
         self.processes = FakeProcesses(folder / "proc")
         self.program = str(install(folder, program))
@@ -39,8 +41,10 @@ class PartitionedNode:
             return Node(held, clients, lambda: 60, self.clock, self.proof, driver=lambda: self.driver)
 
         gpus = lambda: [gpu(GPU), gpu("GPU-b")]  # noqa: E731
-        limiters = MpsLimiters(self.program, self.folder / "mps", node, gpus, Extent.GPU, self.answer_s)
-        self.limiter = Ladder((*limiters, Watch()), asked, self.levels.__getitem__, keepers)
+        program, folder = self.program, self.folder / "mps"
+        limiters = MpsLimiters(program, folder, node, gpus, self.extent, self.answer_s, look_s=LONG_S)
+        rungs, level_of = (*limiters, Watch()), self.levels.__getitem__
+        self.limiter = Ladder(rungs, asked, level_of, keepers, lambda: self.slices, look_s=LONG_S)
 
     async def detect(self, uuid=GPU):
         found = await self.limiter.detect(uuid)

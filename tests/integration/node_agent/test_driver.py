@@ -1,6 +1,7 @@
 """Level 3 through the whole agent: its own hook is run for real, the kernel's files are a stand-in's."""
 
 import platform
+import time
 
 import grpc
 import pytest
@@ -8,8 +9,9 @@ import pytest
 from tessera.model.gpus import LEVEL_DRIVER, LEVEL_NONE, LEVEL_WATCH
 from tessera.node_agent.enforcement.dmem_files import KernelCgroupFiles
 from tessera.node_agent.enforcement.dmem_tree import DmemError, DmemTree
+from tessera.node_agent.gpus import DETECT_S
 from tessera.node_agent.service import Service
-from tessera.node_agent.settings import NodeAgentSettings
+from tessera.node_agent.settings import Enforcement, NodeAgentSettings
 from tests.integration.node_agent.hook import GIB, PODS, DmemHost
 from tests.integration.node_agent.test_service import POD, Host, until
 from tests.native.conftest import module
@@ -30,10 +32,17 @@ class DriverHost(Host):
         self.start_anew()
 
     def start_anew(self):
-        self.service = Service(self.settings, processes=self.processes, cgroup_files=self.kernel.files)
+        clock = lambda: time.monotonic() + self.later_s  # noqa: E731
+        self.service = Service(self.settings, processes=self.processes, cgroup_files=self.kernel.files, clock=clock)
         self.incidents = []
         tell = self.service._announcer.incident
         self.service._announcer.incident = lambda one, store: (self.incidents.append(one.reason), tell(one, store))
+
+    async def restart(self, **settings):
+        await self.service.stop()
+        self.settings = self.settings.model_copy(update=settings)
+        self.start_anew()
+        await self.service.start()
 
     @property
     def levels(self):
@@ -125,6 +134,42 @@ async def test_an_agent_that_starts_again_looks_after_the_same_limits(host):
     host.start_anew()
     await host.service.start()
     await until(lambda: [host.kernel.limit(path) for path in (pod, cgroup)] == [str(4 * GIB)] * 2)
+
+
+async def test_records_that_no_slice_has_any_more_go(host):
+    records = host.settings.state_dir / "driver/cgroups"
+    pod = host.kernel.start_pod(POD)
+    reply = await host.prepare(host.slice("held"))
+    host.kernel.start_container(reply.hooks[0], pod, "c", 41)
+    for name in ("gone", "gone.tmp"):
+        (records / name).write_text("/kubepods/burstable/podx/c")
+    await until(lambda: [path.name for path in records.iterdir()] == ["held"])
+
+
+async def test_where_the_level_is_no_longer_asked_for_its_slices_keep_it(host):
+    pod = host.kernel.start_pod(POD)
+    reply = await host.prepare(host.slice("a", min_level=3))
+    _, cgroup = host.kernel.start_container(reply.hooks[0], pod, "c", 41)
+    await host.restart(enforcement=Enforcement.AUTO)
+    assert host.levels == [LEVEL_WATCH] * 3
+    for path in (pod, cgroup):
+        host.kernel.files.write(path / "dmem.max", f"{host.kernel.regions[0]} max\n")
+    await until(lambda: [host.kernel.limit(path) for path in (pod, cgroup)] == [str(4 * GIB)] * 2)
+    assert (await host.prepare(host.slice("a", min_level=3))).hooks == reply.hooks
+    assert (await host.prepare(host.slice("b", pod="99999999-2222-3333-4444-555555555555"))).level == LEVEL_WATCH
+    await host.service.preparation.release("a")
+    assert host.kernel.limit(pod) == "max"
+
+
+async def test_a_gpu_rises_once_the_slices_that_are_only_watched_have_ended(host):
+    await host.restart(enforcement=Enforcement.AUTO)
+    await host.prepare(host.slice("a", gpus=(0,)))
+    await host.restart(enforcement=Enforcement.DRIVER)
+    assert host.levels == [LEVEL_WATCH, LEVEL_DRIVER, LEVEL_DRIVER]
+    assert "not level 3: slices lie on GPU" in host.evidence() and "held at level 0" in host.evidence()
+    await host.service.preparation.release("a")
+    host.later_s += DETECT_S
+    await until(lambda: host.levels == [LEVEL_DRIVER] * 3)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The ladder over the real limiters, with the stand-in for nvidia-cuda-mps-control."""
 
+import asyncio
 import json
 import tempfile
 from dataclasses import replace
@@ -22,7 +23,7 @@ from tessera.simulator.fakes.mps import daemon
 from tessera.simulator.fakes.mps.clients import FakeMps, install
 from tessera.simulator.fakes.processes import FakeProcesses
 from tests.fakes.disk import FlakyDisk, PowerCut
-from tests.integration.node_agent.test_service import Host
+from tests.integration.node_agent.test_service import Host, until
 
 GIB = 1 << 30
 A, B = "GPU-a", "GPU-b"
@@ -44,10 +45,11 @@ class Node:
 
     def ladder(self, asked=ALL, disk=None):
         clients = HostClients(self.processes, lambda: self.slices)
-        node = mps_node.Node(lambda: self.slices, clients, lambda: 48)
-        mps = self.mps = Mps(self.program, self.folder / "mps", self._partition, node)
         keepers = Keepers(self.folder / "keepers", [item.id for item in self.slices], disk)
-        return Ladder((Watch(), mps), asked, self.levels.__getitem__, keepers)
+        held = lambda: [item for item in self.slices if keepers.may_keep(LEVEL_MPS, item.id)]  # noqa: E731
+        node = mps_node.Node(held, clients, lambda: 48)
+        mps = self.mps = Mps(self.program, self.folder / "mps", self._partition, node)
+        return Ladder((Watch(), mps), asked, self.levels.__getitem__, keepers, lambda: self.slices)
 
     def _partition(self, kept):
         return partition([gpu(A), gpu(B)], self.extent, kept)
@@ -64,6 +66,11 @@ class Node:
 
     def ceiling(self, gpu=A):
         return FakeMps(self.folder / "mps" / gpu / "pipe").state["memory"][gpu]
+
+
+def runs(folder):
+    """The GPUs whose daemon is there."""
+    return [path.parents[1].name for path in folder.glob(f"*/pipe/{daemon.STATE}")]
 
 
 @pytest.fixture
@@ -96,6 +103,30 @@ async def test_a_level_that_is_not_asked_for_is_not_tried(node):
     found = await node.ladder(asked=(LEVEL_WATCH,)).detect(A)
     assert (found.level, "level 1" in found.evidence) == (LEVEL_WATCH, False)
     assert not (node.folder / "mps").exists()
+
+
+async def test_a_daemon_that_was_left_over_ends_where_mps_is_no_longer_asked_for(node):
+    for uuid in (A, B):
+        await node.ladder().detect(uuid)
+    await node.ladder().prepare(node.give("a", 4 * GIB))
+    again = node.ladder(asked=(LEVEL_WATCH,))
+    for uuid in (A, B):
+        assert (await again.detect(uuid)).level == LEVEL_WATCH
+    assert runs(node.folder / "mps") == [A]
+    await again.release(node.slices.pop())
+    await again.detect(A)
+    assert runs(node.folder / "mps") == []
+
+
+async def test_one_that_does_not_end_is_told_and_tried_again(node):
+    await node.ladder().detect(A)
+    fake = FakeMps(node.folder / "mps" / A / "pipe")
+    fake.behave(daemon.BABBLES)
+    again = node.ladder(asked=(LEVEL_WATCH,))
+    assert f"the MPS daemon of GPU {A} at level 1 does not stop" in (await again.detect(A)).evidence
+    fake.behave()
+    assert "does not stop" not in (await again.detect(A)).evidence
+    assert runs(node.folder / "mps") == []
 
 
 async def test_a_slice_is_held_at_the_lowest_level_of_its_gpus(node):
@@ -142,6 +173,37 @@ async def test_a_slice_stays_with_its_level_when_the_gpu_falls_and_the_agent_sta
     node.slices.remove(large)
     await again.release(large)
     assert (node.ceiling(), node.kept()) == ("4096M", {"small": LEVEL_MPS})
+
+
+async def test_a_gpu_with_a_slice_that_is_only_watched_does_not_rise(node):
+    ladder, item = node.ladder(), node.give("a", 4 * GIB)
+    node.levels[A] = LEVEL_WATCH
+    await ladder.prepare(item)
+    found = await ladder.detect(A)
+    assert found.level == LEVEL_WATCH
+    assert f"not level 1: slices lie on GPU {A} that are held at level 0" in found.evidence
+    assert not (node.folder / "mps").exists()
+    assert (await ladder.detect(B)).level == LEVEL_MPS
+    node.slices.remove(item)
+    await ladder.release(item)
+    assert (await ladder.detect(A)).level == LEVEL_MPS
+
+
+@pytest.mark.parametrize("form", [{"gpus": (A, B)}, {"whole": True}])
+async def test_what_mps_would_not_hold_anyway_is_not_in_its_way(node, form):
+    ladder = node.ladder()
+    assert (await ladder.prepare(node.give("a", 4 * GIB, **form))).level == LEVEL_WATCH
+    assert (await ladder.detect(A)).level == LEVEL_MPS
+
+
+async def test_a_slice_that_comes_while_a_level_is_tried_counts(node):
+    ladder, item = node.ladder(), node.give("a", 4 * GIB)
+    node.levels[A] = LEVEL_WATCH
+    trying = asyncio.create_task(ladder.detect(A))
+    await until((node.folder / "mps" / A).exists)
+    await ladder.prepare(item)
+    found = await trying
+    assert (found.level, "held at level 0" in found.evidence) == (LEVEL_WATCH, True)
 
 
 async def test_a_slice_that_was_watched_stays_so_when_the_gpu_rises(node):
@@ -192,6 +254,32 @@ def short():
     """A folder whose sockets have names that the kernel takes."""
     with tempfile.TemporaryDirectory(prefix="m", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
+
+
+async def test_where_mps_is_turned_off_its_daemons_and_their_memory_stay_as_long_as_its_slices(
+    machine, tmp_path, short
+):
+    more = {"mps_control": str(install(tmp_path)), "mps_dir": short, "mps_proof": False}
+    async with Host(machine, tmp_path, enforcement="mps", **more) as host:
+        await host.prepare(host.slice("slot-a"))
+    async with Host(machine, tmp_path, enforcement="watch", **more) as host:
+        give = lambda: [gpu.mem_bytes >> 20 for gpu in host.service.gpus.now.values()]  # noqa: E731
+        assert runs(short) == [machine.uuids[0]]
+        large = 81559 - 626 - 256
+        assert give()[0] == large - 512
+        await host.service.preparation.release("slot-a")
+        host.later_s += 31.0
+        await until(lambda: not runs(short))
+        await until(lambda: give()[0] == large)
+
+
+@pytest.mark.parametrize("enforcement", ["mps", "watch"])
+async def test_a_container_under_mps_starts_again_whatever_its_gpu_has_by_now(machine, tmp_path, short, enforcement):
+    more = {"mps_control": str(install(tmp_path)), "mps_dir": short, "mps_proof": False}
+    async with Host(machine, tmp_path, enforcement="mps", **more) as host:
+        first = await host.prepare(host.slice("slot-a", min_level=1))
+    async with Host(machine, tmp_path, enforcement=enforcement, **more) as host:
+        assert (await host.prepare(host.slice("slot-a", min_level=1))).level == first.level == LEVEL_MPS
 
 
 async def test_the_agent_keeps_a_slice_under_mps_when_the_operator_turns_it_off(machine, tmp_path, short):

@@ -36,16 +36,17 @@ class Clock:
 
 
 class Node:
-    """``links``: who is linked to whom; ``blamed``: whom the driver blames."""
+    """``links``: who is linked to whom; ``blamed``: whom the driver blames; ``look_s``: by default as long as it
+    takes."""
 
     def __init__(self, folder, extent=Extent.GPU, gpus=(GPU, "GPU-b"), links=(), limit=3, answer_s=3.0,
-                 shm_of=lambda _: None):  # fmt: skip
+                 shm_of=lambda _: None, look_s=60.0):  # fmt: skip
         self.folder, self.clock, self.slices = folder, Clock(), []
         self.processes = FakeProcesses(folder / "proc")
         self.extent, self.gpus, self.links, self.limit, self.answer_s = extent, gpus, dict(links), limit, answer_s
         self.program, self.proof = str(install(folder)), None
         self.blamed, self.driver = (), "580.159.04"
-        self.shm_of = shm_of
+        self.shm_of, self.look_s = shm_of, look_s
         self.fake = FakeMps(folder / GPU / "pipe")
         self.start()
 
@@ -62,7 +63,8 @@ class Node:
             lambda: self.driver,
             self.shm_of,
         )
-        self.limiter = Mps(self.program, self.folder, self._partition, node, answer_s=self.answer_s)
+        times = {"answer_s": self.answer_s, "look_s": self.look_s}
+        self.limiter = Mps(self.program, self.folder, self._partition, node, **times)
 
     def _partition(self, kept):
         gpus = [gpu(uuid, nvlink_peers=self.links.get(uuid, ())) for uuid in self.gpus]

@@ -7,9 +7,10 @@ import pytest
 
 from tessera.model.gpus import LEVEL_MPS, LEVEL_WATCH
 from tessera.node_agent.enforcement.mps import TRY_AGAIN_S
+from tessera.node_agent.enforcement.mps_groups import Extent
 from tessera.node_agent.enforcement.port import EnforcementError
 from tessera.simulator.fakes.mps import daemon
-from tessera.simulator.fakes.mps.clients import install
+from tessera.simulator.fakes.mps.clients import FakeMps, install
 from tests.integration.node_agent.partitioned import DRIVER, OLD, PartitionedNode
 from tests.integration.node_agent.test_mps import GPU
 from tests.integration.node_agent.test_service import Host
@@ -169,12 +170,23 @@ async def test_a_daemon_of_an_earlier_run_that_does_not_stop_keeps_its_gpu(node)
     assert (await node.detect()).level == 2
 
 
+async def test_a_group_with_percentages_takes_no_gpu_from_its_partitions(tmp_path):
+    node = PartitionedNode(tmp_path, extent=Extent.NODE)
+    await node.detect("GPU-b")
+    FakeMps(tmp_path / "mps/static/GPU-b/pipe").behave(daemon.BABBLES)
+    node.start()
+    assert (await node.detect()).level == 2
+    found = await node.detect("GPU-b")
+    assert (found.level, f"not level 1: GPU {GPU} has level 2" in found.evidence) == (0, True)
+    assert (runs(node.static), (await node.detect()).level) == (True, 2)
+
+
 async def test_a_daemon_that_is_stopped_for_good_is_not_started_again_by_a_late_look(node):
     await node.detect()
     static = next(iter(node.limiter._rungs))
     group = static._group((GPU,))
     await group.observe()
-    assert await static.leave((GPU,), 3) == ""
+    assert await static.leave(GPU) == ""
     assert await group.observe() == []
     assert not runs(node.static)
 

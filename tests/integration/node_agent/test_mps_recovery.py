@@ -251,3 +251,16 @@ async def test_quit_from_inside_a_container_is_undone(node):
     daemon.command(node.fake.pipe, "quit")
     assert await reasons(node) == [mps_reasons.LOST]
     assert node.fake.state["memory"][GPU] == "2048M"
+
+
+async def test_a_daemon_that_hangs_does_not_hold_up_the_looks_after_others(tmp_path):
+    node = Node(tmp_path, answer_s=60.0, look_s=3.0)
+    for uuid in (GPU, "GPU-b"):
+        await node.limiter.detect(uuid)
+    for name, uuid in (("a", GPU), ("b", "GPU-b")):
+        await node.limiter.prepare(node.give(name, 4 * GIB, gpus=(uuid,)))
+    node.fake.behave(daemon.HANGS)
+    node.fake_of("GPU-b").crash()
+    found = await asyncio.wait_for(node.limiter.observe(), 20.0)
+    assert [(one.gpu_uuid, one.reason) for one in found] == [("GPU-b", mps_reasons.LOST)]
+    await node.limiter.close()
