@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import structlog
 
+from tessera.model.gpus import LEVEL_WATCH
 from tessera.node_agent.enforcement.port import Edits, EnforcementError, Limiter, Mount
 from tessera.node_agent.enforcement.shim import Shim
 from tessera.node_agent.gpus import Gpus
@@ -35,7 +36,7 @@ class Preparation:
             if found is not None and found != item:
                 text = f"slice {item.id} was prepared for {found.holder} with other limits"
                 return Refusal(Reason(Code.INVALID_ASSIGNMENT, text))
-            refusal = check(item, self._gpus.now, self._store)
+            refusal = check(item if found is None else _held(item), self._gpus.now, self._store)
             return refusal or await self._enforce(item, new=found is None)
 
     async def release(self, slice_id: str) -> None:
@@ -91,3 +92,8 @@ class Preparation:
         if self._shim is None or item.whole:
             return ()
         return await asyncio.to_thread(self._shim.mounts)
+
+
+def _held(item: Slice) -> Slice:
+    """One that is there stays with the level that it has, so its GPU need only be one where slices are started."""
+    return replace(item, min_level=min(item.min_level, LEVEL_WATCH))
