@@ -265,7 +265,17 @@ def test_gpu_nodes_are_chosen_and_the_host_is_reached_as_little_as_possible() ->
     assert paths == {"/opt/kubelet/device-plugins", "/opt/kubelet/pod-resources", "/var/run/cdi", "/etc/cdi",
                      "/var/lib/tessera", "/sys/fs/cgroup", "/run/nvidia/driver"}  # fmt: skip
     writable = {m["mountPath"] for c in spec["containers"] for m in c["volumeMounts"] if not m.get("readOnly")}
-    assert writable == {"/opt/kubelet/device-plugins", "/var/run/cdi", "/var/lib/tessera", "/run/tessera", "/tmp"}
+    assert writable == {"/opt/kubelet/device-plugins", "/var/run/cdi", "/var/lib/tessera", "/sys/fs/cgroup",
+                        "/run/tessera", "/tmp"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("asked", "writable"), [("auto", True), ("driver", True), ("mps", True), ("partition", True), ("watch", False)]
+)
+def test_the_limits_of_cgroups_can_be_set_where_slices_may_have_some(asked: str, writable: bool) -> None:
+    spec = render({"node": {"agent": {"enforcement": asked}}}).pod_specs()["tessera-node"]
+    (mount,) = [m for c in spec["containers"] for m in c["volumeMounts"] if m["mountPath"] == "/sys/fs/cgroup"]
+    assert mount["readOnly"] is not writable
 
 
 def test_the_gpunode_schema_holds_what_the_wire_writes(rendered: Rendered) -> None:
