@@ -20,6 +20,7 @@ RACKS = ("topology.kubernetes.io/rack", "topology.tessera.io/rack")
 """Kubernetes has no label of its own for racks; the first is what most clusters use."""
 
 
+_NODE_TAINTS = "node.kubernetes.io/"
 _Items = tuple[tuple[str, wire.Quantity], ...]
 _KEPT = 1 << 13
 _needs: dict[tuple[int, ...], tuple[tuple[ContainerSpec, ...], HostNeed]] = {}
@@ -43,6 +44,7 @@ def pod_of(pod: wire.Pod, annotations: Mapping[str, str] | None = None) -> Pod:
         priority=spec.priority or 0,
         may_preempt=spec.preemption_policy != "Never",
         scheduler=sharing.text(spec.scheduler_name),
+        account=sharing.text(spec.service_account_name),
         resources=_texts(spec.resources.limits, spec.resources.requests) if spec.resources else {},
         host=_host_need(spec, containers),
         nominated=pod.status.nominated_node_name,
@@ -71,7 +73,13 @@ def host_of(node: wire.Node) -> Host:
     """What a node has for pods; what it does not say, or says wrong, counts 0."""
     labels, has = node.metadata.labels, _need(node.status.allocatable)
     rack = next((labels[key] for key in RACKS if labels.get(key)), "")
-    return Host(node.metadata.name, has.cpu_milli, has.memory_bytes, labels.get(ZONE, ""), rack)
+    closed = node.spec.unschedulable or any(_closes(taint) for taint in node.spec.taints)
+    return Host(node.metadata.name, has.cpu_milli, has.memory_bytes, labels.get(ZONE, ""), rack, closed)
+
+
+def _closes(taint: wire.Taint) -> bool:
+    """Of Kubernetes' own taints; whom an operator's taint keeps away only kube-scheduler can say."""
+    return taint.key.startswith(_NODE_TAINTS) and taint.effect in ("NoSchedule", "NoExecute")
 
 
 def namespace_of(namespace: wire.Namespace) -> Namespace:

@@ -101,6 +101,7 @@ class SchedulingGate(Struct, frozen=True, kw_only=True, omit_defaults=True, rena
 class PodSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     node_name: str = ""
     scheduler_name: str = ""
+    service_account_name: str = ""
     priority: int | None = None
     priority_class_name: str = ""
     preemption_policy: str | None = None

@@ -29,7 +29,7 @@ class Charge:
     """The room that one pod holds on a node.
 
     ``assignment`` is ``None`` for a bound pod that has no valid one: its requests count all the same, because the
-    kubelet counts them. ``namespace`` is the pod's.
+    kubelet counts them. ``namespace`` is the pod's; of a lease's executor it is that of the lease.
     """
 
     node: str
@@ -52,14 +52,28 @@ _totals: dict[int, tuple[ContainerSpec, Totals]] = {}
 
 
 def charge_of(pod: Pod) -> Charge | None:
-    """The room that ``pod`` holds by what the API server says, or ``None``."""
+    """The room that ``pod`` holds by what the API server says, or ``None``.
+
+    Of a pod whose slices are on other nodes these are its slots alone: the slices are its leases'.
+    """
     if not pod.node or pod.ended or not wants_slice(pod):
         return None
     try:
         assignment = decode(pod.annotations[names.ASSIGNMENT]) if names.ASSIGNMENT in pod.annotations else None
     except AssignmentError:
         assignment = None
-    return Charge(pod.node, totals_of(pod), assignment, pod.namespace)
+    totals = client_totals(len(assignment.leases)) if assignment and assignment.leases else totals_of(pod)
+    return Charge(pod.node, totals, assignment, sharing.text(namespace_of(pod)))
+
+
+def client_totals(containers: int) -> Totals:
+    """What so many containers with slices on other nodes take of their own."""
+    return sharing.same(Totals(slots=containers))
+
+
+def namespace_of(pod: Pod) -> str:
+    """Whose the slices of ``pod`` are: those of a lease's executor belong to the lease's namespace."""
+    return pod.lease.partition("/")[0] or pod.namespace
 
 
 def totals_of(pod: Pod) -> Totals:

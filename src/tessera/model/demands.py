@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tessera.model import names
 from tessera.model.gpus import LEVEL_NONE, LEVEL_WATCH, Gpu
-from tessera.model.placements import Preferences, preferences_of
+from tessera.model.placements import Preferences, Remote, preferences_of
 from tessera.model.pods import ContainerSpec, Kind, Pod
 from tessera.model.quantities import QuantityError, format_bytes, parse_quantity, parse_whole, round_down, round_up
 from tessera.reasons import Reason, invalid
@@ -65,6 +65,11 @@ class PodDemand:
     domain: str = ""
 
     @property
+    def may_be_remote(self) -> bool:
+        """Whether its slices may be on other nodes than the pod: one GPU for each container, and none of them whole."""
+        return self.preferences.remote is not Remote.NEVER and all(c.gpus == 1 and not c.whole for c in self.containers)
+
+    @property
     def min_level(self) -> int:
         """The lowest enforcement level that will do; whole GPUs need none."""
         if all(c.whole for c in self.containers) and self.preferences.enforcement is None:
@@ -95,6 +100,8 @@ def demand_of(pod: Pod, context_bytes: int = 0) -> PodDemand | Reason | None:
     preferences = preferences_of(pod.annotations, sum(d.core_percent * d.gpus for d in demands))
     if isinstance(preferences, Reason):
         return preferences
+    if preferences.remote is Remote.REQUIRED and (reason := _not_remote(pod, demands)):
+        return reason
     return PodDemand(pod.namespace, pod.name, pod.uid, tuple(demands), preferences, pod.priority)
 
 
@@ -169,6 +176,18 @@ def _slot_reason(where: str, limits: Mapping[str, str]) -> Reason | None:
         return invalid(f"{where}[{names.SLICE}]", limits[names.SLICE], "only beside a tessera.io request")
     if not _equal(limits.get(names.SLICE, ""), "1"):
         return invalid(f"{where}[{names.SLICE}]", limits.get(names.SLICE), "1, as the webhook writes it")
+    return None
+
+
+def _not_remote(pod: Pod, demands: Sequence[ContainerDemand]) -> Reason | None:
+    """A slice on another node is a part of one GPU."""
+    specs = {container.name: container for container in pod.containers}
+    for demand in demands:
+        key = names.GPU if demand.whole else names.GPU_COUNT
+        if demand.whole or demand.gpus > 1:
+            spec = specs[demand.container]
+            allowed = f"with {names.REMOTE}: required a slice of one GPU for each container"
+            return invalid(f"{spec.field}.resources.limits[{key}]", spec.limits[key], allowed)
     return None
 
 

@@ -61,6 +61,11 @@ class GpuLease:
         return f"{self.namespace}/{self.name}"
 
     @property
+    def hold(self) -> str:
+        """Under which key its room is charged while no executor holds it; no pod has such a UID."""
+        return f"{self.client.pod_uid}/{self.client.container}"
+
+    @property
     def server_name(self) -> str:
         """What the certificates of its executors name."""
         return server_name(self.uid)

@@ -66,6 +66,11 @@ class GpuNode:
     gpus: tuple[Gpu, ...]
     client_slots: int = 0
 
+    @property
+    def is_client(self) -> bool:
+        """Whether it has no GPUs, and takes pods whose slices are on nodes that have."""
+        return self.client_slots > 0 and not self.gpus
+
 
 def sliced_capacity(gpus: Iterable[Gpu]) -> tuple[int, int]:
     """Bytes and percent of the GPUs that take slices, as the node shows them."""

@@ -13,13 +13,17 @@ UNKNOWN_HOST = 1 << 60
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What a node has for pods: allocatable CPU in thousandths of a core and memory; its zone and rack, or empty."""
+    """What a node has for pods: allocatable CPU in thousandths of a core and memory; its zone and rack, or empty.
+
+    ``closed``: it takes no more pods, because it is cordoned or not well.
+    """
 
     name: str
     cpu_milli: int
     memory_bytes: int
     zone: str = ""
     rack: str = ""
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

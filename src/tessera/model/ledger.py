@@ -8,7 +8,8 @@ the order in which facts arrive does not matter and a rebuild from the API's obj
 in that row. Neither comes twice, in no other ledger either: what was computed from a row holds as long as its version
 stands. ``island`` and ``numa`` number a node's NVLink islands and NUMA nodes; -1 is none.
 
-Beside them: CPU and memory that are free on the host, by row (``hosts`` says more), its zone and its rack as numbers.
+Beside them: CPU and memory that are free on the host, by row (``hosts`` says more), its zone and its rack as numbers,
+and whether it is ``closed`` to new pods. ``client`` marks nodes without GPUs, for pods whose slices are on others.
 
 Where trust domains are kept ``separate``, ``domain`` numbers the one that has slices on a GPU, or on any of its MPS
 group, which ``group`` numbers within the node by its first column; 0 is nobody's, ``MIXED`` more than one, which takes
@@ -60,8 +61,8 @@ _GPU_ARRAYS = (
     "group",
     "span",
 )
-_HOST_ARRAYS = ("free_cpu", "free_memory", "zone", "rack")
-_NODE_ARRAYS = ("node_mem", "node_core", "node_gpus", "node_slots", "version", *_HOST_ARRAYS)
+_HOST_ARRAYS = ("free_cpu", "free_memory", "zone", "rack", "closed")
+_NODE_ARRAYS = ("node_mem", "node_core", "node_gpus", "node_slots", "client", "version", *_HOST_ARRAYS)
 
 
 class Ledger:
@@ -309,6 +310,8 @@ class Ledger:
         self.free_memory = np.zeros(rows, np.int64)
         self.zone = np.zeros(rows, np.int64)
         self.rack = np.zeros(rows, np.int64)
+        self.closed = np.zeros(rows, np.bool_)
+        self.client = np.zeros(rows, np.bool_)
 
     def _grow(self, rows: int, columns: int) -> None:
         old = {name: getattr(self, name) for name in (*_GPU_ARRAYS, *_NODE_ARRAYS)}
@@ -352,7 +355,8 @@ class Ledger:
         self.span[row, : len(node.gpus)] = spans(node.gpus)
         self.node_mem[row], self.node_core[row] = sliced_capacity(node.gpus)
         self.node_gpus[row] = len(node.gpus)
-        self.node_slots[row] = names.SLOTS_PER_GPU * len(node.gpus)
+        self.client[row] = node.is_client
+        self.node_slots[row] = names.SLOTS_PER_GPU * len(node.gpus) + node.client_slots
         self._show_host(name)
         for _, charge in self.charges_on(name):
             self._apply(charge, +1)
@@ -370,6 +374,7 @@ class Ledger:
         self._show_free(name)
         host = self._occupancy.host(name)
         zone, rack = (host.zone, host.rack) if host else ("", "")
+        self.closed[row] = host is not None and host.closed
         self.zone[row] = self._zones.setdefault(zone, len(self._zones))
         self.rack[row] = self._racks.setdefault((zone, rack), len(self._racks) + 1) if rack else 0
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from dataclasses import field as default
 from enum import StrEnum
 
+from tessera.model import names
 from tessera.model.hosts import NOTHING, HostNeed
 
 
@@ -35,7 +36,7 @@ class Pod:
     ``resources`` are the pod-level ones, where slices are not allowed; ``host`` is what it needs of CPU and memory;
     ``nominated`` is the node on which room is being made for it. ``started`` is RFC 3339 in UTC, empty before that;
     ``grace_s`` is how long it may take to end once ``deleting``; ``preempted_for`` is the UID of whom it gives way to,
-    ``owner`` that of its controller.
+    ``owner`` that of its controller. ``account`` is its service account.
     """
 
     namespace: str
@@ -57,6 +58,7 @@ class Pod:
     grace_s: int = 0
     preempted_for: str = ""
     owner: str = ""
+    account: str = ""
 
     @property
     def ended(self) -> bool:
@@ -66,3 +68,8 @@ class Pod:
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def lease(self) -> str:
+        """NAMESPACE/NAME of the GPULease that it serves as an executor; empty if it is none."""
+        return self.annotations.get(names.LEASE, "")
