@@ -26,15 +26,20 @@ from tessera.reasons import Code, Reason
 from tessera.scheduler.arrivals import Arrivals
 from tessera.scheduler.choice import choose
 from tessera.scheduler.earmark import part_of
-from tessera.scheduler.fit import min_level, still_held
-from tessera.scheduler.nearness import Siblings, ordered, spans_gpus
-from tessera.scheduler.offers import Filtered, Offer, Scores, offer_of
+from tessera.scheduler.elsewhere import Elsewhere
+from tessera.scheduler.fit import still_held
+from tessera.scheduler.leased import Leased
+from tessera.scheduler.leases import Leases, is_hold
+from tessera.scheduler.local import Local
+from tessera.scheduler.nearness import Siblings, spans_gpus
+from tessera.scheduler.offers import Filtered, Offer, Scores, offer_of, refused_by_all
 from tessera.scheduler.options import Options
-from tessera.scheduler.policy import POLICIES, Policy
+from tessera.scheduler.policies import Policies
 from tessera.scheduler.policy.kernels import Floats
 from tessera.scheduler.promises import Promise, Promised, Request
-from tessera.scheduler.ranking import Ties, able, best_first, fits_of, tens
-from tessera.scheduler.refusals import by_name, cluster_reason, node_reason, node_texts, remote_reason
+from tessera.scheduler.ranking import Ties, best_first, tens
+from tessera.scheduler.refusals import remote_reason
+from tessera.scheduler.ways import Ways
 
 _REQUEST_LIFE_S = 900.0
 _HOLD_TRIES = 16
@@ -42,20 +47,28 @@ _NO_ROOM = Reason(Code.NO_ROOM, "no node has room for the pod")
 
 
 class Engine:
-    """See the module. ``clock`` answers seconds that never go back."""
+    """See the module. ``clock`` answers seconds that never go back; ``leases`` are a copy of another engine's."""
 
-    def __init__(self, clock: Callable[[], float], options: Options | None = None) -> None:
+    def __init__(
+        self, clock: Callable[[], float], options: Options | None = None, leases: Leases | None = None
+    ) -> None:
         self.options = options or Options()
         self.domains = Domains(rule_of(self.options.trust_domain))
-        self.ledger = Ledger(separate=self.domains.rule.separate)
+        self.leases = leases or Leases(
+            Ledger(separate=self.domains.rule.separate), self.options.pool, lambda node: self.freed.add(node)
+        )
+        self.ledger = self.leases.ledger
         self.waiting: dict[str, tuple[Pod, Reason]] = {}
         self.freed: set[str] = set()
         self.keeps: dict[str, tuple[str, Assignment | None]] = {}
         self.arrivals = Arrivals()
         self.siblings = Siblings()
         self._clock = clock
-        self._ties = Ties(self.options.seed)
-        self._policies: dict[str, Policy] = {}
+        ties, pool = Ties(self.options.seed), self.options.pool
+        self._policies = Policies(self.options, self.arrivals.workload)
+        self._local = Local(self.ledger, self._policies, ties, self.siblings)
+        elsewhere = Elsewhere(self.leases, pool, self._policies, ties) if pool else None
+        self._ways = Ways(self.ledger, self._local, Leased(self.leases), elsewhere)
         self._promises: dict[str, Promised] = {}
         self._requests: dict[str, Request] = {}
         self._asked: dict[str, float] = {}
@@ -100,12 +113,13 @@ class Engine:
         """A pod as the API server shows it, with or without slices; once bound, it takes the place of any promise."""
         charge = charge_of(pod)
         if charge is not None:
-            self.arrivals.bound(pod)
+            if not pod.lease:
+                self.arrivals.bound(pod)
             if charge.assignment and len(charge.assignment.shares) > 1:
                 self.siblings.saw(pod.uid, pod.owner, charge.node)
             self._forget_request(pod.uid)
             self._promises.pop(pod.uid, None)
-            self.ledger.charge(pod.uid, charge)
+            self.leases.bound(pod, charge)
         elif pod.node and not pod.ended and self.ledger.charge_of(pod.uid) is None:
             self._forget_request(pod.uid)  # it runs without slices: however often it is told of, it has not left
         elif pod.ended or pod.node or (pod.deleting and self._promised(pod.uid) is not Promise.RESERVATION):
@@ -155,7 +169,7 @@ class Engine:
     def _end_list(self, uids: Collection[str]) -> None:
         known = {*self.ledger.charges(), *self.ledger.occupants(), *self._asked}
         for uid in known.difference(uids):
-            if uid not in self._promises:  # a list may be older than a promise; its deadline decides
+            if not (is_hold(uid) or uid in self._promises):  # a list may be older than a promise; its deadline decides
                 self.forget_pod(uid)
         self.arrivals.list_ends()
 
@@ -173,7 +187,7 @@ class Engine:
             return Filtered(offer, np.ones(len(offer.rows), np.bool_))
         if isinstance(request, Reason):
             return self._refuse(pod, offer, request)
-        if reason := self._taken(pod.uid) or remote_reason(request.demand):
+        if reason := self._taken(pod.uid):
             return self._refuse(pod, offer, reason)
         held = self._drop_hold(pod.uid)
         answer = self._filter(request, offer)
@@ -182,7 +196,7 @@ class Engine:
         elif np.count_nonzero(answer.kept) == 1:
             self._hold(request, [self.ledger.names[offer.rows[answer.kept][0]]])
         elif answer.reason is None and self.options.filter_chooses:
-            row = self._hold_best(request, self._node_scores(pod, request.demand, offer.mask(self.ledger, answer.kept)))
+            row = self._hold_best(request, self._scores(request, offer.mask(self.ledger, answer.kept)))
             answer = answer if row is None else Filtered(offer, offer.rows == row)
         self._tell_left(pod.uid, held)
         return answer
@@ -197,7 +211,7 @@ class Engine:
         if request is None or isinstance(request, Reason) or self._taken(pod.uid):
             return np.zeros(len(offer.rows), np.int8)
         held = self._drop_hold(pod.uid)
-        scores = self._node_scores(pod, request.demand, offer.mask(self.ledger))
+        scores = self._scores(request, offer.mask(self.ledger))
         chosen = self._hold_best(request, scores)
         self._tell_left(pod.uid, held)
         return tens(scores, chosen, offer)
@@ -213,23 +227,19 @@ class Engine:
             return request
         if request is None:
             return self._place_beside(pod, offered)
-        if reason := remote_reason(request.demand):
-            return reason
-        ledger, demand, level = self.ledger, request.demand, self._level(request.demand)
-        room = ledger.room_of(request.totals)
-        mask = able(ledger, demand, offered & room, self._policy(demand), level)
-        if mask.any() and (row := self._hold_best(request, self._node_scores(pod, demand, mask))) is not None:
+        way, mask = self._ways.of(request, offered)
+        if mask.any() and (row := self._hold_best(request, way.scores(request, mask))) is not None:
             self._extend(pod.uid, Promise.RESERVATION)
-            return ledger.names[row]
-        return cluster_reason(ledger, demand, fits_of(ledger, demand, level), room, offered) if explain else _NO_ROOM
+            return self.ledger.names[row]
+        return way.reason(request, offered) if explain else _NO_ROOM
 
     def scores_beside(self, pod: Pod, offered: Bools) -> Floats:
         """By ledger row, for a pod without slices: the policy's score where ``offered``, else ``NEVER``."""
         self._request(pod)
-        return self._node_scores(pod, None, offered)
+        return self._local.scores_of(pod, None, offered)
 
     def _place_beside(self, pod: Pod, offered: Bools) -> str | Reason:
-        for row in best_first(self._node_scores(pod, None, offered), 1):
+        for row in best_first(self._local.scores_of(pod, None, offered), 1):
             self.ledger.occupy(pod.uid, self.ledger.names[row], pod.host)
             return self.ledger.names[row]
         return Reason(Code.NO_ROOM, "no node has the CPU and the memory")
@@ -248,17 +258,14 @@ class Engine:
             self._extend(uid, Promise.RESERVATION)
             return request, assignment
         held = self._drop_hold(uid)
-        assignment = self._choose(request, node)
-        charge = None if assignment is None else Charge(node, request.totals, assignment, request.pod.namespace)
-        reason = None if charge is None else self.ledger.reserve(uid, charge)
+        way = self._ways.on(request, node)
+        given = way.choose(request, node)
+        reason = way.node_reason(request, node) if given is None else self.leases.reserve(request.pod, given)
         self._tell_left(uid, held)
-        if reason:
-            return reason
-        if assignment is None:
-            fits = fits_of(self.ledger, request.demand, self._level(request.demand))
-            return node_reason(self.ledger, request.demand, fits, self.ledger.room_of(request.totals), node)
+        if given is None or given.charge.assignment is None or reason:
+            return reason or _NO_ROOM
         self._promise(request, node, Promise.RESERVATION)
-        return request, assignment
+        return request, given.charge.assignment
 
     def confirm(self, uid: str) -> None:
         """The pod is bound as reserved: the charge stays until the API server's own events speak of it."""
@@ -313,10 +320,24 @@ class Engine:
     def demand_of(self, pod: Pod) -> PodDemand | Reason | None:
         """The slices that ``pod`` asks for, in the trust domain that it would be placed in now."""
         demand = demand_of(pod, self.options.context_bytes)
-        if demand is None or isinstance(demand, Reason) or not self.domains.rule.separate:
+        if demand is None or isinstance(demand, Reason) or not self.domains.rule.separate or pod.lease:
             return demand
         domain = self.domains.of(pod.namespace)
         return domain if isinstance(domain, Reason) else replace(demand, domain=domain)
+
+    def away_on(self, pod: Pod, nodes: Sequence[str]) -> list[str] | None:
+        """Of ``nodes`` those that take a pod whose slices are not to be of its own node's GPUs, or are a lease's.
+
+        ``None`` for all other pods. CPU and memory of the nodes are not looked at.
+        """
+        demand = self.demand_of(pod)
+        if not isinstance(demand, PodDemand) or self._ways.may_be_local(pod, demand):
+            return None
+        offer = offer_of(self.ledger, nodes)
+        if self.options.pool is None:
+            return []
+        _, able = self._ways.of(Request(pod, demand, totals_of(pod)), offer.mask(self.ledger))
+        return Filtered(offer, offer.among(able)).nodes
 
     def fits_on(self, pod: Pod, node: str, steps: int) -> bool:
         """Whether ``node`` holds ``pod`` now, as far as ``steps`` of a search tell; one without slices always fits."""
@@ -328,7 +349,8 @@ class Engine:
         row = self.ledger.row(node)
         if row is None or not self.ledger.room_of(totals_of(pod))[row]:
             return False
-        return choose(self.ledger, node, demand, self._policy(demand), self._level(demand), steps) is not None
+        policy, level = self._policies.of(demand), self._policies.level(demand)
+        return choose(self.ledger, node, demand, policy, level, steps) is not None
 
     # Inner workings
 
@@ -338,16 +360,19 @@ class Engine:
             self._asked[pod.uid] = self._clock()
             return known
         demand = self.demand_of(pod)
-        self.arrivals.asked(pod, demand, again=pod.uid in self._asked)
+        if not pod.lease:  # an executor is no demand beside its client's
+            self.arrivals.asked(pod, demand, again=pod.uid in self._asked)
         self._asked[pod.uid] = self._clock()
         if demand is None or isinstance(demand, Reason):
             return demand
+        if self.options.pool is None and not pod.lease and (reason := remote_reason(demand)):
+            return reason
         request = self._requests[pod.uid] = Request(pod, demand, totals_of(pod))
         return request
 
     def _is_current(self, request: Request) -> bool:
         """Whether the pod's trust domain is still the one that the request was read with."""
-        separate = self.domains.rule.separate
+        separate = self.domains.rule.separate and not request.pod.lease
         return not separate or self.domains.of(request.pod.namespace) == request.demand.domain
 
     def _forget_request(self, uid: str) -> None:
@@ -368,28 +393,26 @@ class Engine:
     def _refuse(self, pod: Pod, offer: Offer, reason: Reason) -> Filtered:
         if reason.code is not Code.BINDING_REFUSED:
             self.waiting[pod.uid] = (pod, reason)
-        return Filtered(offer, np.zeros(len(offer.rows), np.bool_), {}, dict.fromkeys(offer.names, reason.text), reason)
+        return refused_by_all(offer, reason)
 
     def _filter(self, request: Request, offer: Offer) -> Filtered:
-        ledger, demand, level = self.ledger, request.demand, self._level(request.demand)
-        room, offered = ledger.room_of(request.totals), offer.mask(ledger)
-        kept = offer.among(able(ledger, demand, offered & room, self._policy(demand), level))
+        way, able = self._ways.of(request, offer.mask(self.ledger))
+        kept = offer.among(able)
         if kept.any():
             self.waiting.pop(request.pod.uid, None)
             return Filtered(offer, kept)
-        fits = fits_of(ledger, demand, level)
-        reason = cluster_reason(ledger, demand, fits, room, offered)
-        self.waiting[request.pod.uid] = (request.pod, reason)
-        return Filtered(offer, kept, *by_name(node_texts(ledger, demand, fits, room), offer), reason)
+        answer = way.refused(request, offer)
+        if answer.reason is not None:
+            self.waiting[request.pod.uid] = (request.pod, answer.reason)
+        return answer
+
+    def _scores(self, request: Request, candidates: Bools) -> Floats:
+        return self._ways.among(request, candidates).scores(request, candidates)
 
     def _hold(self, request: Request, ranked: Iterable[str]) -> str | None:
-        uid = request.pod.uid
         for name in ranked:
-            assignment = self._choose(request, name)
-            if assignment is None:
-                continue
-            charge = Charge(name, request.totals, assignment, request.pod.namespace)
-            if self.ledger.reserve(uid, charge) is None:
+            given = self._ways.on(request, name).choose(request, name)
+            if given is not None and self.leases.reserve(request.pod, given) is None:
                 self._promise(request, name, Promise.HOLD, whole=True)
                 return name
         return None
@@ -403,7 +426,9 @@ class Engine:
     def _keep(self, request: Request, node: str, aim: Assignment | None) -> bool:
         if self._hold(request, [node]) is not None:
             return True
-        part = part_of(self.ledger, request.demand, node, self._level(request.demand), aim)
+        if self._ways.on(request, node) is not self._local:
+            return False
+        part = part_of(self.ledger, request.demand, node, self._policies.level(request.demand), aim)
         if part is not None and self.ledger.reserve(request.pod.uid, part, beside_others=True) is None:
             self._promise(request, node, Promise.HOLD)
         return False
@@ -413,16 +438,20 @@ class Engine:
         promised, charge = self._promises.get(request.pod.uid), self.ledger.charge_of(request.pod.uid)
         if promised is None or charge is None or charge.node != node or promised.request is not request:
             return None
-        if promised.kind is not Promise.HOLD or promised.gpus is not self.ledger.node(node):
+        if promised.kind is not Promise.HOLD or promised.gpus != self._gpus(request.pod.uid) or request.pod.lease:
             return None
-        return charge.assignment if self.ledger.reserve(request.pod.uid, charge) is None else None
+        return charge.assignment if self.leases.confirms(request.pod.uid, charge) else None
+
+    def _gpus(self, uid: str) -> tuple[GpuNode | None, ...]:
+        """The nodes as published where the pod holds room or is promised some."""
+        return tuple(self.ledger.node(name) for name in sorted(self.leases.nodes_of(uid)))
 
     def _is_whole(self, request: Request, charge: Charge) -> bool:
         """Whether ``charge``, room kept for the pod, is all that it asks for, and its to have."""
         given = charge.assignment
         if given is None or given.domain != request.demand.domain or fits_demand(request.demand, given):
             return False
-        if not still_held(self.ledger, request.demand, charge.node, given, self._level(request.demand)):
+        if not still_held(self.ledger, request.demand, charge.node, given, self._policies.level(request.demand)):
             return False
         return not (self.ledger.separate and self.ledger.mixed(charge))
 
@@ -430,7 +459,7 @@ class Engine:
         if spans_gpus(request.demand):
             self.siblings.saw(request.pod.uid, request.pod.owner, node)
         self.ledger.occupy(request.pod.uid, node, request.pod.host)
-        made = (request, self.ledger.node(node)) if whole else (None, None)
+        made = (request, self._gpus(request.pod.uid)) if whole else (None, ())
         self._promises[request.pod.uid] = Promised(kind, self._deadline(kind), *made)
 
     def _extend(self, uid: str, kind: Promise) -> None:
@@ -439,48 +468,25 @@ class Engine:
     def _deadline(self, kind: Promise) -> float:
         return self._clock() + (self.options.hold_s if kind is Promise.HOLD else self.options.reservation_s)
 
-    def _choose(self, request: Request, node: str) -> Assignment | None:
-        demand = request.demand
-        return choose(self.ledger, node, demand, self._policy(demand), self._level(demand))
-
     def _promised(self, uid: str) -> Promise | None:
         promised = self._promises.get(uid)
         return promised.kind if promised else None
 
-    def _drop_hold(self, uid: str) -> str | None:
-        """Drops the pod's hold; answers its node."""
+    def _drop_hold(self, uid: str) -> set[str]:
+        """Drops the pod's hold; answers its nodes."""
         if self._promised(uid) is not Promise.HOLD:
-            return None
+            return set()
         del self._promises[uid]
-        self.siblings.gone(uid)
-        self.ledger.vacate(uid)
-        charge = self.ledger.release(uid)
-        return charge.node if charge else None
+        return self._give_back(uid)
 
-    def _tell_left(self, uid: str, held: str | None) -> None:
+    def _tell_left(self, uid: str, held: set[str]) -> None:
         """The room on ``held`` is free for others, unless the pod has taken it again."""
-        charge = self.ledger.charge_of(uid)
-        if held is not None and (charge is None or charge.node != held):
-            self.freed.add(held)
+        self.freed |= held - self.leases.nodes_of(uid)
 
     def _release(self, uid: str) -> None:
+        self.freed |= self._give_back(uid)
+
+    def _give_back(self, uid: str) -> set[str]:
         self.siblings.gone(uid)
         self.ledger.vacate(uid)
-        charge = self.ledger.release(uid)
-        if charge is not None:
-            self.freed.add(charge.node)
-
-    def _level(self, demand: PodDemand) -> int:
-        return min_level(demand, self.options.level)
-
-    def _policy(self, demand: PodDemand | None) -> Policy:
-        name = (demand.preferences.placement if demand else None) or self.options.placement
-        if name not in self._policies:
-            self._policies[name] = POLICIES[name](self.arrivals.workload, self.options.seed)
-        return self._policies[name]
-
-    def _node_scores(self, pod: Pod, demand: PodDemand | None, candidates: Bools) -> Floats:
-        ties = self._ties.of(self.ledger)
-        if demand is not None and spans_gpus(demand):
-            ties = ordered(self.ledger, ties, demand, self._level(demand), self.siblings.of(pod.owner))
-        return self._policy(demand).node_scores(self.ledger, pod.host, demand, candidates, ties)
+        return self.leases.release(uid)

@@ -89,6 +89,12 @@ class Filtered:
         return [name for name, kept in zip(self.offer.names, self.kept.tolist(), strict=True) if kept]
 
 
+def refused_by_all(offer: Offer, reason: Reason) -> Filtered:
+    """No node of ``offer``, for ``reason``, and no leaving pod would change that."""
+    unresolvable = dict.fromkeys(offer.names, reason.text)
+    return Filtered(offer, np.zeros(len(offer.rows), np.bool_), {}, unresolvable, reason)
+
+
 class Offers:
     """The lists seen lately, and the parts of answers by ledger row."""
 

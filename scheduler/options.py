@@ -3,6 +3,16 @@
 from dataclasses import dataclass
 
 from tessera.model.domains import CLUSTER
+from tessera.model.hosts import NOTHING, HostNeed
+
+
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """Whose pods serve leases: those of one namespace with one service account; ``executor`` is what each needs."""
+
+    namespace: str
+    account: str
+    executor: HostNeed = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +22,8 @@ class Options:
     ``trust_domain`` says who may share a GPU: ``cluster``, ``namespace`` or ``label:KEY`` (``model.domains``).
 
     ``context_bytes``: the least ``gpu-mem`` of a slice for each GPU, what the shim charges for a program's context.
+
+    ``pool``: how slices on other nodes than their pods are given; ``None`` where they are not.
 
     With ``filter_chooses`` filter answers the node that the policy chooses, and no other that could hold the pod.
     """
@@ -24,3 +36,4 @@ class Options:
     reservation_s: float = 60.0
     trust_domain: str = CLUSTER
     context_bytes: int = 0
+    pool: PoolOptions | None = None

@@ -25,9 +25,9 @@ class Promise(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Promised:
-    """``request`` and ``gpus`` are those that a hold was made for, and made on; ``None`` where it is no whole one."""
+    """``request`` and ``gpus`` are those that a hold was made for, and made on; none where it is no whole one."""
 
     kind: Promise
     deadline: float
     request: Request | None = None
-    gpus: GpuNode | None = None
+    gpus: tuple[GpuNode | None, ...] = ()

@@ -27,8 +27,8 @@ class Trial:
     """A copy of ``engine`` as it is now. Holds of the pods in ``without`` are no part of it."""
 
     def __init__(self, engine: Engine, without: tuple[str, ...] = ()) -> None:
-        self.engine = Engine(lambda: 0.0, engine.options)
-        self.engine.ledger = self.ledger = engine.ledger.copy()
+        self.engine = Engine(lambda: 0.0, engine.options, engine.leases.copy())
+        self.ledger = self.engine.ledger
         self.engine.domains = engine.domains
         for uid in without:
             promised = engine.promises().get(uid)

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 from tessera.model import names
 from tessera.model.assignment import Assignment, encode
+from tessera.model.gpu_leases import GpuLease
 from tessera.model.gpus import Gpu, GpuNode, Health
+from tessera.model.hosts import HostNeed
 from tessera.model.pods import ContainerSpec, Kind, Pod
 from tessera.model.quantities import GIB
 from tessera.scheduler.engine import Engine
-from tessera.scheduler.options import Options
+from tessera.scheduler.options import Options, PoolOptions
 
 
 class Clock:
@@ -68,3 +70,50 @@ def place(engine: Engine, pod: Pod, names: list[str] | None = None) -> Assignmen
     assert isinstance(reserved, tuple), reserved
     engine.observe_pod(bound(pod, best, reserved[1]))
     return reserved[1]
+
+
+POOL = PoolOptions("pool", "executors", HostNeed(500, GIB))
+
+
+def client(name: str, slots: int = 8) -> GpuNode:
+    """A node without GPUs for pods whose slices are on others."""
+    return GpuNode(name, (), slots)
+
+
+def remote(name: str, *limits: str, may: str = "required") -> Pod:
+    return pod(name, *limits, annotations={names.REMOTE: may})
+
+
+def pooled(*nodes: GpuNode, clock: Clock | None = None, options: Options | None = None) -> Engine:
+    """A cluster with a pool."""
+    return engine(*nodes, clock=clock, options=replace(options or Options(), pool=POOL))
+
+
+def made(lease: GpuLease) -> GpuLease:
+    """As the API server has it once it was made."""
+    return replace(lease, uid=f"lease-of-{lease.hold}")
+
+
+def bind_away(engine: Engine, pod: Pod, offered: list[str]) -> list[GpuLease]:
+    """Binds ``pod`` with leases; answers them."""
+    filtered = engine.filter(pod, offered)
+    assert filtered.nodes, filtered.reason
+    best = max(engine.prioritize(pod, filtered.nodes), key=lambda pair: pair[1])[0]
+    reserved = engine.reserve(pod.uid, best)
+    assert isinstance(reserved, tuple), reserved
+    leases = [made(lease) for lease in engine.leases.promised(pod.uid)]
+    for lease in leases:
+        engine.leases.observe(lease, 1e9)
+    engine.confirm(pod.uid)
+    engine.observe_pod(bound(pod, best, reserved[1]))
+    return leases
+
+
+def executor(lease: GpuLease, name: str = "", epoch: int = 1) -> Pod:
+    """The pod that the pool makes for ``lease``."""
+    core = f" gpu-core={lease.share.core_percent}" if lease.share.core_percent else ""
+    found = pod(name or f"x-{lease.name}-{epoch}", f"gpu-mem={lease.share.mem_bytes}{core}")
+    return replace(
+        found, namespace=POOL.namespace, account=POOL.account, host=POOL.executor,
+        annotations={names.LEASE: lease.key}, labels={names.LEASE_UID: lease.uid},
+    )  # fmt: skip
