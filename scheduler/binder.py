@@ -1,17 +1,20 @@
 """Turns a decision into a fact: one Binding that carries node and assignment, or nothing.
 
-Reserve in the ledger, then send; refused means undone. If the answer is lost, the reservation stays until the API
-server itself says whether the pod is bound. A leader whose lease may end before the answer sends nothing.
+Reserve in the ledger, then send; refused means undone. Where the slices are on other nodes, their GPULeases are made
+first, and removed again before their room is anybody's if the pod is not bound with them. If an answer is lost, the
+reservation stays until the API server itself says whether the pod is bound. A leader whose lease may end before the
+answer sends nothing.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
 
 from tessera.kube.convert import pod_reference
-from tessera.kube.errors import ApiError, UnknownOutcome, Unreachable
+from tessera.kube.errors import ApiError, KubeError, UnknownOutcome, Unreachable
 from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
 from tessera.kube.lease import LeaderLease
@@ -19,16 +22,20 @@ from tessera.kube.stored import stored
 from tessera.model import names
 from tessera.model.assignment import Assignment, Share, encode
 from tessera.model.charges import charge_of
+from tessera.model.gpu_leases import GpuLease
 from tessera.model.pods import Pod
 from tessera.model.quantities import format_bytes
 from tessera.reasons import Code, Reason
 from tessera.scheduler.engine import Engine
+from tessera.scheduler.lease_writer import LeaseWriter
 from tessera.scheduler.promises import Promised, Request
 
 _TIMEOUT_S = 3.0
 """Below the extender's own timeout in kube-scheduler (5 s), so that the answer is ours."""
 _SETTLE_AFTER_S = 10.0
 """How long after a lost answer an unbound pod counts as refused: no write is in flight for longer."""
+_LEASES_S = 1.5
+"""How long the GPULeases of a pod may take to make, so that with the Binding the answer is still ours."""
 
 log = structlog.get_logger()
 
@@ -44,9 +51,11 @@ class Binder:
         recorder: EventRecorder,
         on_outcome: Callable[[Code | None], None] = lambda _: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine, self._gateway, self._lease, self._recorder = engine, gateway, lease, recorder
         self._on_outcome, self._sleep = on_outcome, sleep
+        self._writer = LeaseWriter(gateway, engine.leases, clock)
         self._settling: dict[str, asyncio.Task[None]] = {}
         self._in_doubt: set[str] = set()
         self._closed = False
@@ -68,6 +77,13 @@ class Binder:
             if request := self._engine.request_of(uid):
                 self._settle_later(request, patience_s=0.0)
 
+    async def look_up_leases(self) -> None:
+        """Looks up GPULeases that were made and that no event has shown in time."""
+        try:
+            await self._writer.look_up()
+        except (KubeError, msgspec.DecodeError) as error:
+            log.info("GPULeases not looked up yet", error=str(error))
+
     async def close(self) -> None:
         self._closed = True
         settling = list(self._settling.values())
@@ -79,18 +95,19 @@ class Binder:
         reserved = self._engine.reserve(uid, node)
         if isinstance(reserved, Reason):
             return reserved
-        request, assignment = reserved
-        if not self._lease.valid_for(_TIMEOUT_S):
+        (request, assignment), leases = reserved, self._engine.leases.promised(uid)
+        if not self._lease.valid_for(_TIMEOUT_S + (_LEASES_S if leases else 0)):
             self._engine.undo(uid)
             return Reason(Code.NOT_LEADER, "this scheduler's lease ends before a Binding could be answered")
         self._in_doubt.add(uid)
         try:
+            async with asyncio.timeout(_LEASES_S if leases else None):
+                await self._writer.make(leases)
             await self._send(namespace, name, uid, node, assignment)
         except (ApiError, Unreachable) as error:
-            self._in_doubt.discard(uid)
-            self._engine.undo(uid)
+            self._refused(request, leases)
             return Reason(Code.BINDING_REFUSED, f"the API server refused the Binding: {error}")
-        except (UnknownOutcome, asyncio.CancelledError) as error:
+        except (UnknownOutcome, TimeoutError, asyncio.CancelledError) as error:
             log.warning("binding outcome unknown", namespace=namespace, pod=name, uid=uid)
             self._settle_later(request, patience_s=_SETTLE_AFTER_S)
             if isinstance(error, asyncio.CancelledError):
@@ -98,8 +115,16 @@ class Binder:
             return Reason(Code.OUTCOME_UNKNOWN, f"the answer to the Binding was lost: {error}")
         self._in_doubt.discard(uid)
         self._engine.confirm(uid)
-        self._tell(request, node, assignment)
+        self._tell(request, node, assignment, leases)
         return None
+
+    def _refused(self, request: Request, leases: tuple[GpuLease, ...]) -> None:
+        """Leases that were made are removed first."""
+        if leases:
+            self._settle_later(request, patience_s=0.0)
+        else:
+            self._in_doubt.discard(request.pod.uid)
+            self._engine.undo(request.pod.uid)
 
     def _settle_later(self, request: Request, patience_s: float) -> None:
         """One task a pod, so that no look-up of an old reservation ever decides over a newer one."""
@@ -112,11 +137,13 @@ class Binder:
 
     async def _settle(self, request: Request, promised: Promised | None, patience_s: float) -> None:
         """Asks the API server until it says whether the pod was bound, or until its events have said so."""
-        uid, waited = request.pod.uid, 0.0
+        uid, waited, leases = request.pod.uid, 0.0, self._engine.leases.promised(request.pod.uid)
         while promised is not None and self._engine.promises().get(uid) is promised:
             try:
                 found = await stored(self._gateway, request.pod)
-            except (ApiError, Unreachable, msgspec.DecodeError) as error:
+                if found is None or (not found.node and waited >= patience_s):
+                    await self._writer.remove(leases)
+            except (KubeError, msgspec.DecodeError) as error:
                 log.info("binding not looked up yet", pod=request.pod.key, uid=uid, error=str(error))
             else:
                 # Events may have spoken while the answer was on its way; what they say is newer.
@@ -128,7 +155,7 @@ class Binder:
             waited += 1.0
         charge = self._engine.ledger.charge_of(uid)
         if uid in self._in_doubt and charge is not None and charge.assignment is not None:
-            self._tell(request, charge.node, charge.assignment)
+            self._tell(request, charge.node, charge.assignment, leases)
         self._in_doubt.discard(uid)
 
     def _decide(self, request: Request, found: Pod | None, *, final: bool) -> bool:
@@ -150,8 +177,9 @@ class Binder:
         annotations = {names.ASSIGNMENT: encode(assignment)}
         await self._gateway.bind(namespace, name, uid, node, annotations, timeout_s=_TIMEOUT_S)
 
-    def _tell(self, request: Request, node: str, assignment: Assignment) -> None:
+    def _tell(self, request: Request, node: str, assignment: Assignment, leases: tuple[GpuLease, ...]) -> None:
         parts = [f"{name}: {_words(shares)}" for name, shares in assignment.containers]
+        parts += [f"{each.client.container}: {_words((each.share,))} on {each.node}" for each in leases]
         self._recorder.record(pod_reference(request.pod), "Normal", "SliceAssigned", f"{node}: {'; '.join(parts)}")
 
 

@@ -20,13 +20,14 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from tessera.kube.connection import connect
-from tessera.kube.convert import gpu_node_of, host_of, namespace_of, pod_reference
+from tessera.kube.convert import gpu_lease_of, gpu_node_of, host_of, namespace_of, pod_reference
 from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
 from tessera.kube.lease import LeaderLease
 from tessera.kube.reflector import Reflector, Told
-from tessera.kube.resources import GPU_NODES, NAMESPACES, NODES, PODS
+from tessera.kube.resources import GPU_LEASES, GPU_NODES, NAMESPACES, NODES, PODS
 from tessera.model.domains import Namespace
+from tessera.model.gpu_leases import GpuLease
 from tessera.model.gpus import GpuNode
 from tessera.model.hosts import Host
 from tessera.model.placements import Placement
@@ -46,7 +47,7 @@ from tessera.scheduler.rescue import Allowance, Rescue
 from tessera.scheduler.room import Bell
 from tessera.scheduler.settings import SchedulerSettings
 from tessera.scheduler.warming import bring, warm
-from tessera.scheduler.watching import brief_pod_of, host_sink, namespace_sink, node_sink, pod_sink
+from tessera.scheduler.watching import brief_pod_of, host_sink, lease_sink, namespace_sink, node_sink, pod_sink
 from tessera.scheduler.webhook.rewrite import Options as WebhookOptions
 from tessera.scheduler.webhook.routes import routes as webhook_routes
 from tessera.serving import Server, straight
@@ -75,7 +76,9 @@ class Service:
             self.gateway, settings.lease_namespace, settings.lease_name, identity, duration_s=settings.lease_s,
             notes=self._notes,
         )  # fmt: skip
-        self.binder = Binder(self.engine, self.gateway, self.lease, self.recorder, self.metrics.binding_ended)
+        self.binder = Binder(
+            self.engine, self.gateway, self.lease, self.recorder, self.metrics.binding_ended, clock=clock
+        )
         gateway, engine = self.gateway, self.engine
         self.nominations = Nominations(engine, clock)
         self._holders = Holders(engine.ledger, clock)
@@ -94,6 +97,9 @@ class Service:
         self._namespaces: Reflector[Namespace] | None = None
         if engine.domains.rule.label:
             self._namespaces = Reflector(gateway, NAMESPACES, lambda c: namespace_sink(engine, c), keep=namespace_of)
+        self._gpu_leases: Reflector[GpuLease] | None = None
+        if settings.pool_enabled:
+            self._gpu_leases = Reflector(gateway, GPU_LEASES, lambda c: lease_sink(engine, c), keep=gpu_lease_of)
         self._extender = Server(self._extender_app(), settings.host, settings.port, settings.extender_tls)
         self._webhook = Server(self._webhook_app(), settings.host, settings.webhook_port, settings.webhook_tls)
         self._compiling, self._compiled = compiling, asyncio.Event()
@@ -126,6 +132,8 @@ class Service:
             parts["rescue"] = self._rescue().run()
         if self._namespaces is not None:
             parts["namespaces"] = self._namespaces.run()
+        if self._gpu_leases is not None:
+            parts["gpuleases"] = self._gpu_leases.run()
         self._tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
         await self._webhook.start()
         await self._extender.start()
@@ -167,6 +175,8 @@ class Service:
         await self._hosts.wait_synced()
         if self._namespaces is not None:
             await self._namespaces.wait_synced()
+        if self._gpu_leases is not None:
+            await self._gpu_leases.wait_synced()
 
     @property
     def url(self) -> str:
@@ -182,6 +192,8 @@ class Service:
             return Reason(Code.NOT_SYNCED, "tessera-scheduler has not read all pods, nodes and GPUs yet")
         if self._namespaces is not None and not self._namespaces.synced:
             return Reason(Code.NOT_SYNCED, "tessera-scheduler has not read all namespaces yet")
+        if self._gpu_leases is not None and not self._gpu_leases.synced:
+            return Reason(Code.NOT_SYNCED, "tessera-scheduler has not read all GPULeases yet")
         if not self.lease.leading:
             return Reason(Code.NOT_LEADER, "this tessera-scheduler does not lead")
         if not self._compiled.is_set():
@@ -204,6 +216,7 @@ class Service:
             await asyncio.sleep(_EXPIRY_PERIOD_S)
             self._recall()
             self.binder.settle_late(self.engine.expire())
+            await self.binder.look_up_leases()
             self.preemptor.aim()
             self.nominations.settle()
 
@@ -247,7 +260,9 @@ class Service:
 
     def _webhook_app(self) -> Starlette:
         settings = self._settings
-        options = WebhookOptions(settings.scheduler_name, settings.tolerate, frozenset(settings.compatibility))
+        options = WebhookOptions(
+            settings.scheduler_name, settings.tolerate, settings.pool_enabled, frozenset(settings.compatibility)
+        )
         own = [Route("/readyz", self._readyz), Route("/healthz", _healthz), Route("/metrics", self._metrics)]
         return Starlette(routes=[*webhook_routes(options), *own])
 
@@ -272,4 +287,5 @@ def _options(settings: SchedulerSettings) -> Options:
         hold_s=settings.hold_s,
         trust_domain=settings.trust_domain,
         context_bytes=settings.context_bytes,
+        pool=settings.pool,
     )

@@ -6,6 +6,9 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from tessera.model.domains import CLUSTER, rule_of
+from tessera.model.hosts import HostNeed
+from tessera.model.quantities import parse_milli, parse_up
+from tessera.scheduler.options import PoolOptions
 from tessera.scheduler.webhook.compatibility import Dialect
 from tessera.serving import Tls, is_loopback
 from tessera.settings import KubeSettings, LogSettings
@@ -42,6 +45,12 @@ class SchedulerSettings(KubeSettings, LogSettings):
     preemption: bool = Field(True, description="whether pods of higher priority may take the place of lower ones")
     hold_s: float = Field(10.0, gt=0, description="seconds that room is held from prioritize until bind")
 
+    pool_enabled: bool = Field(False, description="whether slices may be on other nodes than their pods")
+    pool_namespace: str = Field("", description="namespace of the pool's executors; default that of the leader's Lease")
+    pool_account: str = Field("tessera-pool-executor", description="service account of the pool's executors")
+    pool_executor_cpu: str = Field("500m", description="CPU that an executor pod asks for")
+    pool_executor_memory: str = Field("2Gi", description="memory that an executor pod asks for")
+
     rescue_moves: int = Field(0, ge=0, le=4, description="moves of other pods for one that waits; 0: never")
     rescue_after_s: float = Field(120.0, gt=0, description="seconds that a pod waits before others are moved for it")
 
@@ -59,6 +68,20 @@ class SchedulerSettings(KubeSettings, LogSettings):
     def _trust_domain_is_known(cls, value: str) -> str:
         rule_of(value)
         return value
+
+    @field_validator("pool_executor_cpu", "pool_executor_memory")
+    @classmethod
+    def _is_a_quantity(cls, value: str) -> str:
+        parse_milli(value)
+        return value
+
+    @property
+    def pool(self) -> PoolOptions | None:
+        """How slices on other nodes are given, if they are."""
+        if not self.pool_enabled:
+            return None
+        executor = HostNeed(parse_milli(self.pool_executor_cpu), parse_up(self.pool_executor_memory))
+        return PoolOptions(self.pool_namespace or self.lease_namespace, self.pool_account, executor)
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> "SchedulerSettings":

@@ -8,6 +8,7 @@ from tessera.kube.reflector import Change, Deleted, Listed, Replaced, Told, Upse
 from tessera.model import names
 from tessera.model.demands import wants_slice
 from tessera.model.domains import Namespace
+from tessera.model.gpu_leases import GpuLease
 from tessera.model.gpus import GpuNode
 from tessera.model.hosts import Host
 from tessera.model.pods import Pod
@@ -43,6 +44,17 @@ def node_sink(engine: Engine, change: Change[GpuNode]) -> None:
             engine.observe_node(node)
         case Deleted(gone):
             engine.forget_node(gone.name)
+
+
+def lease_sink(engine: Engine, change: Change[GpuLease]) -> None:
+    """Takes one change of the GPULeases' reflector."""
+    match change:
+        case Replaced(objects):
+            engine.leases.replace(objects)
+        case Upserted(lease):
+            engine.leases.observe(lease)
+        case Deleted(gone):
+            engine.leases.forget(gone)
 
 
 def namespace_sink(engine: Engine, change: Change[Namespace]) -> None:

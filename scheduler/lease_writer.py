@@ -1,0 +1,71 @@
+"""Makes the GPULeases that a pod is promised, and removes them where the pod was not bound with them."""
+
+from collections.abc import Callable, Iterable
+
+from tessera.kube import wire
+from tessera.kube.convert import gpu_lease_object, gpu_lease_of
+from tessera.kube.errors import ApiError
+from tessera.kube.gateway import Gateway
+from tessera.kube.resources import GPU_LEASES
+from tessera.model import names
+from tessera.model.gpu_leases import GpuLease
+from tessera.scheduler.leases import Leases
+
+_SHOWN_WITHIN_S = 60.0
+"""How long after a lease was made no list need show it."""
+_TOLD_WITHIN_S = 3600.0
+"""How long after a lease was removed old news of it may come."""
+
+
+class LeaseWriter:
+    """Tells ``leases`` what it has written. ``clock`` answers seconds that never go back."""
+
+    def __init__(self, gateway: Gateway, leases: Leases, clock: Callable[[], float]) -> None:
+        self._gateway, self._leases, self._clock = gateway, leases, clock
+
+    async def make(self, promised: Iterable[GpuLease]) -> None:
+        """Raises what the gateway raises; then some of them may be there."""
+        for lease in promised:
+            made = await self._gateway.create(GPU_LEASES, gpu_lease_object(lease), namespace=lease.namespace)
+            self._leases.observe(gpu_lease_of(made), self._clock() + _SHOWN_WITHIN_S)
+
+    async def remove(self, promised: Iterable[GpuLease]) -> None:
+        """Those that are there, which no pod was bound with. Raises what the gateway raises, to be done again."""
+        for lease in promised:
+            try:
+                await self._remove(lease)
+            except ApiError as error:
+                if not error.not_found:
+                    raise
+
+    async def look_up(self) -> None:
+        """Those that were made and that no event has shown in time. Raises what the gateway raises."""
+        for lease in self._leases.late(self._clock()):
+            try:
+                found = gpu_lease_of(await self._gateway.get(GPU_LEASES, lease.name, namespace=lease.namespace))
+            except ApiError as error:
+                if not error.not_found:
+                    raise
+                found = None
+            if found is not None and found.uid == lease.uid:
+                self._leases.seen(lease)
+            else:
+                self._leases.forget(lease)
+
+    async def _remove(self, lease: GpuLease) -> None:
+        found = await self._gateway.get(GPU_LEASES, lease.name, namespace=lease.namespace)
+        there = gpu_lease_of(found)
+        if not there.deleting:
+            await self._gateway.delete(GPU_LEASES, lease.name, namespace=lease.namespace, uid=there.uid)
+            found = await self._gateway.get(GPU_LEASES, lease.name, namespace=lease.namespace)
+        await self._release(found)
+        self._leases.forget(there, self._clock() + _TOLD_WITHIN_S)
+
+    async def _release(self, found: wire.GpuLease) -> None:
+        """Takes our finalizer away: there is no executor to wait for."""
+        meta = found.metadata
+        finalizers = [each for each in meta.finalizers if each != names.LEASE_FINALIZER]
+        if finalizers == meta.finalizers:
+            return
+        patch = {"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version, "finalizers": finalizers}}
+        await self._gateway.merge_patch(GPU_LEASES, meta.name, patch, namespace=meta.namespace)
