@@ -19,6 +19,7 @@ from typing import Any
 from tessera.model import names
 from tessera.scheduler.webhook.compatibility import Dialect, translate
 from tessera.scheduler.webhook.patches import Patch
+from tessera.scheduler.webhook.pool_token import add_token, may_be_remote
 
 TEMPLATES: Mapping[str, tuple[str, ...]] = {
     "Pod": ("spec",),
@@ -42,10 +43,13 @@ UNSET_SCHEDULERS = (None, "", "default-scheduler")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The cluster's choices. ``tolerate`` adds the toleration of tainted GPU nodes to pods that ask for a slice."""
+    """The cluster's choices. To pods that ask for a slice ``tolerate`` adds the toleration of tainted GPU nodes, and
+    ``pool`` the token for the pool if they may have it on another node.
+    """
 
     scheduler: str = names.SCHEDULER
     tolerate: bool = False
+    pool: bool = False
     compatibility: frozenset[Dialect] = frozenset()
 
 
@@ -73,8 +77,10 @@ def rewrite(obj: Mapping[str, Any], operation: str, options: Options | None = No
         warnings += _qualify(patch, container, options)
         if created or not compared:
             _slot(patch, container, created)
-    if created and _asks(patch, path):
+    if created and (asking := _asking(patch, path)):
         _place(patch, path, options, is_pod=kind == "Pod")
+        if kind == "Pod" and options.pool and may_be_remote(_annotations(obj)):
+            add_token(patch, path, asking)
     return Rewritten(patch.operations, list(dict.fromkeys(warnings)))
 
 
@@ -137,13 +143,20 @@ def _slot(patch: Patch, container: tuple[str | int, ...], created: bool) -> None
                 patch.mapping(path, {key: value for key, value in resources.items() if key != names.SLICE})
 
 
-def _asks(patch: Patch, path: tuple[str, ...]) -> bool:
-    spec = patch.at(path) or {}
-    for container in _containers(spec, path):
+def _asking(patch: Patch, path: tuple[str, ...]) -> list[tuple[str | int, ...]]:
+    """The paths of the containers that ask for a slice."""
+    found = []
+    for container in _containers(patch.at(path) or {}, path):
         limits = patch.at((*container, "resources", "limits")) or {}
         if any(key in limits for key in names.REQUEST_KEYS):
-            return True
-    return False
+            found.append(container)
+    return found
+
+
+def _annotations(obj: Mapping[str, Any]) -> Mapping[str, Any]:
+    metadata = obj.get("metadata")
+    found = metadata.get("annotations") if isinstance(metadata, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _place(patch: Patch, path: tuple[str, ...], options: Options, *, is_pod: bool) -> None:

@@ -32,11 +32,15 @@ specs = st.fixed_dictionaries(
         "initContainers": st.lists(containers, max_size=2),
         "schedulerName": st.sampled_from(["", "default-scheduler", "tessera", "volcano"]),
         "tolerations": st.lists(st.just({"key": "x"}), max_size=1),
+        "volumes": st.one_of(st.none(), st.lists(st.just({"name": "own"}), max_size=1)),
         "resources": resources,
     },
 )
 options = st.builds(
-    Options, tolerate=st.booleans(), compatibility=st.sampled_from([frozenset(), frozenset({Dialect.HAMI})])
+    Options,
+    tolerate=st.booleans(),
+    pool=st.booleans(),
+    compatibility=st.sampled_from([frozenset(), frozenset({Dialect.HAMI})]),
 )
 operations = st.sampled_from(["CREATE", "UPDATE"])
 
@@ -47,7 +51,8 @@ def objects(draw: st.DrawFn) -> Json:
     body: Json = draw(specs)
     for step in reversed(TEMPLATES[kind]):
         body = {step: body}
-    return {"kind": kind, "metadata": {"name": "x"}, **body}
+    notes = draw(st.sampled_from([{}, {"annotations": None}, {"annotations": {"tessera.io/remote": "allowed"}}]))
+    return {"kind": kind, "metadata": {"name": "x", **notes}, **body}
 
 
 def spec_of(obj: Json) -> Json:

@@ -159,3 +159,39 @@ def test_other_projects_names_need_the_switch() -> None:
     assert not rewrite(pod, "CREATE").patch
     result = stored(pod, options=Options(compatibility=frozenset({Dialect.HAMI})))
     assert limits(result) == {MEM: "6000Mi", CORE: "60", COUNT: "2", SLICE: "1"}
+
+
+POOLED = Options(pool=True)
+
+
+def mounts(container: Json) -> list[tuple[str, str, bool]]:
+    return [(m["name"], m["mountPath"], m["readOnly"]) for m in container.get("volumeMounts", ())]
+
+
+@pytest.mark.parametrize("may", ["allowed", "required"])
+def test_a_pod_that_may_be_remote_gets_the_pools_token_where_it_has_slices(may: str) -> None:
+    spec = asking({MEM: "4Gi"})
+    spec["containers"].append({"name": "plain", "resources": {"limits": {"cpu": 1}}})
+    spec["volumes"] = [{"name": "own", "emptyDir": {}}]
+    result = stored(holding("Pod", spec, annotations={"tessera.io/remote": may}), options=POOLED)["spec"]
+    token = {"audience": "tessera-pool", "expirationSeconds": 3600, "path": "token"}
+    assert result["volumes"] == [
+        {"name": "own", "emptyDir": {}},
+        {"name": "tessera-pool-token", "projected": {"sources": [{"serviceAccountToken": token}]}},
+    ]
+    asks, plain = result["containers"]
+    assert mounts(asks) == [("tessera-pool-token", "/var/run/secrets/tessera", True)] and not mounts(plain)
+
+
+@pytest.mark.parametrize("kind", TEMPLATES)
+def test_templates_and_all_other_pods_get_no_token(kind: str) -> None:
+    for notes, options in (
+        ({"tessera.io/remote": "never"}, POOLED),
+        ({}, POOLED),
+        ({"tessera.io/remote": "allowed"}, Options()),
+    ):
+        assert "volumes" not in spec_of(stored(holding(kind, asking({MEM: "4Gi"}), annotations=notes), options=options))
+    notes = {"tessera.io/remote": "allowed"}
+    made = stored(holding(kind, asking({MEM: "4Gi"}), annotations=notes), options=POOLED)
+    assert ("volumes" in spec_of(made)) == (kind == "Pod")
+    assert "volumes" not in spec_of(stored(holding("Pod", asking({MEM: "4Gi"}), annotations=notes), "UPDATE", POOLED))
