@@ -23,7 +23,10 @@ STUCK_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A bound pod with slices. ``leaving_from``: the clock when its deletion was first seen, ``None`` if it stays."""
+    """A bound pod with slices, but no executor: when that goes, its room is its lease's.
+
+    ``leaving_from``: the clock when its deletion was first seen, ``None`` if it stays.
+    """
 
     uid: str
     namespace: str
@@ -166,7 +169,7 @@ class Holders:
 
     def _observe(self, pod: Pod) -> None:
         before = self._known.get(pod.uid)
-        if not pod.node or pod.ended or self._ledger.charge_of(pod.uid) is None:
+        if not pod.node or pod.ended or pod.lease or self._ledger.charge_of(pod.uid) is None:
             self._forget(pod.uid)
             return
         since = None

@@ -31,9 +31,9 @@ def case_of(
     budgets: Sequence[Budget] = (),
     lately: Sequence[Holder] = (),
 ) -> Case | None:
-    """The question whom ``pod`` may push out; ``None`` for one that asks for no slice, or not properly."""
+    """The question whom ``pod`` may push out; ``None`` for one that asks for no slice of its node, or not properly."""
     demand = engine.demand_of(pod)
-    if demand is None or isinstance(demand, Reason):
+    if demand is None or isinstance(demand, Reason) or engine.away_on(pod, ()) is not None:
         return None
     level = min_level(demand, engine.options.level)
     return Case(engine.ledger, holders, pod, demand, totals_of(pod), level, nominations.claims(), budgets, lately)

@@ -107,6 +107,8 @@ class Preemptor:
                 await asyncio.wait_for(decided.wait(), _DECISION_S)
         if not candidates or pod.uid in self._decided or self._nominations.claim_of(pod.uid) is not None:
             return {}
+        if (away := self._engine.away_on(pod, list(candidates))) is not None:
+            return viable(None, pod, {node: candidates[node] for node in away})
         try:
             case = await self._case(pod) if wants_slice(pod) else None
         except (KubeError, TimeoutError, msgspec.MsgspecError) as error:

@@ -93,7 +93,8 @@ class Case:
         self.clear(state, [node])
         forced = [h for h in self.holders.on(node) if h.leaving_from is None and (h.uid in given or self.forced(h))]
         for uid in given:
-            state.take_out(uid)
+            if self.holders.get(uid):
+                state.take_out(uid)
         lower = sorted((h for h in self.holders.on(node) if self.lower(h) and h not in forced), key=_importance)
         room = self._room(state, node)
         if room is not None:

@@ -5,6 +5,7 @@ from tessera.model.quantities import GIB
 from tessera.scheduler.budgets import Budget, Selector
 from tessera.scheduler.options import Options
 from tessera.scheduler.preemption import Leaving, case_of, viable
+from tests.unit.scheduler.clusters import POOL, bind_away, bound, client, executor, remote
 from tests.unit.scheduler.preemptions import Full, node, pod
 
 
@@ -68,3 +69,35 @@ def test_a_pod_that_is_refused_as_it_is_pushes_nobody_out() -> None:
 
 def test_a_pod_without_slices_is_none_of_our_business() -> None:
     assert ask(full(), pod("plain"), {"a": ["uid-x"]}) == {"a": ["uid-x"]}
+
+
+def pool() -> Full:
+    """A client and an executor of one lease fill the GPU of ``g``; a small pod is beside them on ``h``."""
+    cluster = Full(client("c"), node("g", 24), node("h", 24), options=Options(pool=POOL))
+    [lease] = bind_away(cluster.engine, remote("far", "gpu-mem=20Gi"), ["c"])
+    serving = executor(lease, name="x")
+    reserved = cluster.engine.filter(serving, [lease.node]) and cluster.engine.reserve(serving.uid, lease.node)
+    assert isinstance(reserved, tuple)
+    cluster.show(bound(serving, lease.node, reserved[1]))
+    cluster.run("small", "gpu-mem=20Gi", "h" if lease.node == "g" else "g")
+    return cluster
+
+
+def test_an_executor_is_no_victim_because_its_room_would_be_its_leases() -> None:
+    cluster = pool()
+    asked = pod("p", "gpu-mem=20Gi", priority=100)
+    assert ask(cluster, asked, {"g": ["uid-x", "uid-small"], "h": ["uid-x", "uid-small"]}).keys() == {
+        cluster.pods["small"].node
+    }
+    assert [holder.name for name in ("g", "h", "c") for holder in cluster.holders.on(name)] == ["small"]
+    cluster.change("x", deleting=True)
+    assert ask(cluster, asked, {cluster.pods["x"].node: ["uid-other"]}) == {}
+
+
+def test_a_pod_whose_slices_are_elsewhere_pushes_nobody_out() -> None:
+    cluster = pool()
+    asked = remote("p", "gpu-mem=20Gi")
+    assert case_of(cluster.engine, cluster.holders, cluster.nominations, asked) is None
+    assert cluster.engine.away_on(asked, ["c", "g", "h"]) == []
+    assert cluster.engine.away_on(remote("q", "gpu-mem=1Gi"), ["c", "g", "h"]) == ["c"]
+    assert cluster.engine.away_on(pod("r", "gpu-mem=1Gi"), ["c"]) is None
