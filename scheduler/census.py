@@ -7,7 +7,7 @@ from tessera.kube.gateway import Gateway
 from tessera.kube.resources import GPU_NODES, NODES
 from tessera.scheduler.engine import Engine
 from tessera.scheduler.residents import RESIDENTS, Population, population
-from tessera.scheduler.told import told_namespaces
+from tessera.scheduler.told import told_leases, told_namespaces
 
 
 async def census(gateway: Gateway) -> Population:
@@ -17,9 +17,13 @@ async def census(gateway: Gateway) -> Population:
 
 
 async def read(gateway: Gateway, engine: Engine) -> Population:
-    """As ``census``, and feeds ``engine`` with the same objects, the GPUs and, where they matter, the namespaces."""
-    namespaces = told_namespaces(gateway, engine.options)
-    gpu_nodes, found, labelled = await asyncio.gather(gateway.list(GPU_NODES), census(gateway), namespaces)
+    """As ``census``, and feeds ``engine`` with the same objects, the GPUs and, where they matter, namespaces and
+    GPULeases."""
+    gpu_nodes, found, labelled, leases = await asyncio.gather(
+        gateway.list(GPU_NODES), census(gateway), told_namespaces(gateway, engine.options),
+        told_leases(gateway, engine.options),
+    )  # fmt: skip
+    engine.leases.replace(leases)
     engine.replace_namespaces(labelled)
     engine.replace_nodes(gpu_node_of(node) for node in gpu_nodes)
     engine.replace_hosts(host_of(node) for node in found.nodes.values())

@@ -63,7 +63,8 @@ def proposal(
         return Reason(Code.BINDING_REFUSED, f"pod {pod.key} does not wait: it is bound already")
     if resident is not None and resident.undecided:
         return Proposal(pod.key, reason=f"pod {pod.key} {resident.undecided}")
-    return _Search(engine, population, pod, demand, late).run(at_most)
+    elsewhere = engine.away_on(pod, ()) is not None  # whom no move on its own node would help
+    return _Search(engine, population, pod, demand, late).run(0 if elsewhere else at_most)
 
 
 class _Search:

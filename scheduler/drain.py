@@ -17,6 +17,7 @@ from tessera.scheduler.residents import Population
 from tessera.scheduler.trial import Trial, successor
 
 _UNKNOWN = "holds room, but the API server lists no such pod"
+_KEPT = "has a GPULease here, which no pod serves yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,7 @@ def drain_plan(engine: Engine, population: Population, place: str) -> DrainPlan 
     waiting: list[tuple[Pod, Charge]] = []
     for uid, charge in held:
         resident = population.residents.get(uid)
-        fixed = resident.fixed if resident else _UNKNOWN
-        pod = resident.pod if resident else Pod("", uid, uid)
+        pod, fixed = (resident.pod, resident.fixed) if resident else _unlisted(trial, uid)
         moves[uid] = stays(pod, charge, fixed)
         if resident is not None and not fixed:
             trial.take_out(uid)
@@ -111,6 +111,12 @@ def _moved(trial: Trial, population: Population, pod: Pod, charge: Charge) -> Mo
     next_pod, open_to = successor(pod), population.open_to(pod.uid, trial.ledger)
     to = trial.place(next_pod, open_to)
     return goes(pod, charge, to) if to else stays(pod, charge, why_nowhere(trial, next_pod, open_to))
+
+
+def _unlisted(trial: Trial, uid: str) -> tuple[Pod, str]:
+    """Who holds room and is no pod, and why it stays."""
+    lease = trial.engine.leases.at(uid)
+    return (Pod(lease.namespace, lease.client.pod, uid), _KEPT) if lease else (Pod("", uid, uid), _UNKNOWN)
 
 
 def _place(engine: Engine, place: str) -> tuple[str, str] | None:

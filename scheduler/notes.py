@@ -11,7 +11,8 @@ import structlog
 
 from tessera.model.domains import rule_of
 from tessera.model.gpus import LEVEL_DRIVER
-from tessera.scheduler.options import Options
+from tessera.model.hosts import HostNeed
+from tessera.scheduler.options import Options, PoolOptions
 from tessera.scheduler.policy import POLICIES
 from tessera.scheduler.policy.workload import Workload
 
@@ -21,6 +22,13 @@ LEAVING = "state.tessera.io/leaving"
 SETTINGS = "state.tessera.io/settings"
 
 
+class _Pool(msgspec.Struct, frozen=True, rename="camel"):
+    namespace: str
+    account: str
+    cpu_milli: int = 0
+    memory_bytes: int = 0
+
+
 class _Settings(msgspec.Struct, frozen=True, rename="camel"):
     """The annotation ``SETTINGS``, in the words of the chart."""
 
@@ -28,6 +36,7 @@ class _Settings(msgspec.Struct, frozen=True, rename="camel"):
     enforcement: int
     trust_domain: str
     context_bytes: int = 0
+    pool: _Pool | None = None
 
 
 def note_of(workload: Workload) -> dict[str, str]:
@@ -48,7 +57,13 @@ def recall(workload: Workload, annotations: Mapping[str, str]) -> None:
 
 def settings_note(options: Options) -> dict[str, str]:
     """As annotations: what a plan has to know to place pods as the scheduler does."""
-    told = _Settings(options.placement, options.level, options.trust_domain, options.context_bytes)
+    pool = options.pool and _Pool(
+        options.pool.namespace,
+        options.pool.account,
+        options.pool.executor.cpu_milli,
+        options.pool.executor.memory_bytes,
+    )
+    told = _Settings(options.placement, options.level, options.trust_domain, options.context_bytes, pool)
     return {SETTINGS: msgspec.json.encode(told).decode()}
 
 
@@ -64,4 +79,9 @@ def options_in(annotations: Mapping[str, str]) -> Options | None:
         return None
     if told.placement not in POLICIES or not 0 <= told.enforcement <= LEVEL_DRIVER:
         return None
-    return Options(told.placement, told.enforcement, trust_domain=told.trust_domain, context_bytes=told.context_bytes)
+    pool = told.pool and PoolOptions(
+        told.pool.namespace, told.pool.account, HostNeed(told.pool.cpu_milli, told.pool.memory_bytes)
+    )
+    return Options(
+        told.placement, told.enforcement, trust_domain=told.trust_domain, context_bytes=told.context_bytes, pool=pool
+    )

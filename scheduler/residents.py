@@ -15,6 +15,7 @@ from msgspec import field as wire_field
 from tessera.kube import wire
 from tessera.kube.convert import pod_of
 from tessera.kube.resources import PODS, Resource
+from tessera.model import names
 from tessera.model.ledger import Bools, Ledger
 from tessera.model.pods import Pod
 
@@ -118,7 +119,7 @@ def resident_of(pod: ResidentPod) -> Resident:
         pod=pod_of(pod),
         owner=f"{controller.kind} {controller.name}" if controller else "",
         owner_uid=controller.uid if controller else "",
-        fixed=_fixed(pod, controller.kind if controller else "") or undecided,
+        fixed=_serves(pod) or _fixed(pod, controller.kind if controller else "") or undecided,
         undecided=undecided,
         rules=rules,
     )
@@ -135,6 +136,10 @@ def permits(rules: Rules, node: wire.Node) -> bool:
     if node.spec.unschedulable:
         taints.append(wire.Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule"))
     return all(any(_tolerates(t, taint) for t in rules.tolerations) for taint in taints)
+
+
+def _serves(pod: ResidentPod) -> str:
+    return "holds a slice for a pod on another node" if names.LEASE in pod.metadata.annotations else ""
 
 
 def _fixed(pod: ResidentPod, kind: str) -> str:

@@ -14,12 +14,13 @@ from tessera.kube.gateway import Gateway
 from tessera.kube.resources import GPU_NODES, NODES, PODS
 from tessera.model.demands import wants_slice
 from tessera.model.domains import Namespace
+from tessera.model.gpu_leases import GpuLease
 from tessera.model.gpus import GpuNode
 from tessera.model.hosts import Host
 from tessera.model.pods import Pod
 from tessera.scheduler.engine import Engine
 from tessera.scheduler.options import Options
-from tessera.scheduler.told import told_namespaces
+from tessera.scheduler.told import told_leases, told_namespaces
 from tessera.scheduler.watching import brief_pod_of
 
 
@@ -27,7 +28,8 @@ from tessera.scheduler.watching import brief_pod_of
 class Snapshot:
     """What the cluster has. ``waiting``: those of ``pods`` that ask for slices, are not bound and held by no gate.
 
-    ``namespaces`` are read where a label of theirs decides who may share a GPU.
+    ``namespaces`` are read where a label of theirs decides who may share a GPU, ``leases`` where slices may be on other
+    nodes than their pods.
     """
 
     hosts: tuple[Host, ...]
@@ -35,23 +37,27 @@ class Snapshot:
     pods: tuple[Pod, ...]
     waiting: tuple[Pod, ...]
     namespaces: tuple[Namespace, ...] = ()
+    leases: tuple[GpuLease, ...] = ()
 
     def feed(self, engine: Engine) -> None:
         """Makes all of it known to ``engine``, in place of what it knew."""
         engine.replace_namespaces(self.namespaces)
         engine.replace_hosts(self.hosts)
         engine.replace_nodes(self.nodes)
+        engine.leases.replace(self.leases)
         engine.replace_pods(self.pods)
 
 
 async def read(gateway: Gateway, options: Options) -> Snapshot:
     """The cluster now, for an engine of ``options``. The user must be allowed to list nodes, GPUNodes and pods in all
-    namespaces, and namespaces where a label of theirs decides."""
-    hosts, nodes, pods, namespaces = await asyncio.gather(
-        _hosts(gateway), _gpu_nodes(gateway), _pods(gateway), told_namespaces(gateway, options)
-    )
-    waiting = [pod for pod, gated in pods if not gated and _waits(pod)]
-    return Snapshot(tuple(hosts), tuple(nodes), tuple(pod for pod, _ in pods), tuple(waiting), tuple(namespaces))
+    namespaces, and namespaces where a label of theirs decides, and GPULeases where there is a pool."""
+    hosts, nodes, pods, namespaces, leases = await asyncio.gather(
+        _hosts(gateway), _gpu_nodes(gateway), _pods(gateway), told_namespaces(gateway, options),
+        told_leases(gateway, options),
+    )  # fmt: skip
+    waiting = tuple(pod for pod, gated in pods if not gated and _waits(pod))
+    known = tuple(pod for pod, _ in pods)
+    return Snapshot(tuple(hosts), tuple(nodes), known, waiting, tuple(namespaces), tuple(leases))
 
 
 def _waits(pod: Pod) -> bool:

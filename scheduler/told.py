@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tessera.kube.convert import namespace_of
+from tessera.kube.convert import gpu_lease_of, namespace_of
 from tessera.kube.errors import ApiError
 from tessera.kube.gateway import Gateway
-from tessera.kube.resources import LEASES, NAMESPACES
+from tessera.kube.resources import GPU_LEASES, LEASES, NAMESPACES
 from tessera.model.domains import CLUSTER, Namespace, rule_of
+from tessera.model.gpu_leases import GpuLease
 from tessera.scheduler.notes import options_in
 from tessera.scheduler.options import Options
 from tessera.scheduler.settings import LEASE, SYSTEM
@@ -53,6 +54,13 @@ async def told_options(gateway: Gateway, source: Source, tell: Tell) -> Options:
         tell(f"Lease {lease} {why} (see --lease): planned with the scheduler's default settings{assumed}")
     options = found or Options()
     return replace(options, trust_domain=source.trust_domain) if source.trust_domain else options
+
+
+async def told_leases(gateway: Gateway, options: Options) -> list[GpuLease]:
+    """Those of the cluster where slices may be on other nodes than their pods; else none are needed."""
+    if options.pool is None:
+        return []
+    return [gpu_lease_of(lease) for lease in await gateway.list(GPU_LEASES)]
 
 
 async def told_namespaces(gateway: Gateway, options: Options) -> list[Namespace]:

@@ -96,7 +96,12 @@ def use_of(ledger: Ledger) -> Use:
     total, gpus = int(ledger.mem_bytes[present].sum()), int(present.sum())
     given = total - int(ledger.free_bytes[present].sum())
     percent = 100 * gpus - int(ledger.free_percent[present].sum())
-    return Use(len(ledger.rows()), gpus, 100 * given / total if total else 0.0, percent / gpus if gpus else 0.0)
+    return Use(
+        len(ledger.rows()) - int(ledger.client.sum()),
+        gpus,
+        100 * given / total if total else 0.0,
+        percent / gpus if gpus else 0.0,
+    )
 
 
 def _outcome(engine: Engine, each: Candidate) -> Outcome:
@@ -108,7 +113,8 @@ def _outcome(engine: Engine, each: Candidate) -> Outcome:
     found = demand if isinstance(demand, Reason) else _placed(engine, pod)
     if isinstance(found, str):
         charge = engine.ledger.charge_of(pod.uid)
-        shares = charge.assignment.shares if charge and charge.assignment else ()
+        own = charge.assignment.shares if charge and charge.assignment else ()
+        shares = (*own, *(lease.share for lease in engine.leases.promised(pod.uid)))
         return Outcome(out.workload, out.namespace, out.name, found, tuple(dict.fromkeys(s.uuid for s in shares)))
     engine.forget_pod(pod.uid)
     return Outcome(out.workload, out.namespace, out.name, reason=found.text)

@@ -6,15 +6,20 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tessera.cli.tessera import invoke
 from tessera.kube.connection import plain
+from tessera.kube.convert import gpu_lease_object
 from tessera.kube.gateway import Gateway
+from tessera.model.assignment import Share
+from tessera.model.gpu_leases import Client, GpuLease
+from tessera.model.hosts import HostNeed
 from tessera.model.quantities import GIB
 from tessera.scheduler.engine import Engine
 from tessera.scheduler.notes import settings_note
-from tessera.scheduler.options import Options
+from tessera.scheduler.options import Options, PoolOptions
 from tessera.scheduler.settings import LEASE, SYSTEM
 from tessera.scheduler.snapshot import read
 from tessera.simulator.apiserver import ApiServer
@@ -109,6 +114,28 @@ async def test_the_snapshot_holds_what_the_cluster_holds(api: ApiServer) -> None
     assert set(engine.ledger.charges()) == {"uid-default-small", "uid-kube-system-large"}
     assert engine.ledger.hosts()["host-a"].cpu_milli == 4000
     assert [each.name for each in snapshot.waiting] == ["huge"] and len(snapshot.pods) == 4
+
+
+async def test_slices_on_other_nodes_are_planned_as_the_scheduler_gives_them(
+    api: ApiServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = {"allocatable": {"cpu": "8", "memory": "64Gi"}}
+    api.store.put("nodes", {"metadata": {"name": "plain"}, "spec": {}, "status": status})
+    api.store.put("gpunodes", {"metadata": {"name": "plain"}, "status": {"clientSlots": 4}})
+    far = pod("far", mem="4Gi")
+    far["metadata"]["annotations"] = {"tessera.io/remote": "required"}
+    api.store.put("pods", far)
+    before = await answered(api, capsys)
+    assert nodes_of(before)["far"] is None and before["before"]["nodes"] == 2
+    decides(api, pool=PoolOptions("tessera-system", "executors", HostNeed(500, 1 << 30)))
+    found = await answered(api, capsys)
+    (planned,) = [each for each in found["pods"] if each["name"] == "far"]
+    assert planned["node"] == "plain" and len(planned["gpus"]) == 1 and found["before"]["nodes"] == 2
+    uuid = planned["gpus"][0]
+    lease = GpuLease("default", "l", "uid-l", Client("p", "uid-p", "main", "plain"), "host-a", Share(uuid, 1 << 30))
+    api.store.put("gpuleases", msgspec.to_builtins(gpu_lease_object(lease)))
+    then = await answered(api, capsys)
+    assert then["before"]["allocated_percent"]["memory"] > found["before"]["allocated_percent"]["memory"]
 
 
 async def test_who_waits_finds_room_on_the_hosts_to_come(api: ApiServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ import pytest
 from tessera.scheduler.notes import LEAVING, SETTINGS, note_of, options_in, recall, settings_note
 from tessera.scheduler.options import Options
 from tessera.scheduler.policy.workload import Workload
+from tests.unit.scheduler.clusters import POOL
 
 
 def test_the_next_leader_knows_how_many_leave() -> None:
@@ -25,7 +26,8 @@ def test_what_cannot_be_read_changes_nothing(annotations: dict[str, str]) -> Non
 
 
 @pytest.mark.parametrize(
-    "options", [Options(), Options("pack", 2, trust_domain="label:tessera.io/team", context_bytes=1 << 29)]
+    "options",
+    [Options(), Options("pack", 2, trust_domain="label:tessera.io/team", context_bytes=1 << 29), Options(pool=POOL)],
 )
 def test_how_it_decides_is_read_as_it_was_written(options: Options) -> None:
     assert options_in(settings_note(options)) == options
