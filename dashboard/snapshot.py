@@ -1,6 +1,7 @@
 """From the API server's objects to what the dashboard shows. Pure.
 
-A share on a GPU that no node reports is shown as a GPU that is gone, never dropped.
+A share on a GPU that no node reports is shown as a GPU that is gone, never dropped. Nodes without GPUs, for pods whose
+slices are on others, are no part of it.
 """
 
 from collections import Counter, defaultdict
@@ -15,7 +16,7 @@ def build(nodes: Iterable[GpuNode], holdings: Iterable[Holding]) -> Snapshot:
     """The snapshot of all ``nodes`` and ``holdings``."""
     held = sorted(holdings, key=lambda h: h.state.key)
     tenants, where = _tenants(held)
-    ordered = sorted(nodes, key=lambda n: n.name)
+    ordered = sorted((n for n in nodes if not n.is_client), key=lambda n: n.name)
     gpus: dict[str, GpuState] = {}
     for node in ordered:
         for index, gpu in enumerate(node.gpus):
