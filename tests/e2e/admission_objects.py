@@ -93,6 +93,8 @@ GOOD = {
         initContainers=[container("side", restartPolicy="Always", resources={"limits": {"gpu-mem": "1Gi"}})],
     ),
     "two slices": pod({"gpu-mem": "1Gi"}, more=[container("b", resources={"limits": {"gpu-mem": "2Gi"}})]),
+    "remote": pod({"gpu-mem": "4Gi"}, notes={"tessera.io/remote": "required"}),
+    "whole, perhaps remote": pod({"gpu": 1}, notes={"tessera.io/remote": "allowed"}),
     "hami": pod({"nvidia.com/gpu": 2, "nvidia.com/gpumem": 3000}),
     "annotations": pod(
         {"gpu-core": 30},
@@ -187,6 +189,14 @@ BAD = {
     ),
     "limit word": (noted(gpu_core_limit="all", qos="burstable"), "found 'all'; allowed"),
     "annotation misspelt": (noted(placment="pack"), "found tessera.io/placment; allowed: tessera.io/placement"),
+    "remote on two gpus": (
+        pod({"gpu-mem": "4Gi", "gpu-count": 2}, notes={"tessera.io/remote": "required"}),
+        f"{LIMITS}[tessera.io/gpu-count]: found '2'; allowed: with tessera.io/remote: required a slice of one GPU",
+    ),
+    "remote, whole": (
+        pod({"gpu": 1}, notes={"tessera.io/remote": "required"}),
+        f"{LIMITS}[tessera.io/gpu]: found '1'; allowed: with tessera.io/remote: required a slice of one GPU",
+    ),
     "visible devices": (
         pod({"gpu-mem": "1Gi"}, more=[with_env("NVIDIA_VISIBLE_DEVICES")]),
         "spec.containers[b].env: found NVIDIA_VISIBLE_DEVICES; allowed: any variable but",

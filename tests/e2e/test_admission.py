@@ -56,6 +56,7 @@ SYSTEM = "tessera-system"
 SET = (
     "compatibility={hami}",
     "gpuNodes.taint=true",
+    "pool.enabled=true",
     "node.agent.shim=true",
     f"node.agent.contextBytes={CONTEXT_BYTES}",
 )
@@ -135,7 +136,7 @@ def _serve(cluster: Cluster, secret: Json, port: int) -> Callable[[], None]:
     for name, value in secret["data"].items():
         files[name] = cluster.directory / "certs" / f"webhook-{name}"
         files[name].write_bytes(base64.b64decode(value))
-    app = Starlette(routes=routes(Options(tolerate=True, compatibility=frozenset({Dialect.HAMI}))))
+    app = Starlette(routes=routes(Options(tolerate=True, pool=True, compatibility=frozenset({Dialect.HAMI}))))
     server = Server(app, cluster.block.api, port, Tls(files["tls.crt"], files["tls.key"]))
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -328,6 +329,48 @@ def test_nobody_forges_an_assignment(admission: Admission) -> None:
                 assert "allowed: " in refused or "cannot patch resource" in refused, (sub, change)
     labelled = {"metadata": {"labels": {"a": "b"}, "annotations": {"mine": "1"}}}
     assert api.patch("Pod", "honest", labelled, namespace="default")["metadata"]["annotations"]["mine"] == "1"
+
+
+def test_only_the_pools_controller_says_which_lease_a_pod_serves(admission: Admission) -> None:
+    api, name = admission.api, "tessera-pool-controller"
+    if not [each for each in api.items("ServiceAccount", SYSTEM) if each["metadata"]["name"] == name]:
+        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": SYSTEM}}
+        api.create(account)
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"}
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": SYSTEM}
+    api.create({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+                "metadata": {"name": "controller-edits"}, "roleRef": role, "subjects": [subject]})  # fmt: skip
+    controller = admission.cluster.as_user(api.service_account_token(name, SYSTEM))
+
+    def executor(namespace: str, **notes: str) -> Json:
+        body = pod({"gpu-mem": "4Gi"}, name="x", notes={"state.tessera.io/lease": "default/l", **notes})
+        body["metadata"]["namespace"] = namespace
+        return body
+
+    def refused(by: Api, body: Json) -> str:
+        return admission.refusal(body, by)
+
+    wait_until("the controller's rights", lambda: "cannot create" not in refused(controller, executor(SYSTEM)))
+    assert refused(controller, executor(SYSTEM)) == ""
+    assert "state.tessera.io/lease]: found a value from admin" in refused(api, executor(SYSTEM))
+    assert f"found a value from system:serviceaccount:{SYSTEM}:{name}" in refused(controller, executor("default"))
+    given = executor(SYSTEM, **{"tessera.io/assignment": "{}"})
+    assert "metadata.annotations[tessera.io/assignment]: found a value" in refused(controller, given)
+    controller.create(executor(SYSTEM))
+    changed = {"metadata": {"annotations": {"state.tessera.io/lease": "default/other"}}}
+    assert "found a value" in _refusal(lambda: controller.patch("Pod", "x", changed, namespace=SYSTEM))
+    api.delete("Pod", "x", SYSTEM, "v1")
+
+
+def test_the_pools_token_is_mounted_where_slices_may_be_elsewhere(admission: Admission) -> None:
+    stored = admission.dry(pod({"gpu-mem": "4Gi"}, notes={"tessera.io/remote": "allowed"}))["spec"]
+    (volume,) = (v for v in stored["volumes"] if v["name"] == "tessera-pool-token")
+    assert volume["projected"]["sources"] == [
+        {"serviceAccountToken": {"audience": "tessera-pool", "expirationSeconds": 3600, "path": "token"}}
+    ]
+    mounts = {m["mountPath"]: m for m in stored["containers"][0]["volumeMounts"]}
+    assert mounts["/var/run/secrets/tessera"]["readOnly"] is True
+    assert not any(v["name"] == "tessera-pool-token" for v in admission.dry(pod({"gpu-mem": "4Gi"}))["spec"]["volumes"])
 
 
 def test_an_agent_acts_for_its_own_node_only(admission: Admission) -> None:

@@ -27,6 +27,17 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "tessera.fullname" . }
 system:serviceaccount:{{ .Release.Namespace }}:{{ include "tessera.fullname" . }}-node
 {{- end }}
 
+{{/* The pool's executors: their namespace, their service account, and the user who alone makes them. */}}
+{{- define "tessera.poolNamespace" -}}
+{{ .Values.pool.namespace | default .Release.Namespace }}
+{{- end }}
+{{- define "tessera.poolExecutor" -}}
+{{ include "tessera.fullname" . }}-pool-executor
+{{- end }}
+{{- define "tessera.poolController" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ include "tessera.fullname" . }}-pool-controller
+{{- end }}
+
 {{- define "tessera.image" -}}
 {{ .Values.image.repository }}{{ if .Values.image.digest }}@{{ .Values.image.digest }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
 {{- end }}

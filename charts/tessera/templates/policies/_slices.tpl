@@ -143,6 +143,13 @@ where is a plain string). */}}
     variables.notesWhere + '[' + k + ']: found \'' + variables.notes[k] + '\'; allowed: a comma list of names; ! before a name excludes it') +
     variables.notes.filter(k, k.startsWith('tessera.io/') && !(k in variables.knownNotes)).map(k,
     variables.notesWhere + ': found ' + k + '; allowed: ' + variables.knownNotes.join(', '))
+- name: badRemote
+  expression: >-
+    variables.notes[?'tessera.io/remote'].orValue('') != 'required' ? [] :
+    variables.askers.filter(c, 'tessera.io/gpu' in c.resources.limits).map(c,
+    {{ include "tessera.cel.found" "tessera.io/gpu" }} + 'with tessera.io/remote: required a slice of one GPU for each container') +
+    variables.askers.filter(c, {{ include "tessera.cel.gpus" . }} > 1).map(c,
+    {{ include "tessera.cel.found" "tessera.io/gpu-count" }} + 'with tessera.io/remote: required a slice of one GPU for each container')
 - name: coreAsked
   expression: >-
     variables.askers.filter(c, 'tessera.io/gpu-core' in c.resources.limits &&
@@ -222,6 +229,7 @@ where is a plain string). */}}
 {{ include "tessera.policy.validation" (dict "name" "badSlot" "message" "tessera.io/slice: allowed: 1, beside a tessera.io request") }}
 {{ include "tessera.policy.validation" (dict "name" "badNote" "message" "an annotation of tessera.io has a value that is not allowed") }}
 {{ include "tessera.policy.validation" (dict "name" "badLimit" "message" "tessera.io/gpu-core-limit: allowed: at least the request, with tessera.io/qos: burstable") }}
+{{ include "tessera.policy.validation" (dict "name" "badRemote" "message" "tessera.io/remote: required: allowed: a slice of one GPU for each container") }}
 {{ include "tessera.policy.validation" (dict "name" "badEnv" "message" "a reserved environment variable is set in a pod with a slice") }}
 {{- if not .Values.policies.allowPrivileged }}
 {{ include "tessera.policy.validation" (dict "name" "privileged" "message" "a privileged container in a pod with a slice") }}
