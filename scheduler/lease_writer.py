@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable
 
 from tessera.kube import wire
-from tessera.kube.convert import gpu_lease_object, gpu_lease_of
+from tessera.kube.convert import gpu_lease_object
 from tessera.kube.errors import ApiError
 from tessera.kube.gateway import Gateway
 from tessera.kube.resources import GPU_LEASES
 from tessera.model import names
 from tessera.model.gpu_leases import GpuLease
 from tessera.scheduler.leases import Leases
+from tessera.scheduler.watching import held_lease_of
 
 _SHOWN_WITHIN_S = 60.0
 """How long after a lease was made no list need show it."""
@@ -27,7 +28,7 @@ class LeaseWriter:
         """Raises what the gateway raises; then some of them may be there."""
         for lease in promised:
             made = await self._gateway.create(GPU_LEASES, gpu_lease_object(lease), namespace=lease.namespace)
-            self._leases.observe(gpu_lease_of(made), self._clock() + _SHOWN_WITHIN_S)
+            self._leases.observe(held_lease_of(made), self._clock() + _SHOWN_WITHIN_S)
 
     async def remove(self, promised: Iterable[GpuLease]) -> None:
         """Those that are there, which no pod was bound with. Raises what the gateway raises, to be done again."""
@@ -42,7 +43,7 @@ class LeaseWriter:
         """Those that were made and that no event has shown in time. Raises what the gateway raises."""
         for lease in self._leases.late(self._clock()):
             try:
-                found = gpu_lease_of(await self._gateway.get(GPU_LEASES, lease.name, namespace=lease.namespace))
+                found = held_lease_of(await self._gateway.get(GPU_LEASES, lease.name, namespace=lease.namespace))
             except ApiError as error:
                 if not error.not_found:
                     raise
@@ -54,7 +55,7 @@ class LeaseWriter:
 
     async def _remove(self, lease: GpuLease) -> None:
         found = await self._gateway.get(GPU_LEASES, lease.name, namespace=lease.namespace)
-        there = gpu_lease_of(found)
+        there = held_lease_of(found)
         if not there.deleting:
             await self._gateway.delete(GPU_LEASES, lease.name, namespace=lease.namespace, uid=there.uid)
             found = await self._gateway.get(GPU_LEASES, lease.name, namespace=lease.namespace)

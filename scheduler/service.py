@@ -20,7 +20,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from tessera.kube.connection import connect
-from tessera.kube.convert import gpu_lease_of, gpu_node_of, host_of, namespace_of, pod_reference
+from tessera.kube.convert import gpu_node_of, host_of, namespace_of, pod_reference
 from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
 from tessera.kube.lease import LeaderLease
@@ -47,7 +47,15 @@ from tessera.scheduler.rescue import Allowance, Rescue
 from tessera.scheduler.room import Bell
 from tessera.scheduler.settings import SchedulerSettings
 from tessera.scheduler.warming import bring, warm
-from tessera.scheduler.watching import brief_pod_of, host_sink, lease_sink, namespace_sink, node_sink, pod_sink
+from tessera.scheduler.watching import (
+    brief_pod_of,
+    held_lease_of,
+    host_sink,
+    lease_sink,
+    namespace_sink,
+    node_sink,
+    pod_sink,
+)
 from tessera.scheduler.webhook.rewrite import Options as WebhookOptions
 from tessera.scheduler.webhook.routes import routes as webhook_routes
 from tessera.serving import Server, straight
@@ -99,7 +107,7 @@ class Service:
             self._namespaces = Reflector(gateway, NAMESPACES, lambda c: namespace_sink(engine, c), keep=namespace_of)
         self._gpu_leases: Reflector[GpuLease] | None = None
         if settings.pool_enabled:
-            self._gpu_leases = Reflector(gateway, GPU_LEASES, lambda c: lease_sink(engine, c), keep=gpu_lease_of)
+            self._gpu_leases = Reflector(gateway, GPU_LEASES, lambda c: lease_sink(engine, c), keep=held_lease_of)
         self._extender = Server(self._extender_app(), settings.host, settings.port, settings.extender_tls)
         self._webhook = Server(self._webhook_app(), settings.host, settings.webhook_port, settings.webhook_tls)
         self._compiling, self._compiled = compiling, asyncio.Event()

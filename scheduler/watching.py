@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import msgspec
+
 from tessera.kube import wire
-from tessera.kube.convert import pod_of
+from tessera.kube.convert import gpu_lease_of, pod_of
 from tessera.kube.reflector import Change, Deleted, Listed, Replaced, Told, Upserted
 from tessera.model import names
 from tessera.model.demands import wants_slice
@@ -44,6 +46,11 @@ def node_sink(engine: Engine, change: Change[GpuNode]) -> None:
             engine.observe_node(node)
         case Deleted(gone):
             engine.forget_node(gone.name)
+
+
+def held_lease_of(lease: wire.GpuLease) -> GpuLease:
+    """The lease as the scheduler reads it: how far it has come, and in which words, is all the same to its room."""
+    return gpu_lease_of(msgspec.structs.replace(lease, status=wire.GpuLeaseStatus()))
 
 
 def lease_sink(engine: Engine, change: Change[GpuLease]) -> None:

@@ -14,12 +14,12 @@ import yaml
 from tessera.kube.connection import Connection, FixedToken, plain
 from tessera.kube.errors import ApiError
 from tessera.kube.gateway import Gateway
-from tessera.kube.resources import CUSTOM_RESOURCE_DEFINITIONS, GPU_NODES, NAMESPACES, untyped
+from tessera.kube.resources import CUSTOM_RESOURCE_DEFINITIONS, GPU_LEASES, GPU_NODES, NAMESPACES, untyped
 from tessera.simulator.apiserver import ApiServer
 from tests.contract.kube.real import TOKEN, KubeApiServer
 from tests.e2e import programs
 
-CRD = Path(__file__).parents[3] / "charts/tessera/crds/gpunodes.yaml"
+CRDS = Path(__file__).parents[3] / "charts/tessera/crds"
 
 
 @pytest.fixture(scope="session")
@@ -49,11 +49,13 @@ async def gateway(request: pytest.FixtureRequest) -> AsyncIterator[Gateway]:
 
 
 async def _with_crd(gateway: Gateway) -> None:
-    await gateway.apply(CUSTOM_RESOURCE_DEFINITIONS, yaml.safe_load(CRD.read_text()), field_manager="tests")
+    for path in sorted(CRDS.glob("*.yaml")):
+        await gateway.apply(CUSTOM_RESOURCE_DEFINITIONS, yaml.safe_load(path.read_text()), field_manager="tests")
     async with asyncio.timeout(30):
         while True:
             try:
                 await gateway.list(GPU_NODES)
+                await gateway.list(GPU_LEASES)
                 return
             except ApiError as error:
                 if not error.not_found and not error.temporary:
