@@ -108,7 +108,7 @@ class Preemptor:
         if not candidates or pod.uid in self._decided or self._nominations.claim_of(pod.uid) is not None:
             return {}
         if (away := self._engine.away_on(pod, list(candidates))) is not None:
-            return viable(None, pod, {node: candidates[node] for node in away})
+            return {node: Leaving(tuple(candidates[node])) for node in away if candidates[node]}
         try:
             case = await self._case(pod) if wants_slice(pod) else None
         except (KubeError, TimeoutError, msgspec.MsgspecError) as error:
