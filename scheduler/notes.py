@@ -57,13 +57,7 @@ def recall(workload: Workload, annotations: Mapping[str, str]) -> None:
 
 def settings_note(options: Options) -> dict[str, str]:
     """As annotations: what a plan has to know to place pods as the scheduler does."""
-    pool = options.pool and _Pool(
-        options.pool.namespace,
-        options.pool.account,
-        options.pool.executor.cpu_milli,
-        options.pool.executor.memory_bytes,
-    )
-    told = _Settings(options.placement, options.level, options.trust_domain, options.context_bytes, pool)
+    told = _Settings(options.placement, options.level, options.trust_domain, options.context_bytes, _told(options.pool))
     return {SETTINGS: msgspec.json.encode(told).decode()}
 
 
@@ -79,9 +73,22 @@ def options_in(annotations: Mapping[str, str]) -> Options | None:
         return None
     if told.placement not in POLICIES or not 0 <= told.enforcement <= LEVEL_DRIVER:
         return None
-    pool = told.pool and PoolOptions(
-        told.pool.namespace, told.pool.account, HostNeed(told.pool.cpu_milli, told.pool.memory_bytes)
-    )
     return Options(
-        told.placement, told.enforcement, trust_domain=told.trust_domain, context_bytes=told.context_bytes, pool=pool
+        told.placement,
+        told.enforcement,
+        trust_domain=told.trust_domain,
+        context_bytes=told.context_bytes,
+        pool=_pool(told.pool),
     )
+
+
+def _told(pool: PoolOptions | None) -> _Pool | None:
+    if pool is None:
+        return None
+    return _Pool(pool.namespace, pool.account, pool.executor.cpu_milli, pool.executor.memory_bytes)
+
+
+def _pool(told: _Pool | None) -> PoolOptions | None:
+    if told is None:
+        return None
+    return PoolOptions(told.namespace, told.account, HostNeed(told.cpu_milli, told.memory_bytes))

@@ -182,6 +182,30 @@ async def test_a_lost_answer_to_a_lease_removes_it_before_its_room_is_free(pool:
     await binder.close()
 
 
+async def test_kube_scheduler_may_make_room_for_a_client_of_what_it_counts(pool: Pool) -> None:
+    """CPU on the client's node, say; not where the slice could not be had anyway, nor on nodes that take no clients."""
+
+    async def viable(body: Json) -> set[str]:
+        victims = {"Pods": [{"UID": "plain"}], "NumPDBViolations": 0}
+        asked = {"Pod": body, "NodeNameToMetaVictims": {"c": victims, "g": victims}}
+        return set((await pool.ask("preempt", asked))["NodeNameToMetaVictims"])
+
+    assert await viable(await pool.create(remote("fits", "4Gi"))) == {"c"}
+    assert await viable(await pool.create(remote("large", "40Gi"))) == set()
+
+
+async def test_the_event_says_where_the_slice_is(pool: Pool) -> None:
+    created = await pool.asked("web", "4Gi")
+    await pool.bind(created, "c")
+
+    def told() -> list[str]:
+        events = (entry.object for entry in pool.api.store.entries("events"))
+        return [event["message"] for event in events if event["reason"] == "SliceAssigned"]
+
+    await until(told, "the event")
+    assert told() == ["c: main: 4Gi of GPU-g-0 on g"]
+
+
 async def test_a_new_leader_knows_the_same_at_every_point(pool: Pool) -> None:
     """One pod bound; of one only the lease was made when its leader went; an executor holds the first one's slice."""
     bound = await pool.asked("bound", "4Gi")
