@@ -73,6 +73,7 @@ class Stage:
         body = {"metadata": {"name": name, "labels": {"app": name}}, "spec": spec(mem)}
         made = await self.gateway.create(untyped(PODS), body, namespace="default")
         await until(lambda: made["metadata"]["uid"] in self.service.engine.waiting, f"{name} to wait")
+        await until(lambda: self.stored("pods", name)["status"].get("conditions"), f"{name} to be told why")
 
     def running(self, app: str) -> list[Plain]:
         pods = self.server.store.list("pods", "default")
