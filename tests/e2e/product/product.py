@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import urllib3
@@ -30,13 +30,14 @@ class Product:
         shim: Path | None = None,
         agents: Mapping[str, Mapping[str, str]] | None = None,
         models: Mapping[str, list[str]] = MODELS,
+        values: Sequence[str] = (),
     ) -> None:
         """``shim``: a folder as ``native/build.py`` makes it; none: containers are held without. ``agents``: further
-        variables of nodes' agents; ``models``: their GPUs."""
+        variables of nodes' agents; ``models``: their GPUs; ``values``: further ones of the chart."""
         self.cluster, self._shim, self._agents, self._models = cluster, shim, agents or {}, models
         self.directory = cluster.directory / "product"
         self.directory.mkdir()
-        self.chart = Chart(cluster, *(["node.agent.shim=true"] if shim else []))
+        self.chart = Chart(cluster, *(["node.agent.shim=true"] if shim else []), *values)
         self.machines: dict[str, Machine] = {}
         self.processes: dict[str, Process] = {}
 
