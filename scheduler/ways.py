@@ -82,16 +82,16 @@ class Ways:
         """The pod's way on ``candidates``, which ``of`` has found, or a part of them."""
         if request.pod.lease:
             return self.leased
-        if self.elsewhere is not None and (candidates & self.ledger.client).any():
-            return self.elsewhere
-        return self.local
+        if self.elsewhere is None or not request.demand.may_be_remote:
+            return self.local
+        return self.elsewhere if (candidates & self.ledger.client).any() else self.local
 
     def on(self, request: Request, node: str) -> Way:
         """The pod's way on ``node``."""
-        remote, row = request.demand.preferences.remote, self.ledger.row(node)
+        row = self.ledger.row(node)
         if request.pod.lease:
             return self.leased
-        if self.elsewhere is None or remote is Remote.NEVER:
+        if self.elsewhere is None or not request.demand.may_be_remote:
             return self.local
         client = row is not None and bool(self.ledger.client[row])
-        return self.elsewhere if client or remote is Remote.REQUIRED else self.local
+        return self.elsewhere if client or request.demand.preferences.remote is Remote.REQUIRED else self.local

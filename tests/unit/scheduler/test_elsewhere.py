@@ -69,7 +69,10 @@ def test_a_pod_that_may_be_remote_stays_local_while_it_can() -> None:
 
 def test_several_gpus_and_whole_ones_are_local_only() -> None:
     cluster = pooled(client("c"), node("g", 24, 24))
-    assert cluster.filter(remote("two", "gpu-mem=8Gi gpu-count=2", may="allowed"), ["c"]).nodes == []
+    two = remote("two", "gpu-mem=8Gi gpu-count=2", may="allowed")
+    assert cluster.filter(two, ["c"]).nodes == []
+    assert isinstance(cluster.reserve(two.uid, "c"), Reason) and not cluster.keep_room(two, "c")
+    assert cluster.filter(two, ALL).nodes == ["g"]
     for ask, key, found in (("gpu-mem=8Gi gpu-count=2", names.GPU_COUNT, "2"), ("gpu=1", names.GPU, "1")):
         reason = cluster.filter(remote(f"r{found}", ask), ALL).reason
         assert reason is not None and reason.code is Code.INVALID_REQUEST
