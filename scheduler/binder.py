@@ -36,6 +36,7 @@ _SETTLE_AFTER_S = 10.0
 """How long after a lost answer an unbound pod counts as refused: no write is in flight for longer."""
 _LEASES_S = 1.5
 """How long the GPULeases of a pod may take to make, so that with the Binding the answer is still ours."""
+_ENDING = Reason(Code.NOT_LEADER, "this scheduler's lease ends before a Binding could be answered")
 
 log = structlog.get_logger()
 
@@ -96,13 +97,14 @@ class Binder:
         if isinstance(reserved, Reason):
             return reserved
         (request, assignment), leases = reserved, self._engine.leases.promised(uid)
-        if not self._lease.valid_for(_TIMEOUT_S + (_LEASES_S if leases else 0)):
+        if not self._lease.valid_for(_TIMEOUT_S):
             self._engine.undo(uid)
-            return Reason(Code.NOT_LEADER, "this scheduler's lease ends before a Binding could be answered")
+            return _ENDING
         self._in_doubt.add(uid)
         try:
-            async with asyncio.timeout(_LEASES_S if leases else None):
-                await self._writer.make(leases)
+            if leases and not await self._made(leases):
+                self._refused(request, leases)
+                return _ENDING
             await self._send(namespace, name, uid, node, assignment)
         except (ApiError, Unreachable) as error:
             self._refused(request, leases)
@@ -112,11 +114,17 @@ class Binder:
             self._settle_later(request, patience_s=_SETTLE_AFTER_S)
             if isinstance(error, asyncio.CancelledError):
                 raise
-            return Reason(Code.OUTCOME_UNKNOWN, f"the answer to the Binding was lost: {error}")
+            return Reason(Code.OUTCOME_UNKNOWN, f"the answer to the Binding was lost: {error or 'none in time'}")
         self._in_doubt.discard(uid)
         self._engine.confirm(uid)
         self._tell(request, node, assignment, leases)
         return None
+
+    async def _made(self, leases: tuple[GpuLease, ...]) -> bool:
+        """Makes them; answers whether a Binding may still be sent then."""
+        async with asyncio.timeout(_LEASES_S):
+            await self._writer.make(leases)
+        return self._lease.valid_for(_TIMEOUT_S)
 
     def _refused(self, request: Request, leases: tuple[GpuLease, ...]) -> None:
         """Leases that were made are removed first."""

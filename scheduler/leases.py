@@ -51,6 +51,7 @@ class Leases:
         self._removed: dict[str, float] = {}
         self._held: dict[str, str] = {}
         self._promised: dict[str, tuple[GpuLease, ...]] = {}
+        self._made: set[str] = set()
         self._serves: dict[str, LeaseId] = {}
         self._servers: dict[LeaseId, set[str]] = {}
         self._load: Counter[str] = Counter()
@@ -59,6 +60,7 @@ class Leases:
         """The same facts and promises over a copy of the ledger, of which nobody hears."""
         other = Leases(self.ledger.copy(), self._pool)
         other._known, other._held = self._known.copy(), self._held.copy()
+        other._made = self._made.copy()
         other._promised, other._serves, other._load = self._promised.copy(), self._serves.copy(), self._load.copy()
         other._servers = {lease: uids.copy() for lease, uids in self._servers.items()}
         return other
@@ -81,6 +83,8 @@ class Leases:
             self._count(known, -1)
         self._known[lease.key] = lease
         self._held[lease.hold] = lease.key
+        if self._promised_as(lease.hold):
+            self._made.add(lease.hold)  # from now on the room is the lease's, and goes with it
         self._count(lease, +1)
         self._settle(lease.hold)
 
@@ -209,6 +213,7 @@ class Leases:
     def _break_promise(self, uid: str) -> set[str]:
         leases = self._promised.pop(uid, ())
         for lease in leases:
+            self._made.discard(lease.hold)
             self._count(lease, -1)
             self._settle(lease.hold)
         return {lease.node for lease in leases if self.ledger.charge_of(lease.hold) is None}
@@ -273,7 +278,8 @@ class Leases:
         return self._pool.executor if self._pool else NOTHING
 
     def _promised_as(self, hold: str) -> GpuLease | None:
-        leases = self._promised.get(hold.partition("/")[0], ())
+        """The lease that was promised there and is not made yet."""
+        leases = self._promised.get(hold.partition("/")[0], ()) if hold not in self._made else ()
         return next((lease for lease in leases if lease.hold == hold), None)
 
     def _is_served(self, lease: GpuLease) -> bool:
