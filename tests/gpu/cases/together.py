@@ -250,6 +250,8 @@ def escapes(bench: Bench, result: Result) -> None:
 
 
 _CLIENT = Path(__file__).resolve().parents[1] / "driver_client.py"
+_NO_LIMITS = 304
+"""CUDA_ERROR_OPERATING_SYSTEM: what the shim answers, to a context too, where it cannot read the slice's limits."""
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "TESSERA_FAKE_NVML_STATE")
 
 
@@ -259,6 +261,8 @@ def _over(bench: Bench, command: Sequence[str], socket: Path) -> tuple[str, bool
     program = Program([*lease, "--", *command], os.environ, bench.folder / "escape.log")
     try:
         line = program.line()
+        if line.get("code") == _NO_LIMITS:
+            return f"refused at {line['error']}", True
         if "taken" not in line:
             raise BenchError(f"{command}: {line}")
         if line["taken"] <= 2 * GIB:
