@@ -5,7 +5,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
 
@@ -21,21 +21,35 @@ def serve(
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate of this host, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its key.")] = None,
     tls_client_ca: Annotated[Path | None, typer.Option(metavar="FILE", help="CA of who is let in.")] = None,
+    at: Annotated[
+        Path | None, typer.Option("--socket", metavar="FILE", help="Serve what a gate hands over there instead.")
+    ] = None,
     output: Annotated[str, typer.Option("--output", "-o", metavar="FORM", help="text or json.")] = "text",
 ) -> int:
     """Serve this machine's device to PyTorch programs elsewhere, until interrupted."""
     if output not in ("text", "json"):
         raise typer.BadParameter(f"found {output!r}; allowed: text or json", param_hint="--output")
-    files = _secured(
-        host, insecure_loopback, {"--tls-cert": tls_cert, "--tls-key": tls_key, "--tls-client-ca": tls_client_ca}
-    )
+    tls = {"--tls-cert": tls_cert, "--tls-key": tls_key, "--tls-client-ca": tls_client_ca}
+    if at is not None:
+        _handed_over(host, port, gpu_mem, insecure_loopback, tls)
+    files = _secured(host, insecure_loopback, tls) if at is None else []
     limit_bytes = _bytes(gpu_mem)
     try:
         import torch
     except ImportError as error:
         print(f"tessera serve: torch: found none ({error}); allowed: an installed one", file=sys.stderr)
         return 1
+    if at is not None:
+        return _serve_gate(device, at, output, torch.__version__)
     return _serve(device, host, port, limit_bytes, output, torch.__version__, files)
+
+
+def _handed_over(host: str, port: int, gpu_mem: str, insecure_loopback: bool, files: dict[str, Path | None]) -> None:
+    """The gate says who is let in and what he gets."""
+    given = {"--host": host != "127.0.0.1", "--port": port, "--gpu-mem": gpu_mem, **files}
+    given["--insecure-loopback"] = insecure_loopback
+    if found := [name for name, value in given.items() if value]:
+        raise typer.BadParameter(f"found it with {', '.join(found)}; allowed: without", param_hint="--socket")
 
 
 def _secured(host: str, insecure_loopback: bool, files: dict[str, Path | None]) -> list[Path]:
@@ -86,12 +100,41 @@ def _serve(device: str, host: str, port: int, limit_bytes: int, output: str, tor
         except OSError as error:
             print(f"tessera serve: cannot listen on {host}:{port}: {error.strerror}", file=sys.stderr)
             return 1
-        gate = Gate(listener, Offer(device, limit_bytes), torch, lambda hello: None, certificates)
-        stops = {signal.SIGINT, signal.SIGTERM}
-        signal.pthread_sigmask(signal.SIG_BLOCK, stops)
-        gate.start()
+        gate = Gate(listener, Offer(device, limit_bytes), torch, certificates)
         address = f"{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-        print(json.dumps({"address": address}) if output == "json" else f"serving {device} on {address}", flush=True)
-        signal.sigwait(stops)
-        gate.stop()
+        return _until_told(gate, device, address, output)
+
+
+def _serve_gate(device: str, at: Path, output: str, torch: str) -> int:
+    from tessera.remote.executor.handover import HandOver, listening
+    from tessera.remote.executor.processes import Offer
+    from tessera.remote.executor.reception import Reception
+    from tessera.telemetry import configure_logging
+
+    configure_logging()
+    try:
+        listener = listening(at)
+    except OSError as error:
+        print(f"tessera serve: cannot listen on {at}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    with listener:
+        reception = Reception(Offer(device, sessions=0), torch)
+        status = _until_told(HandOver(listener, reception), device, str(at), output)
+    at.unlink(missing_ok=True)
+    return status
+
+
+class _Server(Protocol):
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def _until_told(server: _Server, device: str, address: str, output: str) -> int:
+    stops = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+    server.start()
+    print(json.dumps({"address": address}) if output == "json" else f"serving {device} on {address}", flush=True)
+    signal.sigwait(stops)
+    server.stop()
     return 0

@@ -1,16 +1,22 @@
-"""How the pool is reached: the address in the environment, and with TLS the files named there."""
+"""How the pool is reached: through the container's lease, or at the address in the environment, and with TLS the files
+named there."""
 
 import os
-import socket
 import ssl
+from pathlib import Path
 
+from tessera.remote.client import lease
+from tessera.remote.client.contact import Contact
 from tessera.remote.client.errors import ConnectError
-from tessera.remote.protocol.streams import Stream, tune
+from tessera.remote.client.tcp import endpoint_of, opened, reason_of, secured
+from tessera.remote.protocol.greeting import Redirect
+from tessera.remote.protocol.streams import tune
 from tessera.remote.protocol.tls import TlsStream
 
 POOL, GPU_MEM = "TESSERA_POOL", "TESSERA_POOL_GPU_MEM"
 TLS = ("TESSERA_POOL_TLS_CA", "TESSERA_POOL_TLS_CERT", "TESSERA_POOL_TLS_KEY")
-_CONNECT_S = 5.0
+LEASED_S = 30.0
+"""A lease's executor may still be on its way: the first connection is tried for so long."""
 
 
 def mem_bytes() -> int:
@@ -21,22 +27,29 @@ def mem_bytes() -> int:
     return int(asked)
 
 
-def connect() -> Stream:
-    """A connection to ``TESSERA_POOL``. Raises ``OSError``, and ``ConnectError`` for what no retry can mend."""
-    address = os.environ.get(POOL, "")
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
-    if not host or not port.isdecimal():
-        raise ConnectError(f"{POOL}: found {address!r}; allowed: HOST:PORT")
+def patience_s() -> float:
+    """How long the first connection is tried for; 0: once."""
+    return LEASED_S if os.environ.get(lease.LEASE_DIR) else 0
+
+
+def connect(redirect: Redirect | None = None) -> Contact:
+    """A ``Connect``: by ``TESSERA_LEASE_DIR``, else to ``TESSERA_POOL``."""
+    folder = os.environ.get(lease.LEASE_DIR, "")
+    return lease.connect(Path(folder), redirect) if folder else _pool(redirect or Redirect(0))
+
+
+def _pool(redirect: Redirect) -> Contact:
+    host, port = endpoint_of(redirect.endpoint or os.environ.get(POOL, ""), POOL)
     context = _context()
-    raw = socket.create_connection((host, int(port)), _CONNECT_S)
+    raw = opened(host, port)
     try:
-        stream = raw if context is None else _secured(raw, context, host)
+        if context is not None:
+            return Contact(secured(raw, context, redirect.server_name or host, _Certified), epoch=redirect.epoch)
         tune(raw)
+        return Contact(raw, epoch=redirect.epoch)
     except BaseException:
         raw.close()
         raise
-    return stream
 
 
 class _Certified(TlsStream):
@@ -52,7 +65,7 @@ class _Certified(TlsStream):
         except ssl.SSLError as error:
             if self._taken:
                 raise
-            raise ConnectError(f"TLS: the pool does not take {os.environ.get(TLS[1])}: {_reason(error)}") from None
+            raise ConnectError(f"TLS: the pool does not take {os.environ.get(TLS[1])}: {reason_of(error)}") from None
 
 
 def _context() -> ssl.SSLContext | None:
@@ -71,20 +84,3 @@ def _context() -> ssl.SSLContext | None:
     except OSError as error:
         raise ConnectError(f"{', '.join(TLS)}: found {error}; allowed: PEM files that belong together") from None
     return context
-
-
-def _secured(raw: socket.socket, context: ssl.SSLContext, host: str) -> Stream:
-    stream = _Certified(raw, context, host)
-    try:
-        stream.handshake()
-    except ssl.SSLEOFError:
-        raise ConnectionResetError("the pool ended the TLS handshake") from None
-    except ssl.SSLCertVerificationError as error:
-        raise ConnectError(f"TLS: the pool's certificate is not good for {host!r}: {error.verify_message}") from None
-    except ssl.SSLError as error:
-        raise ConnectError(f"TLS: found no pool with TLS at {host!r}: {_reason(error)}") from None
-    return stream
-
-
-def _reason(error: ssl.SSLError) -> str:
-    return (error.reason or str(error)).lower().replace("_", " ")

@@ -10,21 +10,20 @@ import threading
 import time
 from collections.abc import Callable
 
+from tessera.remote.client.attachment import Attachment
+from tessera.remote.client.contact import Connect
 from tessera.remote.client.errors import ConnectError, DeviceLostError
 from tessera.remote.client.queue import Queue
 from tessera.remote.protocol import greeting, records, replies
 from tessera.remote.protocol.errors import ProtocolError
 from tessera.remote.protocol.frames import CHUNK_BYTES, Kind
 from tessera.remote.protocol.peer import Ended, Peer
-from tessera.remote.protocol.streams import Stream, close, read_frame
+from tessera.remote.protocol.streams import Stream
 
 BATCH_RECORDS = 32
 LINGER_S = 200e-6
 """A record that no batch was filled for leaves after this."""
 GRACE_S = 60.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
-
-Connect = Callable[[], Stream]
 
 
 class _Pending:
@@ -40,11 +39,13 @@ class _Pending:
 class Session:
     """``connect`` makes a connection; ``torch`` is this side's version; ``mem_bytes`` 0: what is given.
 
-    Raises ``ConnectError``.
+    The first connection is tried for ``first_s``, later ones for ``grace_s``. Raises ``ConnectError``.
     """
 
-    def __init__(self, connect: Connect, torch: str, mem_bytes: int = 0, *, grace_s: float = GRACE_S) -> None:
-        self._connect, self._torch, self._grace_s = connect, torch, grace_s
+    def __init__(
+        self, connect: Connect, torch: str, mem_bytes: int = 0, *, first_s: float = 0, grace_s: float = GRACE_S
+    ) -> None:
+        self._attachment = Attachment(connect, torch, first_s, grace_s)
         self.queue = Queue()
         self._peer = Peer(self._deliver)
         self._order = threading.Lock()
@@ -53,7 +54,7 @@ class Session:
         self._lost: DeviceLostError | None = None
         self._some = threading.Event()
         self._closing = False
-        stream, self.welcome = self._greet(greeting.Hello(torch=torch, mem_bytes=mem_bytes))
+        stream, self.welcome = self._attachment.begin(mem_bytes)
         self._peer.attach(stream, self.welcome.received)
         threading.Thread(target=self._read, args=(stream,), name="tessera-reader", daemon=True).start()
         threading.Thread(target=self._linger, name="tessera-flusher", daemon=True).start()
@@ -137,8 +138,12 @@ class Session:
                     pending.done.set()
         elif kind is Kind.DATA:
             self._add(payload)
+        elif kind is Kind.REDIRECT:
+            self._attachment.redirected(greeting.decode(greeting.Redirect, payload))
+        elif kind is Kind.REFUSED:
+            self._lose(greeting.decode(greeting.Refused, payload).text)
         else:
-            raise ProtocolError(f"frame: found {kind.name} from the executor; allowed: REPLY, DATA")
+            raise ProtocolError(f"frame: found {kind.name} from the executor; allowed: REPLY, DATA, REDIRECT, REFUSED")
 
     def _add(self, payload: bytes) -> None:
         number, data = replies.decode_data(payload)
@@ -168,39 +173,12 @@ class Session:
 
     def _again(self) -> Stream:
         """A new connection to the same session, within the grace period. Raises ``ConnectError``."""
-        deadline, pause_s = time.monotonic() + self._grace_s, _FIRST_PAUSE_S
-        while True:
-            try:
-                hello = greeting.Hello(torch=self._torch, session=self.welcome.session, received=self._peer.received)
-                stream, welcome = self._greet(hello)
-                self._peer.attach(stream, welcome.received)
-                return stream
-            except OSError as error:
-                if time.monotonic() + pause_s > deadline:
-                    raise ConnectError(f"no connection for {self._grace_s:.0f} s: {error}") from None
-            time.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-    def _greet(self, hello: greeting.Hello) -> tuple[Stream, greeting.Welcome]:
-        stream = self._connect()
-        try:
-            stream.sendall(greeting.framed(hello))
-            frame = read_frame(stream)
-            if frame is None:
-                raise ConnectionResetError("the connection ended before the first answer")
-            header, answer = frame
-            if header.kind is Kind.REFUSED:
-                refused = greeting.decode(greeting.Refused, answer)
-                raise ConnectError(f"refused ({refused.reason}): {refused.text}")
-            if header.kind is not Kind.WELCOME:
-                raise ProtocolError(f"first answer: found {header.kind.name}; allowed: WELCOME, REFUSED")
-            return stream, greeting.decode(greeting.Welcome, answer)
-        except BaseException:
-            close(stream)
-            raise
+        stream, self.welcome = self._attachment.go_on(self.welcome.session, self._peer.received)
+        self._peer.attach(stream, self.welcome.received)
+        return stream
 
     def _lose(self, why: str) -> None:
-        self._lost = self._lost or DeviceLostError(why)
+        self._lost = self._lost or self._attachment.lost(why)
         self._peer.end(why)
         self._some.set()
         for pending in list(self._requests.values()):

@@ -29,6 +29,10 @@ class Generators:
         """Raises ``KeyError``, and ``RuntimeError`` for what is no state."""
         self._find(handle).set_state(state.cpu())
 
+    def states(self) -> list[tuple[int, bytes]]:
+        """Of all of them, by handle."""
+        return [(handle, bytes(self.state(handle).numpy())) for handle in (0, *self._made)]
+
     def drop(self, handles: Iterable[int]) -> None:
         for handle in handles:
             self._made.pop(handle, None)

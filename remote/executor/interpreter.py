@@ -4,7 +4,6 @@ An error of an operator poisons what the call should have made; whoever uses tha
 the last answer is what the next answer tells.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +12,8 @@ import torch
 from tessera.remote.executor.forms import Form, constant
 from tessera.remote.executor.generators import Generators
 from tessera.remote.executor.overloads import RefusedOperator, find
-from tessera.remote.executor.store import Poisoned, Store
+from tessera.remote.executor.store import Poisoned, Restored, Store, kind_of
+from tessera.remote.executor.uploads import PartlyUploaded
 from tessera.remote.protocol import records, replies
 from tessera.remote.protocol.errors import ProtocolError
 from tessera.remote.protocol.frames import CHUNK_BYTES, Kind
@@ -27,13 +27,13 @@ class Interpreter:
 
     def __init__(self, device: torch.device, limit_bytes: int, answer: Answer) -> None:
         self.store = Store(limit_bytes)
-        self._device, self._answer = device, answer
-        self._generators = Generators(device)
-        self._batches = records.Batches()
+        self.device, self._answer = device, answer
+        self.generators = Generators(device)
+        self.batches = records.Batches()
         self._forms: dict[int, Form | RefusedOperator] = {}
         self._layouts: dict[int, records.Layout] = {}
-        self._error: BaseException | None = None
-        self._upload: _Upload | None = None
+        self.error: BaseException | None = None
+        self.upload: PartlyUploaded | None = None
 
     def take(self, kind: Kind, payload: bytes) -> None:
         """One frame of the client. Raises ``ProtocolError`` for what ends the session."""
@@ -42,18 +42,25 @@ class Interpreter:
             return
         if kind is not Kind.BATCH:
             raise ProtocolError(f"frame: found {kind.name} from the client; allowed: BATCH, UPLOAD")
-        for record in self._batches.read(payload):
+        for record in self.batches.read(payload):
+            self._run(record)
+
+    def learn(self, said: bytes) -> None:
+        """A form or layout that the client has said before. Raises ``ProtocolError`` for anything else."""
+        for record in self.batches.read(said):
+            if not isinstance(record, records.Form | records.Layout):
+                raise ProtocolError(f"known: found {type(record).__name__}; allowed: FORM, LAYOUT")
             self._run(record)
 
     def _run(self, record: records.Record) -> None:
-        if self._upload is not None:
+        if self.upload is not None:
             raise ProtocolError("record: found one before the bytes of a new tensor have all come")
         match record:
             case records.Call():
                 self._call(record)
             case records.Free(handles):
                 self.store.drop(handles)
-                self._generators.drop(handles)
+                self.generators.drop(handles)
             case records.Form():
                 self._forms[record.number] = self._form(record)
             case records.Layout():
@@ -63,20 +70,20 @@ class Interpreter:
             case records.Read(request, handle):
                 self._read(request, handle)
             case records.Sync(request):
-                self._synchronize()
+                self.synchronize()
                 self._reply(replies.Done(request))
             case records.Memory(request):
                 self._reply(replies.Memory(request, self.store.used_bytes, self.store.peak_bytes))
             case records.Seed(seed):
                 torch.manual_seed(seed)
             case records.Generator(handle, seed):
-                self._generators.start(handle, seed)
+                self.generators.start(handle, seed)
             case records.State() | records.Restore():
                 self._generator_state(record)
 
     def _form(self, record: records.Form) -> Form | RefusedOperator:
         try:
-            return Form(find(record.overload, record.schema), record.args, record.kwargs, self._device)
+            return Form(find(record.overload, record.schema), record.args, record.kwargs, self.device)
         except RefusedOperator as error:
             return error
 
@@ -86,7 +93,7 @@ class Interpreter:
             self._failed(call, form)
             return
         try:
-            tensors: list[Any] = [self._generators.get(handle) or self.store.get(handle) for handle in call.tensors]
+            tensors: list[Any] = [self.generators.get(handle) or self.store.get(handle) for handle in call.tensors]
             made = _fresh(form, form(iter(tensors), iter(call.floats)))
             if call.layout:
                 made = _laid_out(made, self._layout(call.layout), copies=not form.overload.view)
@@ -110,7 +117,7 @@ class Interpreter:
         if isinstance(error, KeyError):
             raise ProtocolError(f"call: found handle {error}, which is not held") from None
         cause = _cause(error)
-        self._error = self._error or cause
+        self.error = self.error or cause
         outputs = len(self._layouts[call.layout].outputs) if call.layout in self._layouts else 1
         self.store.poison(range(call.first, call.first + outputs), cause)
         if call.request:
@@ -120,15 +127,15 @@ class Interpreter:
         generator, tensor = record
         try:
             if isinstance(record, records.Restore):
-                self._generators.restore(generator, self.store.get(tensor))
+                self.generators.restore(generator, self.store.get(tensor))
             else:
-                self.store.put(tensor, self._generators.state(generator).to(self._device))
+                self.store.put(tensor, self.generators.state(generator).to(self.device))
         except KeyError as error:
             raise ProtocolError(f"generator: found handle {error}, which is not held") from None
         except Exception as error:
-            self._error = self._error or _cause(error)
+            self.error = self.error or _cause(error)
             if isinstance(record, records.State):
-                self.store.poison((tensor,), self._error)
+                self.store.poison((tensor,), self.error)
 
     def _new(self, record: records.New) -> None:
         try:
@@ -137,31 +144,31 @@ class Interpreter:
             raise ProtocolError(f"new tensor: {error}") from None
         if any(size < 0 for size in record.sizes):
             raise ProtocolError(f"new tensor: found sizes {record.sizes}; allowed: from 0")
-        self._upload = _Upload(record.handle, dtype, record.sizes)
+        self.upload = PartlyUploaded(record.handle, dtype, record.sizes)
         try:
-            self.store.check(self._upload.size)
-            self._upload.begin()
+            self.store.check(self.upload.size)
+            self.upload.begin()
         except torch.OutOfMemoryError as error:
-            self._upload.refuse(error)
+            self.upload.refuse(error)
         except (MemoryError, OverflowError):
-            self._upload.refuse(torch.OutOfMemoryError(f"the host has no room for {self._upload.size} bytes"))
-        if not self._upload.left:
-            self._arrived(self._upload)
+            self.upload.refuse(torch.OutOfMemoryError(f"the host has no room for {self.upload.size} bytes"))
+        if not self.upload.left:
+            self._arrived(self.upload)
 
     def _uploaded(self, payload: bytes) -> None:
-        upload = self._upload
+        upload = self.upload
         if upload is None or len(payload) > upload.left:
             raise ProtocolError(f"upload: found {len(payload)} bytes; allowed: {upload.left if upload else 0}")
         upload.add(payload)
         if not upload.left:
             self._arrived(upload)
 
-    def _arrived(self, upload: "_Upload") -> None:
-        self._upload = None
+    def _arrived(self, upload: PartlyUploaded) -> None:
+        self.upload = None
         try:
-            self.store.put(upload.handle, upload.tensor().to(self._device))
-        except (torch.OutOfMemoryError, RuntimeError, OverflowError) as error:
-            self._error = self._error or error
+            self.store.put(upload.handle, upload.tensor().to(self.device))
+        except (Restored, RuntimeError, OverflowError) as error:
+            self.error = self.error or error
             self.store.poison((upload.handle,), error)
 
     def _read(self, request: int, handle: int) -> None:
@@ -171,8 +178,8 @@ class Interpreter:
         except KeyError:
             raise ProtocolError(f"read: found handle {handle}, which is not held") from None
         except Exception as error:
-            self._error = self._error or _cause(error)
-        if self._error is not None:
+            self.error = self.error or _cause(error)
+        if self.error is not None:
             self._reply(replies.Done(request))
             return
         self._reply(replies.Bytes(request, len(data)))
@@ -180,50 +187,19 @@ class Interpreter:
         for at in range(0, len(data), CHUNK_BYTES):
             self._answer(Kind.DATA, head + data[at : at + CHUNK_BYTES])
 
-    def _synchronize(self) -> None:
-        if self._device.type == "cuda":
+    def synchronize(self) -> None:
+        if self.device.type == "cuda":
             try:
-                torch.cuda.synchronize(self._device)
+                torch.cuda.synchronize(self.device)
             except RuntimeError as error:
-                self._error = self._error or error
+                self.error = self.error or error
 
     def _reply(self, reply: replies.Reply) -> None:
         """The first error since the last answer stands in place of the answer."""
-        error, self._error = self._error, None
+        error, self.error = self.error, None
         if error is not None:
-            kind = "OutOfMemoryError" if isinstance(error, torch.OutOfMemoryError) else type(error).__name__
-            reply = replies.Failed(reply.request, kind, str(error))
+            reply = replies.Failed(reply.request, kind_of(error), str(error))
         self._answer(Kind.REPLY, replies.encode(reply))
-
-
-class _Upload:
-    """A tensor whose bytes are coming."""
-
-    def __init__(self, handle: int, dtype: torch.dtype, sizes: tuple[int, ...]) -> None:
-        self.handle, self._dtype, self._sizes = handle, dtype, sizes
-        self.size = self.left = math.prod(sizes) * dtype.itemsize
-        self._data = bytearray()
-        self._error: torch.OutOfMemoryError | None = None
-
-    def begin(self) -> None:
-        self._data = bytearray(self.size)
-
-    def refuse(self, error: torch.OutOfMemoryError) -> None:
-        """The bytes still come and are let go."""
-        self._error = error
-
-    def add(self, payload: bytes) -> None:
-        if self._error is None:
-            at = self.size - self.left
-            self._data[at : at + len(payload)] = payload
-        self.left -= len(payload)
-
-    def tensor(self) -> torch.Tensor:
-        if self._error is not None:
-            raise self._error
-        if not self.size:
-            return torch.empty(self._sizes, dtype=self._dtype)
-        return torch.frombuffer(self._data, dtype=self._dtype).reshape(self._sizes)
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:

@@ -1,28 +1,31 @@
 """The processes of the sessions: one each, so that whatever ends one ends no other."""
 
+import contextlib
 import os
 import secrets
+import select
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import structlog
+
+from tessera.remote.executor import orders
+from tessera.remote.executor.orders import Order, Report, Verb
+from tessera.remote.executor.refusals import Refusal
 
 log = structlog.get_logger()
 
 END_S = 5.0
 """How long a process may take to end once it is told; then it is killed."""
-
-
-class Refusal(Exception):
-    """A client that is not let in; ``reason`` is a word for programs."""
-
-    def __init__(self, reason: str, text: str) -> None:
-        super().__init__(text)
-        self.reason = reason
+REMEMBERED = 64
+"""Sessions that have ended of which it is known why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +39,20 @@ class Offer:
 
 
 class Process:
-    """A session's process, and the way to hand it connections. Raises ``OSError``."""
+    """A session's process, and the way to give it orders. ``restore``: it becomes a session that it is brought.
 
-    def __init__(self, name: str, offer: Offer, limit_bytes: int) -> None:
-        self.name = name
+    Raises ``OSError``.
+    """
+
+    def __init__(self, name: str, offer: Offer, limit_bytes: int, epoch: int, *, restore: bool = False) -> None:
+        self.name, self.limit_bytes = name, limit_bytes
         self._way, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._way.setblocking(False)
         self._way.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 0)
         with its:
             command = [sys.executable, "-m", "tessera.remote.executor.session", "--device", offer.device]
             command += ["--limit-bytes", str(limit_bytes), "--grace-s", str(offer.grace_s), "--gate", str(its.fileno())]
+            command += ["--epoch", str(epoch), *(["--restore"] if restore else [])]
             try:
                 self.child = subprocess.Popen(
                     command, pass_fds=(its.fileno(),), env={**os.environ, "TESSERA_SESSION": name},
@@ -58,25 +65,76 @@ class Process:
     def hand(self, descriptor: int, received: int) -> None:
         """Gives it a connection whose client has ``received`` so much. Raises ``Refusal``."""
         try:
-            socket.send_fds(self._way, [received.to_bytes(8, "little")], [descriptor])
+            self.order(Verb.CONNECT, received.to_bytes(8, "little"), descriptor)
         except BlockingIOError:
             raise Refusal("Busy", "session: found connections that it has not taken yet; allowed: a few") from None
         except OSError:
             raise Refusal("SessionLost", "session: found one that has just ended") from None
 
+    def order(self, verb: Verb, body: bytes = b"", descriptor: int = -1) -> None:
+        """Raises ``OSError``."""
+        orders.send(self._way, Order(verb, body, descriptor))
+
+    def report(self, verb: Verb, within_s: float | None) -> Report | None:
+        """Its next on this order; ``None``: it has none by then, or has ended."""
+        deadline = None if within_s is None else time.monotonic() + within_s
+        while True:
+            left_s = None if deadline is None else max(deadline - time.monotonic(), 0)
+            try:
+                ready, _, _ = select.select([self._way], [], [], left_s)
+            except (OSError, ValueError):
+                return None
+            data = self._received() if ready else b""
+            if not data:
+                return None
+            found = orders.parse_report(data)
+            if found is not None and found.verb == verb:
+                return found
+
+    def forget_reports(self) -> None:
+        """Those that nobody waits for any more."""
+        while self._received():
+            pass
+
+    def last_words(self) -> str:
+        """Why it ended, once it has."""
+        status = self.child.wait()
+        said = self.report(Verb.ENDED, 0)
+        if said is not None:
+            return said.failed
+        return f"its executor was ended by {signal.Signals(-status).name}" if status < 0 else ""
+
+    def end(self) -> None:
+        """At once, and waits until it has ended."""
+        self.child.kill()
+        self.child.wait()
+        self.let_go()
+
+    def cut(self) -> None:
+        """At once, and whoever has started it waits for it."""
+        self.child.kill()
+
     def let_go(self) -> None:
         """It ends when it sees that."""
         self._way.close()
+
+    def _received(self) -> bytes:
+        try:
+            return self._way.recv(orders.MOST_BYTES)
+        except OSError:
+            return b""
 
 
 class Sessions:
     """Those that live, by name. A name lets its holder go on with the session: nobody else is told."""
 
     def __init__(self, offer: Offer) -> None:
-        self._offer = offer
+        self.offer = offer
         self._found: dict[str, Process] = {}
+        self._moving: frozenset[str] = frozenset()
+        self._ended: OrderedDict[str, str] = OrderedDict()
         self._lock = threading.Lock()
-        self._stopped = False
+        self._stopped = self._frozen = False
 
     def __len__(self) -> int:
         return len(self._found)
@@ -84,27 +142,67 @@ class Sessions:
     def find(self, name: str) -> Process:
         """Raises ``Refusal``."""
         with self._lock:
-            if name not in self._found:
-                raise Refusal("SessionLost", "session: found one that is not here any more")
-            return self._found[name]
+            if name in self._found:
+                return self._found[name]
+            if name in self._moving:
+                raise Refusal("Moving", "session: found one that is being moved; allowed: to come again")
+            why = self._ended.get(name, "")
+            raise Refusal("SessionLost", "session: found one that is not here any more" + (f": {why}" if why else ""))
 
-    def open(self, asked_bytes: int) -> Process:
+    def open(self, asked_bytes: int, epoch: int) -> Process:
         """A new one. Raises ``Refusal``."""
-        most = self._offer.limit_bytes
+        most = self.offer.limit_bytes
         if most and asked_bytes > most:
             raise Refusal("Memory", f"gpu-mem: found {asked_bytes} bytes; allowed: up to {most}")
         with self._lock:
             if self._stopped:
                 raise Refusal("Stopping", "session: found none; this executor ends")
-            if len(self._found) >= self._offer.sessions:
+            if self._frozen:
+                raise Refusal("Moving", "session: found a move under way; allowed: to come again")
+            if len(self._found) >= self.offer.sessions:
                 raise Refusal("Full", f"sessions: found {len(self._found)}, as many as are allowed")
-            try:
-                process = Process(secrets.token_hex(16), self._offer, asked_bytes or most)
-            except OSError as error:
-                raise Refusal("Unavailable", f"session: cannot be started: {error.strerror}") from None
-            self._found[process.name] = process
-        threading.Thread(target=self._await, args=(process,), daemon=True).start()
+            process = self._started(secrets.token_hex(16), asked_bytes or most, epoch)
+            self._keep(process)
         return process
+
+    def begin(self, name: str, limit_bytes: int, epoch: int) -> Process:
+        """One that is to be restored, and not to be found before ``adopt``. Raises ``Refusal``."""
+        return self._started(name, limit_bytes, epoch, restore=True)
+
+    def freeze(self) -> list[Process]:
+        """No new ones until ``thaw``, and those that are moved meanwhile are known to be: answers these."""
+        with self._lock:
+            self._frozen, self._moving = True, frozenset(self._found)
+            return list(self._found.values())
+
+    def thaw(self) -> None:
+        with self._lock:
+            self._frozen, self._moving = False, frozenset()
+
+    def adopt(self, processes: Iterable[Process]) -> None:
+        """They take the place of those of the same name."""
+        with self._lock:
+            for process in processes:
+                self._keep(process)
+
+    @property
+    def frozen(self) -> bool:
+        return self._frozen
+
+    def limit(self, limit_bytes: int, sessions: int | None = None) -> None:
+        """What a new one gets at most from now on, and how many there may be."""
+        with self._lock:
+            most = self.offer.sessions if sessions is None else sessions
+            self.offer = replace(self.offer, limit_bytes=limit_bytes, sessions=most)
+
+    def cut(self, why: str) -> None:
+        """Ends all that live now, at once."""
+        with self._lock:
+            processes = list(self._found.values())
+            self._found.clear()
+            for process in processes:
+                self._ended_because(process.name, why)
+                process.cut()
 
     def stop(self) -> None:
         """Ends all, and waits until they have ended."""
@@ -121,9 +219,27 @@ class Sessions:
                 process.child.kill()
                 process.child.wait()
 
+    def _started(self, name: str, limit_bytes: int, epoch: int, *, restore: bool = False) -> Process:
+        try:
+            return Process(name, self.offer, limit_bytes, epoch, restore=restore)
+        except OSError as error:
+            raise Refusal("Unavailable", f"session: cannot be started: {error.strerror}") from None
+
+    def _keep(self, process: Process) -> None:
+        self._found[process.name] = process
+        threading.Thread(target=self._await, args=(process,), daemon=True).start()
+
     def _await(self, process: Process) -> None:
         status = process.child.wait()
         with self._lock:
-            del self._found[process.name]
-        process.let_go()
+            if self._found.get(process.name) is process:
+                del self._found[process.name]
+                self._ended_because(process.name, process.last_words())
+        with contextlib.suppress(OSError):
+            process.let_go()
         log.info("session ended", session=process.name[:8], status=status)
+
+    def _ended_because(self, name: str, why: str) -> None:
+        self._ended[name] = why
+        if len(self._ended) > REMEMBERED:
+            self._ended.popitem(last=False)

@@ -19,9 +19,14 @@ def join(one: Stream, other: Stream) -> None:
 
 
 def _carry(source: Stream, sink: Stream) -> None:
-    buffer = memoryview(bytearray(_PIECE))
     with suppress(OSError):
-        while count := source.recv_into(buffer):
-            sink.sendall(buffer[:count])
+        carry(source, sink)
     shut(source)
     shut(sink)
+
+
+def carry(source: Stream, sink: Stream) -> None:
+    """All that comes until the source ends. Raises ``OSError``."""
+    buffer = memoryview(bytearray(_PIECE))
+    while count := source.recv_into(buffer):
+        sink.sendall(buffer[:count])

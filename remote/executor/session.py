@@ -1,7 +1,7 @@
 """The process of one session: gets its connections from the gate, runs what comes over them, keeps what was made.
 
-It ends when the client says goodbye, when no connection came for the grace period, when the gate is gone, or when the
-client sends what the protocol does not allow.
+It ends when the client says goodbye, when no connection came for the grace period, when the gate is gone, when the
+client sends what the protocol does not allow, or when the session goes on in another process.
 """
 
 import argparse
@@ -19,7 +19,10 @@ from collections.abc import Sequence
 
 import torch
 
+from tessera.remote.executor import orders, snapshots
 from tessera.remote.executor.interpreter import Interpreter
+from tessera.remote.executor.orders import Descriptor, Order, Report, Verb
+from tessera.remote.executor.overloads import RefusedOperator
 from tessera.remote.protocol import greeting
 from tessera.remote.protocol.errors import ProtocolError
 from tessera.remote.protocol.frames import Kind
@@ -28,29 +31,104 @@ from tessera.remote.protocol.streams import limit_stalls
 
 END_S = 2.0
 """An operator that runs when the session is over is waited for so long."""
-_DESCRIPTORS, _NUMBER = 1, 8
+HEAR_S = 1.0
+"""A client that is told that it goes on elsewhere, or why it does not go on, has so long to hear it."""
+_WAKE = (Kind.ACK, b"")
 
 
 class Session:
-    """``gate``: a socket that brings connections, each with the last frame that its client has received."""
+    """``gate``: a socket that brings orders, of which some bring connections."""
 
-    def __init__(self, name: str, device: str, limit_bytes: int, grace_s: float, gate: socket.socket) -> None:
+    def __init__(
+        self, name: str, device: str, limit_bytes: int, grace_s: float, gate: socket.socket, epoch: int = 0
+    ) -> None:
         self._name, self._device, self._limit_bytes = name, torch.device(device), limit_bytes
-        self._grace_s, self._gate = grace_s, gate
+        self._grace_s, self._gate, self._epoch = grace_s, gate, epoch
         self._queue: queue.SimpleQueue[tuple[Kind, bytes] | None] = queue.SimpleQueue()
-        self._peer = Peer(lambda kind, payload: self._queue.put((kind, payload)), kept=True)
+        self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self._peer = Peer(self._deliver, kept=True, farewell=_farewell)
         self._interpreter = Interpreter(self._device, limit_bytes, self._answer)
         self._error: ProtocolError | None = None
+        self._alone = threading.Event()
         self.over = threading.Event()
 
     def run(self) -> None:
         """Until the session ends. Raises ``ProtocolError`` if the client broke the protocol."""
         threading.Thread(target=self._listen, daemon=True).start()
         while (item := self._queue.get()) is not None and not self.over.is_set():
-            self._interpreter.take(*item)
-            self._peer.taken(len(item[1]))
+            if not self._orders.empty() and not self._held():
+                return
+            if item is not _WAKE:
+                self._run(*item)
         if self._error is not None:
             raise self._error
+
+    def restored(self) -> bool:
+        """Becomes the session that the gate brings; whether it is to go on here."""
+        self._report(Report(Verb.READY))
+        order = orders.receive(self._gate)
+        if order is None or order.verb is not Verb.RESTORE:
+            return False
+        stream = Descriptor(order.descriptor)
+        with contextlib.closing(stream):
+            try:
+                outbox, inbox = snapshots.restore(self._interpreter, stream)
+            except (ProtocolError, RuntimeError, OSError) as error:
+                self._report(Report(Verb.RESTORE, str(error) or type(error).__name__))
+                return False
+        self._peer = Peer(self._deliver, kept=True, farewell=_farewell, outbox=outbox, inbox=inbox)
+        self._report(Report(Verb.RESTORE))
+        order = orders.receive(self._gate)
+        if order is None or order.verb is not Verb.SERVE:
+            return False
+        self._epoch = order.number
+        return True
+
+    def _deliver(self, kind: Kind, payload: bytes) -> None:
+        self._queue.put((kind, payload))
+
+    def _run(self, kind: Kind, payload: bytes) -> None:
+        try:
+            self._interpreter.take(kind, payload)
+        except ProtocolError as error:
+            self._peer.say_last(_farewell(error))
+            self._alone.wait(HEAR_S)
+            raise
+        self._peer.taken(len(payload))
+
+    def _held(self) -> bool:
+        """Between two frames: what the gate has ordered; whether the session goes on here."""
+        while not self.over.is_set():
+            order = self._orders.get()
+            match order.verb:
+                case Verb.QUIESCE:
+                    self._quiesced()
+                case Verb.SNAPSHOT:
+                    self._write(order.descriptor)
+                case Verb.LEAVE:
+                    self._peer.say_last(greeting.framed(greeting.decode(greeting.Redirect, order.body)))
+                    self._alone.wait(HEAR_S)
+                    return False
+                case _:
+                    return True
+        return False
+
+    def _quiesced(self) -> None:
+        self._interpreter.synchronize()
+        used, size = self._interpreter.store.used_bytes, snapshots.size_of(self._interpreter, self._peer.frozen())
+        self._report(Report(Verb.QUIESCE, "", used, size, free_bytes(self._device)))
+
+    def _write(self, descriptor: int) -> None:
+        failed = ""
+        with contextlib.closing(Descriptor(descriptor)) as stream:
+            try:
+                snapshots.write(self._interpreter, self._peer.frozen(), stream)
+            except (RefusedOperator, RuntimeError, OSError) as error:
+                failed = str(error) or type(error).__name__
+        self._report(Report(Verb.SNAPSHOT, failed))
+
+    def _report(self, report: Report) -> None:
+        orders.report(self._gate, report)
 
     def _answer(self, kind: Kind, payload: bytes) -> None:
         with contextlib.suppress(Ended):
@@ -63,21 +141,30 @@ class Session:
             self._error = error
         finally:
             self.over.set()
+            self._alone.set()
             self._peer.end("the session is over")
+            self._orders.put(Order(Verb.RESUME))
             self._queue.put(None)
 
     def _connections(self) -> None:
         """Reads one connection after another; returns when no other will come."""
         stream: socket.socket | None = None
         while True:
+            if stream is None:
+                self._alone.set()
             waits = [self._gate] if stream is None else [self._gate, stream]
             ready, _, _ = select.select(waits, [], [], self._grace_s if stream is None else None)
             if not ready:
                 return
             if self._gate in ready:
-                stream = self._adopt()
-                if stream is None:
+                order = orders.receive(self._gate)
+                if order is None:
                     return
+                if order.verb is Verb.CONNECT:
+                    stream = self._adopt(order)
+                else:
+                    self._orders.put(order)
+                    self._queue.put(_WAKE)
                 continue
             kind = self._peer.take(ready[0])
             if kind is Kind.BYE:
@@ -85,24 +172,27 @@ class Session:
             if kind is None:
                 stream = None
 
-    def _adopt(self) -> socket.socket | None:
-        """The next connection, greeted; ``None``: the gate has gone."""
-        data, descriptors, _, _ = socket.recv_fds(self._gate, _NUMBER, _DESCRIPTORS)
-        if not descriptors:
-            return None
-        stream = socket.socket(fileno=descriptors[0])
+    def _adopt(self, order: Order) -> socket.socket:
+        """The next connection, greeted."""
+        self._alone.clear()
+        stream = socket.socket(fileno=order.descriptor)
         limit_stalls(stream, socket.SO_SNDTIMEO, socket.SO_RCVTIMEO)
         with contextlib.suppress(OSError):
             stream.sendall(self._welcome())
-        self._peer.attach(stream, int.from_bytes(data, "little"))
+        self._peer.attach(stream, order.number)
         return stream
 
     def _welcome(self) -> bytes:
         welcome = greeting.Welcome(
             session=self._name, received=self._peer.received, torch=torch.__version__, device=name_of(self._device),
-            limit_bytes=self._limit_bytes, **facts_of(self._device),
+            limit_bytes=self._limit_bytes, epoch=self._epoch, **facts_of(self._device),
         )  # fmt: skip
         return greeting.framed(welcome)
+
+
+def _farewell(error: ProtocolError) -> bytes:
+    """What a client is told that broke the protocol."""
+    return greeting.framed(greeting.Refused("Malformed", str(error)[:1000]))
 
 
 def name_of(device: torch.device) -> str:
@@ -120,6 +210,13 @@ def facts_of(device: torch.device) -> dict[str, int]:
     }  # fmt: skip
 
 
+def free_bytes(device: torch.device) -> int:
+    """Of the device's memory, whoever has the rest."""
+    if device.type != "cuda":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    return int(torch.cuda.mem_get_info(device)[0])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0, or 1 with one line on standard error if the client broke the protocol.
 
@@ -130,16 +227,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit-bytes", type=int, required=True)
     parser.add_argument("--grace-s", type=float, required=True)
     parser.add_argument("--gate", type=int, required=True)
+    parser.add_argument("--epoch", type=int, default=0)
+    parser.add_argument("--restore", action="store_true")
     asked = parser.parse_args(arguments)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     name = os.environ.pop("TESSERA_SESSION")
     gate = socket.socket(fileno=asked.gate)
-    session = Session(name, asked.device, asked.limit_bytes, asked.grace_s, gate)
+    session = Session(name, asked.device, asked.limit_bytes, asked.grace_s, gate, asked.epoch)
     threading.Thread(target=_end_with, args=(session,), daemon=True).start()
     try:
-        session.run()
+        if not asked.restore or session.restored():
+            session.run()
     except ProtocolError as error:
         print(f"session {name[:8]}: {error}", file=sys.stderr)
+        orders.report(gate, Report(Verb.ENDED, str(error)))
         return 1
     return 0
 

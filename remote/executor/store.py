@@ -14,6 +14,21 @@ class Poisoned(Exception):
     """A tensor that a failed call should have made; the cause is the call's error."""
 
 
+class Restored(Exception):
+    """An error of the executor that the session was on before; ``kind``: its name there."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+def kind_of(error: BaseException) -> str:
+    """What the client knows an error by."""
+    if isinstance(error, Restored):
+        return error.kind
+    return "OutOfMemoryError" if isinstance(error, torch.OutOfMemoryError) else type(error).__name__
+
+
 class Store:
     """Counts each storage once, however many tensors see it. ``limit_bytes`` 0: no limit."""
 
@@ -25,6 +40,12 @@ class Store:
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def tensors(self) -> list[tuple[int, torch.Tensor]]:
+        return [(handle, held) for handle, held in self._held.items() if isinstance(held, torch.Tensor)]
+
+    def poisoned(self) -> list[tuple[int, BaseException]]:
+        return [(handle, held) for handle, held in self._held.items() if isinstance(held, BaseException)]
 
     def get(self, handle: int) -> torch.Tensor:
         """Raises ``Poisoned`` and, for a handle that was never given, ``KeyError``."""

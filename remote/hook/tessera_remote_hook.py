@@ -13,8 +13,8 @@ OLDEST_PYTHON, OLDEST_TORCH = (3, 10), (2, 10)
 
 
 def load() -> None:
-    """Makes the remote device one of torch's, if the environment names a pool."""
-    if not os.environ.get("TESSERA_POOL"):
+    """Makes the remote device one of torch's, if the environment names a lease or a pool."""
+    if not os.environ.get("TESSERA_LEASE_DIR") and not os.environ.get("TESSERA_POOL"):
         return
     try:
         _load()

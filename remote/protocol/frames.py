@@ -29,10 +29,14 @@ class Kind(IntEnum):
     REPLY = 7
     DATA = 8
     BYE = 9
+    REDIRECT = 10
+    MOVE = 11
+    MOVED = 12
+    PART = 13
 
 
 SEQUENCED = frozenset({Kind.BATCH, Kind.UPLOAD, Kind.REPLY, Kind.DATA})
-_GREETINGS = frozenset({Kind.HELLO, Kind.WELCOME, Kind.REFUSED})
+_GREETINGS = frozenset({Kind.HELLO, Kind.WELCOME, Kind.REFUSED, Kind.REDIRECT, Kind.MOVE, Kind.MOVED})
 
 
 class Header(NamedTuple):

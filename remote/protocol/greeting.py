@@ -1,15 +1,21 @@
-"""The first frames of a connection, JSON objects: HELLO from the client; WELCOME or REFUSED to it."""
+"""The first frames of a connection, JSON objects: HELLO from the client; WELCOME, REFUSED or REDIRECT to it. MOVE from
+another executor; MOVED or REFUSED to it."""
 
 import json
 from dataclasses import MISSING, Field, asdict, dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from tessera.remote.protocol.errors import ProtocolError
 from tessera.remote.protocol.frames import Kind, pack_header
 
 VERSION = 1
 
-T = TypeVar("T", "Hello", "Welcome", "Refused")
+
+class _Fields(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+T = TypeVar("T", bound=_Fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,7 @@ class Hello:
 class Welcome:
     """``device``: its name; ``limit_bytes``: what the session may hold; ``total_bytes``: what the device has.
 
-    ``capability``: of a GPU, major times 10 and minor, and ``multiprocessors``; 0 for a CPU.
+    ``capability``: of a GPU, major times 10 and minor, and ``multiprocessors``; 0 for a CPU. ``epoch``: the executor's.
     """
 
     session: str
@@ -47,6 +53,7 @@ class Welcome:
     total_bytes: int
     capability: int = 0
     multiprocessors: int = 0
+    epoch: int = 0
     protocol: int = VERSION
 
 
@@ -58,14 +65,53 @@ class Refused:
     text: str
 
 
-_KINDS = {Hello: Kind.HELLO, Welcome: Kind.WELCOME, Refused: Kind.REFUSED}
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """The session goes on at ``endpoint``, ``HOST:PORT`` (empty: here), in this ``epoch`` and no other.
+
+    ``server_name``: what the certificate there is for; empty: the host.
+    """
+
+    epoch: int
+    endpoint: str = ""
+    server_name: str = ""
 
 
-def encode(message: Hello | Welcome | Refused) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Move:
+    """From an executor to another that gave it the ``ticket``: a session follows; without one, all have followed and
+    are to be served from now on.
+
+    ``limit_bytes``: what it may hold, as it was given; ``device``: its kind.
+    """
+
+    ticket: str
+    torch: str = ""
+    session: str = ""
+    limit_bytes: int = 0
+    device: str = ""
+    protocol: int = VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """MOVE is granted, and after a session: it is whole here."""
+
+    session: str = ""
+
+
+Message = Hello | Welcome | Refused | Redirect | Move | Moved
+_KINDS = {
+    Hello: Kind.HELLO, Welcome: Kind.WELCOME, Refused: Kind.REFUSED, Redirect: Kind.REDIRECT, Move: Kind.MOVE,
+    Moved: Kind.MOVED,
+}  # fmt: skip
+
+
+def encode(message: Message) -> bytes:
     return json.dumps(asdict(message)).encode()
 
 
-def framed(message: Hello | Welcome | Refused) -> bytes:
+def framed(message: Message) -> bytes:
     """The whole frame."""
     payload = encode(message)
     return pack_header(_KINDS[type(message)], len(payload)) + payload
@@ -73,8 +119,13 @@ def framed(message: Hello | Welcome | Refused) -> bytes:
 
 def decode(kind: type[T], payload: bytes | bytearray | memoryview) -> T:
     """Raises ``ProtocolError`` that names the field. Fields that are not known are left alone."""
-    found = _object(kind.__name__, payload)
-    return kind(**{item.name: _checked(kind, item, found.get(item.name, item.default)) for item in fields(kind)})
+    found, make = _object(kind.__name__, payload), kind
+    return make(**{item.name: _checked(kind, item, found.get(item.name, item.default)) for item in fields(kind)})
+
+
+def minor(version: str) -> str:
+    """Of torch: both sides must have the same."""
+    return ".".join(version.split(".")[:2])
 
 
 def _object(name: str, payload: bytes | bytearray | memoryview) -> dict[str, Any]:

@@ -5,6 +5,7 @@ taken: it gives room in the window, and the other side lets go of it.
 """
 
 from collections import deque
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from tessera.remote.protocol.errors import ProtocolError
@@ -38,6 +39,19 @@ class Outbox:
         self._window_bytes, self._window_frames = window_bytes, window_frames
         self._kept: deque[Numbered] = deque()
         self._let_go = Numbered(0, Kind.BATCH, b"", 0)
+
+    @classmethod
+    def resumed(cls, acknowledged: int, kept: Iterable[tuple[Kind, bytes]]) -> "Outbox":
+        """One that goes on from what another kept."""
+        outbox = cls()
+        outbox._let_go = Numbered(acknowledged, Kind.BATCH, b"", 0)
+        for kind, payload in kept:
+            outbox.put(kind, payload)
+        return outbox
+
+    def kept(self) -> list[Numbered]:
+        """What is not acknowledged."""
+        return list(self._kept)
 
     @property
     def last(self) -> int:
@@ -89,6 +103,18 @@ class Inbox:
         self._ack_frames, self._ack_bytes = min(ACK_FRAMES, window_frames), min(ACK_BYTES, window_bytes)
         self._received_bytes = self._taken_bytes = self._acknowledged_bytes = 0
         self.last = self._taken = self._acknowledged = 0
+
+    @classmethod
+    def resumed(cls, taken: int) -> "Inbox":
+        """One that goes on after what another took."""
+        inbox = cls()
+        inbox.last = inbox._taken = taken
+        return inbox
+
+    @property
+    def taken(self) -> int:
+        """The number of the last frame that was taken."""
+        return self._taken
 
     @property
     def due(self) -> bool:

@@ -6,15 +6,22 @@ and after a new connection what the other side lacks) is written by a thread of 
 """
 
 import contextlib
+import socket
 import threading
+import time
 from collections.abc import Callable
 
 from tessera.remote.protocol.errors import ProtocolError
 from tessera.remote.protocol.frames import SEQUENCED, Header, Kind, pack_header
-from tessera.remote.protocol.link import Inbox, Outbox
+from tessera.remote.protocol.link import Inbox, Numbered, Outbox
 from tessera.remote.protocol.streams import Stream, read_frame, shut
 
 Deliver = Callable[[Kind, bytes], None]
+Farewell = Callable[[ProtocolError], bytes]
+
+
+PART_S = 1.0
+_PIECE = 64 << 10
 
 
 class Ended(Exception):
@@ -23,15 +30,18 @@ class Ended(Exception):
 
 class Peer:
     """``deliver`` gets each sequenced frame of the other side once, in order, on the thread that reads. It must not
-    wait for something to be sent.
+    wait for something to be sent. It also gets REDIRECT and REFUSED, after which the connection is left.
 
     ``kept``: ``deliver`` only keeps the frames, and ``taken`` tells of each when it is done with.
+
+    ``farewell``: the frame that ends a connection over which the other side broke the protocol.
     """
 
     def __init__(
-        self, deliver: Deliver, *, kept: bool = False, outbox: Outbox | None = None, inbox: Inbox | None = None
-    ) -> None:
-        self._deliver, self._kept = deliver, kept
+        self, deliver: Deliver, *, kept: bool = False, outbox: Outbox | None = None, inbox: Inbox | None = None,
+        farewell: Farewell | None = None,
+    ) -> None:  # fmt: skip
+        self._deliver, self._kept, self._farewell = deliver, kept, farewell
         self._outbox, self._inbox = outbox or Outbox(), inbox or Inbox()
         self._state = threading.Lock()
         self._room, self._due = threading.Condition(self._state), threading.Condition(self._state)
@@ -45,6 +55,11 @@ class Peer:
     def received(self) -> int:
         """The number of the last frame that the other side need not send again."""
         return self._inbox.last
+
+    def frozen(self) -> tuple[int, int, list[Numbered]]:
+        """What another end needs to go on: the last frame taken, the last acknowledged to this one, and those kept."""
+        with self._state:
+            return self._inbox.taken, self._outbox.acknowledged, self._outbox.kept()
 
     def attach(self, stream: Stream, received: int) -> None:
         """Goes on over a new connection, after what the other side has ``received``; the thread that reads calls it.
@@ -84,10 +99,15 @@ class Peer:
                 self._room.notify_all()
             if header.kind in SEQUENCED:
                 self._received(header, payload)
+            elif header.kind in (Kind.REDIRECT, Kind.REFUSED):
+                self._deliver(header.kind, payload)
+                self._leave(stream)
             elif header.kind not in (Kind.ACK, Kind.BYE):
                 raise ProtocolError(f"frame: found {header.kind.name} within a session; allowed: before it only")
             return header.kind
-        except ProtocolError:
+        except ProtocolError as error:
+            if self._farewell is not None:
+                self._part(stream, self._farewell(error))
             self._leave(stream)
             raise
 
@@ -111,11 +131,25 @@ class Peer:
 
     def say_bye(self) -> None:
         """Tells the other side that nothing follows, once everything was handed on."""
+        self.say_last(pack_header(Kind.BYE, 0))
+
+    def say_last(self, frame: bytes) -> None:
+        """A frame without a number, once everything was handed on."""
         self._write()
         with self._writing, contextlib.suppress(OSError):
             stream = self._stream
             if stream is not None:
-                stream.sendall(pack_header(Kind.BYE, 0))
+                stream.sendall(frame)
+
+    def _part(self, stream: Stream, frame: bytes) -> None:
+        """Says why a connection ends; what the other side still says would have that thrown away, and is read."""
+        with self._writing, contextlib.suppress(OSError):
+            stream.sendall(frame)
+            stream.shutdown(socket.SHUT_WR)
+        unread, deadline = memoryview(bytearray(_PIECE)), time.monotonic() + PART_S
+        with contextlib.suppress(OSError):
+            while time.monotonic() < deadline and stream.recv_into(unread):
+                pass
 
     def _received(self, header: Header, payload: bytes) -> None:
         with self._state:

@@ -197,26 +197,30 @@ class Batches:
 
     def __init__(self) -> None:
         self._shapes: dict[int, tuple[int, struct.Struct]] = {}
-        self._known_bytes: dict[tuple[type[Form | Layout], int], int] = {}
+        self._known: dict[tuple[type[Form | Layout], int], bytes] = {}
         self._all_bytes = 0
 
     def read(self, payload: bytes | memoryview) -> Iterator[Record]:
         """The records of a batch. Raises ``ProtocolError`` at the first that is malformed."""
         reader = Reader(payload)
         while reader.left:
+            before = reader.left
             code = reader.take(1)[0]
             if not Code.FORM <= code <= Code.RESTORE:
                 raise ProtocolError(f"record code: found {code}; allowed: 1 to {max(Code)}")
-            before = reader.left
             record = self._record(Code(code), reader)
             if isinstance(record, Form | Layout):
-                self._keep(record, before - reader.left)
+                self._keep(record, bytes(payload[len(payload) - before : len(payload) - reader.left]))
             yield record
 
-    def _keep(self, record: Form | Layout, size: int) -> None:
+    def known(self) -> list[bytes]:
+        """All forms and layouts that a session has said, as records."""
+        return list(self._known.values())
+
+    def _keep(self, record: Form | Layout, said: bytes) -> None:
         what = type(record), record.number
-        self._all_bytes += size - self._known_bytes.get(what, 0)
-        self._known_bytes[what] = size
+        self._all_bytes += len(said) - len(self._known.get(what, b""))
+        self._known[what] = said
         if self._all_bytes > MAX_KNOWN_BYTES:
             raise ProtocolError(f"forms and layouts: found {self._all_bytes} bytes; allowed: up to {MAX_KNOWN_BYTES}")
 

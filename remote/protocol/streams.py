@@ -3,6 +3,8 @@
 import contextlib
 import socket
 import struct
+import threading
+from collections.abc import Iterator
 from typing import Protocol
 
 from tessera.remote.protocol.frames import HEADER, Header, parse_header
@@ -64,10 +66,28 @@ def read_exactly(stream: Stream, count: int) -> bytearray | None:
     return found
 
 
+@contextlib.contextmanager
+def at_most(seconds: float, stream: Stream) -> Iterator[None]:
+    """Ends a connection that is not through by then, however it dawdles."""
+    timer = threading.Timer(seconds, shut, (stream,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def shut(stream: Stream) -> None:
     """Ends a connection that other threads may be using: they are woken. It is still to be closed."""
     with contextlib.suppress(OSError):
         stream.shutdown(socket.SHUT_RDWR)
+
+
+def half_close(stream: Stream) -> None:
+    """Nothing more is sent."""
+    with contextlib.suppress(OSError):
+        stream.shutdown(socket.SHUT_WR)
 
 
 def close(stream: Stream) -> None:

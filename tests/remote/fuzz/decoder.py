@@ -6,7 +6,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 
-from tessera.remote.protocol import greeting, records, replies
+from tessera.remote.protocol import greeting, records, replies, snapshot
 from tessera.remote.protocol.errors import ProtocolError
 from tessera.remote.protocol.frames import HEADER, Kind, pack_header
 from tessera.remote.protocol.streams import read_frame
@@ -87,6 +87,10 @@ _DECODE: dict[Kind, Callable[[bytes], object]] = {
     Kind.HELLO: lambda payload: greeting.decode(greeting.Hello, payload),
     Kind.WELCOME: lambda payload: greeting.decode(greeting.Welcome, payload),
     Kind.REFUSED: lambda payload: greeting.decode(greeting.Refused, payload),
+    Kind.REDIRECT: lambda payload: greeting.decode(greeting.Redirect, payload),
+    Kind.MOVE: lambda payload: greeting.decode(greeting.Move, payload),
+    Kind.MOVED: lambda payload: greeting.decode(greeting.Moved, payload),
+    Kind.PART: lambda payload: list(snapshot.Parts().read(payload)),
     Kind.BATCH: _batch,
     Kind.REPLY: replies.decode,
     Kind.DATA: replies.decode_data,

@@ -5,7 +5,7 @@
 
 from pathlib import Path
 
-from tessera.remote.protocol import greeting, records, replies
+from tessera.remote.protocol import greeting, records, replies, snapshot
 from tessera.remote.protocol.frames import SEQUENCED, Kind, pack_header
 from tessera.remote.protocol.values import Named, Slot, Tag, Value
 
@@ -80,12 +80,35 @@ def _greetings() -> dict[str, bytes]:
         "hello": frame(Kind.HELLO, greeting.encode(hello)),
         "welcome": frame(Kind.WELCOME, greeting.encode(welcome)),
         "refused": frame(Kind.REFUSED, greeting.encode(greeting.Refused("Full", "sessions: found 16"))),
+        "redirect": frame(Kind.REDIRECT, greeting.encode(greeting.Redirect(4, "10.0.0.8:7443", "lease"))),
+        "move": frame(Kind.MOVE, greeting.encode(greeting.Move("t", "2.15.0", "s", 1 << 30, "cuda"))),
+        "moved": frame(Kind.MOVED, greeting.encode(greeting.Moved("s"))),
     }
+
+
+def _parts() -> dict[str, bytes]:
+    """Of a session that holds one of everything."""
+    made: list[bytes] = []
+    writer = snapshot.Writer(lambda data: made.append(bytes(data)))
+    writer.put(snapshot.Known(_form(0, "aten::neg", [Slot.TENSOR], [])))
+    writer.put(snapshot.Numbers(3, 2, 48, 1))
+    writer.put(snapshot.Error(1, "RuntimeError", "no such size"))
+    writer.put(snapshot.Generator(0, bytes(16)))
+    writer.put(snapshot.Poison(1, (10, 11)))
+    writer.put(snapshot.Tensor(12, 0, 3, "complex64", 0, (3,), (1,)))
+    writer.flush()
+    writer.put(snapshot.Storage(0, 0, 24))
+    writer.flush()
+    writer.put(snapshot.Upload(13, "float32", (2, 3), 0, 8))
+    writer.flush()
+    writer.put(snapshot.Kept(Kind.REPLY, 9))
+    writer.put(snapshot.End())
+    return dict(zip(("part-records", "part-storage", "part-upload", "part-kept"), made, strict=True))
 
 
 def seeds() -> dict[str, bytes]:
     rest = {"upload": frame(Kind.UPLOAD, bytes(range(24))), "ack": frame(Kind.ACK), "bye": frame(Kind.BYE)}
-    return {**_greetings(), **_batches(), **_answers(), **rest}
+    return {**_greetings(), **_batches(), **_answers(), **_parts(), **rest}
 
 
 def corpus() -> dict[str, bytes]:

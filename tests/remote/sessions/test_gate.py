@@ -7,9 +7,11 @@ import sys
 import pytest
 import torch
 
+from tessera.remote.client.contact import Contact
 from tessera.remote.client.errors import ConnectError
 from tessera.remote.client.session import Session
-from tessera.remote.executor.gate import Gate, Offer
+from tessera.remote.executor.gate import Gate
+from tessera.remote.executor.processes import Offer
 from tessera.remote.protocol import greeting
 from tessera.remote.protocol.frames import MAX_GREETING, Kind, pack_header
 from tessera.remote.protocol.peer import read_frame
@@ -21,14 +23,14 @@ pytestmark = pytest.mark.torch
 def one_session():
     """The address of a gate that has room for one, of 64 MiB."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        gate = Gate(listener, Offer("cpu", 64 << 20, sessions=1), torch.__version__, lambda hello: None)
+        gate = Gate(listener, Offer("cpu", 64 << 20, sessions=1), torch.__version__)
         gate.start()
         yield listener.getsockname()
         gate.stop()
 
 
 def connected(address, **hello):
-    return Session(lambda: socket.create_connection(address), **{"torch": torch.__version__, **hello})
+    return Session(lambda redirect: Contact(socket.create_connection(address)), **{"torch": torch.__version__, **hello})
 
 
 def answered(address, data):

@@ -35,11 +35,11 @@ class Authority:
         self.cert = folder / f"{name}.crt"
         self.cert.write_bytes(built.sign(self._key, hashes.SHA256()).public_bytes(PEM))
 
-    def sign(self, name: str, *, address: str = "127.0.0.1", lives: datetime.timedelta = DAY) -> Pair:
-        """``lives``: from a day ago; below zero it has expired."""
+    def sign(self, name: str, *, address: str = "127.0.0.1", host: str = "", lives: datetime.timedelta = DAY) -> Pair:
+        """For ``host``, if it is given, else the address. ``lives``: from a day ago; below zero it has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         built = _builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), self._name, key, lives)
-        subject = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
+        subject = x509.SubjectAlternativeName([x509.DNSName(host) if host else x509.IPAddress(ip_address(address))])
         built = built.add_extension(subject, critical=False).add_extension(_usage(signs=False), critical=True)
         known_by = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._signed)
         built = built.add_extension(known_by, critical=False)

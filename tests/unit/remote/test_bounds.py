@@ -21,8 +21,8 @@ def batch(data: bytes) -> list[records.Record]:
 @pytest.mark.parametrize(
     ("header", "sentence"),
     [
-        (HEADER.pack(0, 0, 0, 0, 0, 0), "frame kind: found 0; allowed: 1 to 9"),
-        (HEADER.pack(0, 10, 0, 0, 0, 0), "frame kind: found 10; allowed: 1 to 9"),
+        (HEADER.pack(0, 0, 0, 0, 0, 0), "frame kind: found 0; allowed: 1 to 13"),
+        (HEADER.pack(0, 14, 0, 0, 0, 0), "frame kind: found 14; allowed: 1 to 13"),
         (HEADER.pack(0, Kind.ACK, 1, 0, 0, 0), "frame header: found 1 and 0 in the reserved fields; allowed: 0"),
         (HEADER.pack(0, Kind.ACK, 0, 7, 0, 0), "frame header: found 0 and 7 in the reserved fields; allowed: 0"),
         (pack_header(Kind.HELLO, MAX_GREETING + 1), "HELLO frame: found 16385 bytes; allowed: up to 16384"),

@@ -8,7 +8,7 @@ import pytest
 
 from tessera.remote.protocol import frames, link, records, replies, values
 from tessera.remote.protocol.frames import HEADER, Header, Kind
-from tessera.remote.protocol.greeting import Hello, Welcome
+from tessera.remote.protocol.greeting import Hello, Redirect, Welcome
 from tessera.remote.protocol.records import Code
 from tessera.remote.protocol.streams import read_frame
 from tessera.remote.protocol.values import Slot
@@ -33,7 +33,7 @@ def test_tags() -> None:
     assert found == set(map(int, values.Tag)) and f"Lists may be {values.MAX_DEPTH} deep" in text
 
 
-@pytest.mark.parametrize("message", [Hello, Welcome])
+@pytest.mark.parametrize("message", [Hello, Welcome, Redirect])
 def test_fields_of_the_greeting(message: type) -> None:
     table = section("Greeting").split(f"| {message.__name__.upper()} |")[1].split("\n\n")[0]
     rows = [row.split("|")[1] for row in table.splitlines()[2:]]

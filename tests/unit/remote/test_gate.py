@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import structlog
 
-from tessera.remote.client.connect import TLS, connect
+from tessera.remote.client import connect as connecting
+from tessera.remote.client.connect import TLS
 from tessera.remote.client.errors import ConnectError
-from tessera.remote.executor import gate as gates
+from tessera.remote.executor import front
 from tessera.remote.executor.certificates import Certificates, Files
 from tessera.remote.executor.gate import Gate
 from tessera.remote.executor.processes import Offer
@@ -33,7 +34,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     def start(files: Files | None = None) -> Gate:
         listener = socket.create_server(("127.0.0.1", 0))
         certificates = Certificates(files) if files else None
-        gate = Gate(listener, Offer("cpu"), "2.15.0", lambda hello: None, certificates)
+        gate = Gate(listener, Offer("cpu"), "2.15.0", certificates)
         gate.start()
         started.append(gate)
         monkeypatch.setenv("TESSERA_POOL", f"127.0.0.1:{listener.getsockname()[1]}")
@@ -61,6 +62,10 @@ def files_of(pair: Pair, authority: Authority) -> Files:
 def show(monkeypatch: pytest.MonkeyPatch, authority: Authority, pair: Pair) -> None:
     for name, path in zip(TLS, (authority.cert, pair.cert, pair.key), strict=True):
         monkeypatch.setenv(name, str(path))
+
+
+def connect() -> Stream:
+    return connecting.connect().stream
 
 
 def answer(stream: Stream, kind: Kind = Kind.HELLO, payload: bytes = HELLO) -> greeting.Refused | None:
@@ -111,7 +116,7 @@ def test_a_first_frame_may_come_byte_by_byte(serve: Serve) -> None:
 
 
 def test_who_says_a_little_at_a_time_is_cut_off_all_the_same(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gates, "FIRST_FRAME_S", 0.2)
+    monkeypatch.setattr(front, "FIRST_FRAME_S", 0.2)
     gate = serve()
     stream = connect()
     said = 0
@@ -125,10 +130,10 @@ def test_who_says_a_little_at_a_time_is_cut_off_all_the_same(serve: Serve, monke
 
 
 def test_a_crowd_that_says_nothing_is_bounded_and_then_gone(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gates, "FIRST_FRAME_S", 1.0)
+    monkeypatch.setattr(front, "FIRST_FRAME_S", 1.0)
     gate = serve()
-    crowd = [connect() for _ in range(gates.WAITING + 3)]
-    assert counted(gate, "Crowd") and counted(gate, "Malformed", gates.WAITING - 3)
+    crowd = [connect() for _ in range(front.WAITING + 3)]
+    assert counted(gate, "Crowd") and counted(gate, "Malformed", front.WAITING - 3)
     assert answer(connect()) == greeting.Refused("Torch", TORCH)
     for stream in crowd:
         close(stream)
@@ -144,8 +149,8 @@ def test_the_gate_goes_on_after_accepting_failed(serve: Serve, monkeypatch: pyte
                 raise failure
             return super().accept()
 
-    gate = Gate(Failing(fileno=listener.detach()), Offer("cpu"), "2.15.0", lambda hello: None)
-    monkeypatch.setenv("TESSERA_POOL", f"127.0.0.1:{gate._listener.getsockname()[1]}")
+    gate = Gate(Failing(fileno=listener.detach()), Offer("cpu"), "2.15.0")
+    monkeypatch.setenv("TESSERA_POOL", f"127.0.0.1:{gate._front._listener.getsockname()[1]}")
     gate.start()
     assert answer(connect()) == greeting.Refused("Torch", TORCH)
     gate.stop()
@@ -186,7 +191,7 @@ def test_a_certificate_that_is_not_good_is_refused(
 
 def test_a_client_without_a_certificate_is_refused(secured: Gate, authority: Authority) -> None:
     context = ssl.create_default_context(cafile=authority.cert)
-    address = secured._listener.getsockname()
+    address = secured._front._listener.getsockname()
     with (
         socket.create_connection(address) as raw,
         pytest.raises(OSError, match=r"CERTIFICATE_REQUIRED|reset"),

@@ -1,0 +1,101 @@
+"""A session's way to its executor: the greeting, the tries until it is let in, and where it goes on after a move."""
+
+import time
+from typing import NamedTuple
+
+from tessera.remote.client.contact import Connect
+from tessera.remote.client.errors import ConnectError, DeviceLostError
+from tessera.remote.protocol import greeting
+from tessera.remote.protocol.errors import ProtocolError
+from tessera.remote.protocol.frames import Kind
+from tessera.remote.protocol.greeting import Hello, Redirect, Welcome
+from tessera.remote.protocol.streams import Stream, close, read_frame
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
+TRIED_AGAIN = frozenset({"Busy", "Epoch", "Moving", "Unavailable"})
+"""Refusals that time may mend."""
+
+
+class Greeted(NamedTuple):
+    stream: Stream
+    welcome: Welcome
+
+
+class _NotYet(Exception):
+    """The other side asks to come again."""
+
+
+class Attachment:
+    """``torch``: this side's version. A first connection is tried for ``first_s``, later ones for ``grace_s``.
+
+    ``lease`` and ``epoch``: those that the session was last greeted in.
+    """
+
+    def __init__(self, connect: Connect, torch: str, first_s: float, grace_s: float) -> None:
+        self._connect, self._torch, self._first_s, self._grace_s = connect, torch, first_s, grace_s
+        self._redirect: Redirect | None = None
+        self.lease, self.epoch = "", 0
+
+    def begin(self, mem_bytes: int) -> Greeted:
+        """A new session. Raises ``ConnectError`` and ``ProtocolError``."""
+        return self._within(self._first_s, Hello(torch=self._torch, mem_bytes=mem_bytes))
+
+    def go_on(self, session: str, received: int) -> Greeted:
+        """The same session. Raises ``ConnectError`` and ``ProtocolError``."""
+        return self._within(self._grace_s, Hello(torch=self._torch, session=session, received=received))
+
+    def redirected(self, redirect: Redirect) -> None:
+        """The session goes on elsewhere, or here in another epoch; one that is over by now is passed over."""
+        if redirect.epoch > self.epoch:
+            self._redirect = redirect
+
+    def lost(self, cause: str) -> DeviceLostError:
+        return DeviceLostError(cause, self.lease, self.epoch)
+
+    def _within(self, patience_s: float, hello: Hello) -> Greeted:
+        deadline, pause_s = time.monotonic() + patience_s, _FIRST_PAUSE_S
+        while True:
+            try:
+                return self._greeted(hello)
+            except (OSError, _NotYet) as error:
+                if time.monotonic() + pause_s > deadline:
+                    tried = f"no connection for {patience_s:.0f} s: " if patience_s else ""
+                    raise ConnectError(f"{tried}{error}") from None
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _greeted(self, hello: Hello) -> Greeted:
+        contact = self._connect(self._redirect)
+        try:
+            self.lease = contact.lease
+            epoch = max(contact.epoch, self.epoch if hello.session else 0)
+            asked = Hello(
+                torch=hello.torch, session=hello.session, received=hello.received, mem_bytes=hello.mem_bytes,
+                token=contact.token, lease=contact.lease, container=contact.container, epoch=epoch,
+            )  # fmt: skip
+            contact.stream.sendall(greeting.framed(asked))
+            welcome = self._answer(contact.stream)
+        except BaseException:
+            close(contact.stream)
+            raise
+        self.epoch = max(epoch, welcome.epoch)
+        return Greeted(contact.stream, welcome)
+
+    def _answer(self, stream: Stream) -> Welcome:
+        frame = read_frame(stream)
+        if frame is None:
+            raise ConnectionResetError("the connection ended before the first answer")
+        header, answer = frame
+        match header.kind:
+            case Kind.WELCOME:
+                return greeting.decode(Welcome, answer)
+            case Kind.REDIRECT:
+                redirect = greeting.decode(Redirect, answer)
+                self.redirected(redirect)
+                raise _NotYet(f"redirected to epoch {redirect.epoch}")
+            case Kind.REFUSED:
+                refused = greeting.decode(greeting.Refused, answer)
+                said = f"refused ({refused.reason}): {refused.text}"
+                raise _NotYet(said) if refused.reason in TRIED_AGAIN else ConnectError(said)
+            case other:
+                raise ProtocolError(f"first answer: found {other.name}; allowed: WELCOME, REFUSED, REDIRECT")

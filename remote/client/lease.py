@@ -1,0 +1,88 @@
+"""A container's lease of a slice on another node: a folder that the node keeps current, and a token. Both are read at
+each connect, so nothing here outlives a move of the executor or a token's hour."""
+
+import json
+import os
+import ssl
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tessera.remote.client.contact import Contact
+from tessera.remote.client.errors import ConnectError
+from tessera.remote.client.tcp import endpoint_of, opened, secured
+from tessera.remote.protocol.greeting import Redirect
+
+LEASE_DIR, TOKEN_FILE = "TESSERA_LEASE_DIR", "TESSERA_TOKEN_FILE"
+TOKEN = "/var/run/secrets/tessera/token"
+_MOST_TOKEN = 12 << 10
+"""So much of HELLO's 16 KiB."""
+
+
+class Lease(NamedTuple):
+    """As in ``lease.json``. ``server_name``: what the executor's certificate is for, whatever its address."""
+
+    endpoint: str
+    epoch: int
+    server_name: str
+    lease: str
+    container: str
+
+
+def connect(folder: Path, redirect: Redirect | None = None) -> Contact:
+    """Raises ``OSError``, also where the folder is not written yet, and ``ConnectError``.
+
+    A redirect counts until the node has written its epoch or a later one.
+    """
+    lease, context = read(folder), _context(folder / "ca.crt")
+    endpoint, epoch = lease.endpoint, lease.epoch
+    if redirect is not None and redirect.epoch > epoch:
+        endpoint, epoch = redirect.endpoint or endpoint, redirect.epoch
+    raw = opened(*endpoint_of(endpoint, "endpoint"))
+    try:
+        stream = secured(raw, context, lease.server_name)
+        return Contact(stream, _token(), lease.lease, lease.container, epoch)
+    except BaseException:
+        raw.close()
+        raise
+
+
+def read(folder: Path) -> Lease:
+    """Raises ``OSError`` and ``ConnectError``."""
+    path = folder / "lease.json"
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ConnectError(f"{path}: found no JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise ConnectError(f"{path}: found {type(found).__name__}; allowed: an object")
+    kinds = Lease.__annotations__
+    return Lease(**{name: _checked(path, name, found.get(name), kind) for name, kind in kinds.items()})
+
+
+def _checked(path: Path, name: str, value: Any, kind: Any) -> Any:
+    if type(value) is not kind or (kind is int and value < 0) or value == "":
+        allowed = "a number from 0" if kind is int else "text"
+        raise ConnectError(f"{path}: {name}: found {value!r}; allowed: {allowed}")
+    return value
+
+
+def _context(authority: Path) -> ssl.SSLContext:
+    data = authority.read_text(errors="replace")
+    try:
+        context = ssl.create_default_context(cadata=data)
+    except (ssl.SSLError, ValueError):
+        raise ConnectError(f"{authority}: found no certificate; allowed: the pool's, as PEM") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+def _token() -> str:
+    """Raises ``ConnectError``."""
+    path = Path(os.environ.get(TOKEN_FILE) or TOKEN)
+    try:
+        token = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConnectError(f"{TOKEN_FILE}: {path}: found none ({error}); allowed: the pod's token") from None
+    if not 0 < len(token) <= _MOST_TOKEN:
+        raise ConnectError(f"{TOKEN_FILE}: {path}: found {len(token)} characters; allowed: 1 to {_MOST_TOKEN}")
+    return token

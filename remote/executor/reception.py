@@ -1,0 +1,74 @@
+"""Takes clients to the processes of their sessions."""
+
+import socket
+import threading
+
+from tessera.remote.executor.arrivals import Arrivals
+from tessera.remote.executor.lease import Allowance, Lease
+from tessera.remote.executor.processes import Offer, Process, Sessions
+from tessera.remote.executor.refusals import Refusal
+from tessera.remote.protocol import greeting
+from tessera.remote.protocol.greeting import Hello
+from tessera.remote.protocol.streams import Stream
+
+
+class Reception:
+    """``torch``: this executor's version; ``epoch``: the one that it begins in."""
+
+    def __init__(self, offer: Offer, torch: str, epoch: int = 0) -> None:
+        self._torch = torch
+        self.sessions, self.lease = Sessions(offer), Lease(epoch)
+        self.arrivals = Arrivals(self.sessions, self.lease, torch)
+        self._lock = threading.Lock()
+
+    def receive(self, stream: Stream, hello: Hello) -> socket.socket | None:
+        """Hands a connection on: itself, or one to which it is to be carried. Raises ``Refusal``."""
+        self._check(hello)
+        with self._lock:
+            self.lease.check(hello)
+            if hello.session:
+                process = self.sessions.find(hello.session)
+            else:
+                process = self.sessions.open(hello.mem_bytes, self.lease.epoch)
+        return _hand_on(stream, process, hello.received)
+
+    def allow(self, allowance: Allowance) -> None:
+        """What the pool says of the lease; sessions of an older epoch end. Raises ``Refusal``."""
+        with self._lock:
+            before = self.lease.epoch
+            if allowance.epoch < before:
+                raise Refusal("Epoch", f"epoch: found {allowance.epoch}, which is over; allowed: {before}")
+            if self.sessions.frozen:
+                raise Refusal("Moving", "sessions: found a move under way; allowed: to come again")
+            self.sessions.limit(allowance.limit_bytes, allowance.sessions)
+            if allowance.epoch > before:
+                self.lease.enter(allowance.epoch)
+                self.sessions.cut(f"epoch {before} of its lease is over")
+            elif not allowance.sessions:
+                self.sessions.cut("its lease is over")
+
+    def stop(self) -> None:
+        """Ends the sessions with it."""
+        self.arrivals.stop()
+        self.sessions.stop()
+
+    def _check(self, hello: Hello) -> None:
+        if hello.protocol != greeting.VERSION:
+            raise Refusal("Protocol", f"protocol: found version {hello.protocol}; allowed: {greeting.VERSION}")
+        if greeting.minor(hello.torch) != greeting.minor(self._torch):
+            wanted = f"{greeting.minor(self._torch)}, which the executor has ({self._torch})"
+            raise Refusal("Torch", f"torch: found {hello.torch}; allowed: {wanted}")
+
+
+def _hand_on(stream: Stream, process: Process, received: int) -> socket.socket | None:
+    if isinstance(stream, socket.socket):
+        process.hand(stream.fileno(), received)
+        return None
+    ours, its = socket.socketpair()
+    try:
+        with its:
+            process.hand(its.fileno(), received)
+    except Refusal:
+        ours.close()
+        raise
+    return ours

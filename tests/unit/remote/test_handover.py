@@ -1,0 +1,114 @@
+"""What a gate in another process is answered. No session is begun here: whoever is let in has another torch."""
+
+import socket
+import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tessera.remote.executor.handover import Allowance, HandOver, hand_over, listening, tell
+from tessera.remote.executor.processes import Offer
+from tessera.remote.executor.reception import Reception
+from tessera.remote.executor.refusals import Refusal
+from tessera.remote.protocol import greeting
+from tessera.remote.protocol.frames import HEADER
+from tessera.remote.protocol.greeting import Hello
+
+ALLOWED = Allowance(epoch=3, limit_bytes=1 << 30, sessions=2)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "executor.sock"
+
+
+@pytest.fixture
+def reception(path: Path) -> Iterator[Reception]:
+    made = Reception(Offer("cpu", sessions=0), "2.15.0")
+    served = HandOver(listening(path), made)
+    served.start()
+    yield made
+    served.stop()
+
+
+def handed(path: Path, allowance: Allowance = ALLOWED, torch: str = "2.15.0", **fields: object) -> Refusal:
+    ours, its = socket.socketpair()
+    with ours, its, pytest.raises(Refusal) as caught:
+        hand_over(path, its, Hello(torch, **fields), allowance)  # type: ignore[arg-type]
+    return caught.value
+
+
+def test_a_refusal_is_the_gates_to_tell(path: Path, reception: Reception) -> None:
+    refusal = handed(path, torch="2.9.1")
+    assert refusal.reason == "Torch" and "found 2.9.1" in str(refusal)
+
+
+def test_a_session_of_an_epoch_that_is_over_goes_on_in_the_next(path: Path, reception: Reception) -> None:
+    answer = handed(path, session="0" * 32, epoch=2).answer
+    assert answer == greeting.Redirect(3)
+    assert handed(path, session="0" * 32, epoch=3).reason == "SessionLost"
+
+
+@pytest.mark.parametrize(("epoch", "said"), [(2, "found 2, which is over; allowed: 3"), (4, "found 4; allowed: 3")])
+def test_a_new_session_is_of_the_epoch_that_is(path: Path, reception: Reception, epoch: int, said: str) -> None:
+    refusal = handed(path, epoch=epoch)
+    assert refusal.reason == "Epoch" and said in str(refusal)
+
+
+def test_what_is_allowed_holds_until_something_else_is(path: Path, reception: Reception) -> None:
+    tell(path, ALLOWED)
+    assert (reception.lease.epoch, reception.sessions.offer.limit_bytes) == (3, 1 << 30)
+    assert "allowed: up to 1073741824" in str(handed(path, mem_bytes=2 << 30))
+    assert "found 0, as many as are allowed" in str(handed(path, Allowance(3, 0, 0)))
+
+
+def test_an_epoch_never_goes_back(path: Path, reception: Reception) -> None:
+    tell(path, ALLOWED)
+    with pytest.raises(Refusal, match="epoch: found 2, which is over; allowed: 3"):
+        tell(path, Allowance(2, 0, 1))
+    assert reception.lease.epoch == 3
+
+
+def test_the_executor_is_told_no_token(path: Path) -> None:
+    ours, its = socket.socketpair()
+    with listening(path) as listener, ours, its, ThreadPoolExecutor(1) as pool:
+        listener.listen()
+        listener.settimeout(10)
+        done = pool.submit(hand_over, path, its, Hello("2.15.0", token="secret", lease="a/b"), ALLOWED)
+        way, _ = listener.accept()
+        with way:
+            said = way.recv(1 << 15)
+        with pytest.raises(Refusal, match="found none that takes sessions") as caught:
+            done.result()
+    assert b"secret" not in said and b"a/b" in said and caught.value.reason == "Unavailable"
+
+
+def test_no_executor(path: Path) -> None:
+    assert handed(path).reason == "Unavailable"
+    with pytest.raises(OSError, match="No such file"):
+        tell(path, ALLOWED)
+
+
+def test_the_socket_is_for_its_group_too_and_takes_a_former_ones_place(path: Path) -> None:
+    listening(path).close()
+    with listening(path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"{}", "Allowance.epoch: found nothing"),
+        (b"no", "Allowance: found no JSON"),
+        (b'{"epoch": 1, "limit_bytes": 0, "sessions": 1}\n{}', "found 0 connections with 1 of HELLO"),
+    ],
+)
+def test_an_order_that_is_none(path: Path, reception: Reception, data: bytes, said: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as way:
+        way.connect(str(path))
+        way.sendall(data)
+        answer = way.recv(1 << 15)
+    refused = greeting.decode(greeting.Refused, answer[HEADER.size :])
+    assert refused.reason == "Malformed" and said in refused.text
