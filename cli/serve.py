@@ -106,7 +106,8 @@ def _serve(device: str, host: str, port: int, limit_bytes: int, output: str, tor
 
 
 def _serve_gate(device: str, at: Path, output: str, torch: str) -> int:
-    from tessera.remote.executor.handover import HandOver, listening
+    from tessera.remote.executor.handed import HandOver
+    from tessera.remote.executor.handover import listening
     from tessera.remote.executor.processes import Offer
     from tessera.remote.executor.reception import Reception
     from tessera.telemetry import configure_logging
@@ -118,7 +119,7 @@ def _serve_gate(device: str, at: Path, output: str, torch: str) -> int:
         print(f"tessera serve: cannot listen on {at}: {error.strerror or error}", file=sys.stderr)
         return 1
     with listener:
-        reception = Reception(Offer(device, sessions=0), torch)
+        reception = Reception(Offer(device, sessions=0, together=True), torch)
         status = _until_told(HandOver(listener, reception), device, str(at), output)
     at.unlink(missing_ok=True)
     return status

@@ -12,7 +12,8 @@ from tessera.remote.protocol.greeting import Hello, Redirect, Welcome
 from tessera.remote.protocol.streams import Stream, close, read_frame
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
-TRIED_AGAIN = frozenset({"Busy", "Epoch", "Moving", "Unavailable"})
+MOVING = "Moving"
+TRIED_AGAIN = frozenset({"Busy", "Epoch", MOVING, "Unavailable"})
 """Refusals that time may mend."""
 
 
@@ -23,6 +24,10 @@ class Greeted(NamedTuple):
 
 class _NotYet(Exception):
     """The other side asks to come again."""
+
+
+class _Moving(_NotYet):
+    """The session is on its way, however much there is to copy: that is waited for."""
 
 
 class Attachment:
@@ -57,6 +62,8 @@ class Attachment:
         while True:
             try:
                 return self._greeted(hello)
+            except _Moving:
+                deadline = time.monotonic() + patience_s
             except (OSError, _NotYet) as error:
                 if time.monotonic() + pause_s > deadline:
                     tried = f"no connection for {patience_s:.0f} s: " if patience_s else ""
@@ -96,6 +103,8 @@ class Attachment:
             case Kind.REFUSED:
                 refused = greeting.decode(greeting.Refused, answer)
                 said = f"refused ({refused.reason}): {refused.text}"
+                if refused.reason == MOVING:
+                    raise _Moving(said)
                 raise _NotYet(said) if refused.reason in TRIED_AGAIN else ConnectError(said)
             case other:
                 raise ProtocolError(f"first answer: found {other.name}; allowed: WELCOME, REFUSED, REDIRECT")

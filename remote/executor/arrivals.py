@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from tessera.remote.executor import transfer
 from tessera.remote.executor.lease import Lease
 from tessera.remote.executor.processes import Process, Sessions
-from tessera.remote.executor.pump import carry
 from tessera.remote.executor.refusals import Refusal
 from tessera.remote.executor.targets import begun, serve
 from tessera.remote.executor.transfer import MoveError
 from tessera.remote.protocol import greeting
+from tessera.remote.protocol.errors import ProtocolError
+from tessera.remote.protocol.frames import Kind, pack_header
 from tessera.remote.protocol.greeting import Move
-from tessera.remote.protocol.streams import Stream, at_most, close
+from tessera.remote.protocol.streams import Stream, at_most, close, read_frame
 
 MOVE_S = 900.0
 """A ticket is good for so long."""
@@ -80,7 +81,7 @@ class Arrivals:
             try:
                 self._became(stream, ticket, name, limit_bytes)
                 answer: greeting.Message = greeting.Moved(name)
-            except (MoveError, Refusal) as error:
+            except (MoveError, ProtocolError, Refusal) as error:
                 answer = greeting.Refused("Move", str(error))
             finally:
                 with self._lock:
@@ -94,9 +95,8 @@ class Arrivals:
             with (
                 contextlib.closing(transfer.restoring(process)) as sink,
                 at_most(MOVE_S, stream),
-                contextlib.suppress(OSError),  # of one that has ended: it reports why
             ):
-                carry(stream, sink)
+                _carry_parts(stream, sink)
             transfer.restored(process)
             with self._lock:
                 if self._ticket is not ticket or ticket.served:
@@ -158,3 +158,22 @@ class Arrivals:
             for process in ticket.taken.values():
                 process.end()
             self._sessions.thaw()
+
+
+def _carry_parts(stream: Stream, sink: Stream) -> None:
+    """All parts of a session, to a process that may have ended: it reports why. Raises ``MoveError``."""
+    taken = True
+    while True:
+        frame = read_frame(stream)
+        if frame is None:
+            raise MoveError("session: found its beginning only")
+        header, payload = frame
+        if header.kind is Kind.BYE:
+            return
+        if header.kind is not Kind.PART:
+            raise MoveError(f"frame: found {header.kind.name}; allowed: PART, BYE")
+        try:
+            if taken:
+                sink.sendall(pack_header(Kind.PART, len(payload)) + payload)
+        except OSError:
+            taken = False

@@ -12,6 +12,7 @@ import torch
 from tessera.remote.executor.forms import Form, constant
 from tessera.remote.executor.generators import Generators
 from tessera.remote.executor.overloads import RefusedOperator, find
+from tessera.remote.executor.quota import Share
 from tessera.remote.executor.store import Poisoned, Restored, Store, kind_of
 from tessera.remote.executor.uploads import PartlyUploaded
 from tessera.remote.protocol import records, replies
@@ -23,10 +24,10 @@ Answer = Callable[[Kind, bytes], None]
 
 
 class Interpreter:
-    """``answer`` sends a frame to the client."""
+    """``answer`` sends a frame to the client; ``share``: as of a ``Store``."""
 
-    def __init__(self, device: torch.device, limit_bytes: int, answer: Answer) -> None:
-        self.store = Store(limit_bytes)
+    def __init__(self, device: torch.device, limit_bytes: int, answer: Answer, share: Share | None = None) -> None:
+        self.store = Store(limit_bytes, share)
         self.device, self._answer = device, answer
         self.generators = Generators(device)
         self.batches = records.Batches()

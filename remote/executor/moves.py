@@ -65,9 +65,9 @@ class Mover:
         self._sessions, self._lease, self._host_bytes = sessions, lease, host_bytes
         self._one = threading.Lock()
 
-    def resize(self, limit_bytes: int, way: str) -> Moved:
-        """New processes with another limit, 0 for none, in the next epoch. Raises ``MoveError``."""
-        target = Here(self._sessions, self._lease, Redirect(self._lease.epoch + 1))
+    def resize(self, epoch: int, limit_bytes: int, way: str = "auto") -> Moved:
+        """New processes with another limit, 0 for none, in a later epoch. Raises ``MoveError``."""
+        target = Here(self._sessions, self._lease, Redirect(epoch))
         moved = self.move(target, way, limit_bytes)
         self._sessions.limit(limit_bytes)
         return moved
@@ -84,15 +84,19 @@ class Mover:
             self._one.release()
 
     def _moved(self, target: Target, way: str, limit_bytes: int | None) -> Moved:
+        before = self._lease.epoch
         if self._lease.gone is not None:
             raise MoveError(f"executor: found it fenced; its sessions are in epoch {self._lease.gone.epoch}")
+        if target.redirect.epoch <= before:
+            raise MoveError(f"epoch: found {target.redirect.epoch}; allowed: above {before}, which the sessions have")
         processes, sources = self._sessions.freeze(), list[Source]()
         started = 0.0
         try:
             _in_parallel(lambda one: target.open(one.name, _limit(one, limit_bytes)), processes)
             started = time.monotonic()
             reports = _quiesced(processes)
-            way = way_of(way, reports, limit_bytes or 0, self._host_bytes, here=target.here)
+            together = self._sessions.offer.together
+            way = way_of(way, reports, limit_bytes or 0, self._host_bytes, here=target.here, together=together)
             for process, report in zip(processes, reports, strict=True):
                 sources.append(Parked(process) if way == "direct" else Copied(process, report.size))
             _in_parallel(target.take, sources)
@@ -146,12 +150,16 @@ class Mover:
         again.commit()
 
 
-def way_of(way: str, reports: Sequence[Report], limit_bytes: int, host_bytes: int, *, here: bool) -> str:
+def way_of(
+    way: str, reports: Sequence[Report], limit_bytes: int, host_bytes: int, *, here: bool, together: bool
+) -> str:
     """Whether processes are copied ``direct`` or by way of the ``host``'s memory. Raises ``MoveError`` beforehand for
     what cannot be."""
-    if limit_bytes and (most := max((report.used for report in reports), default=0)) > limit_bytes:
-        raise MoveError(f"gpu-mem: found {limit_bytes} bytes; allowed: at least {most}, which a session has in use")
     used, free = sum(report.used for report in reports), min((report.free for report in reports), default=0)
+    most = used if together else max((report.used for report in reports), default=0)
+    if 0 < limit_bytes < most:
+        who = "the sessions have" if together else "a session has"
+        raise MoveError(f"gpu-mem: found {limit_bytes} bytes; allowed: at least {most}, which {who} in use")
     fits = not here or used <= free
     size = sum(report.size for report in reports)
     if way == "direct" or (way == "auto" and fits):

@@ -3,12 +3,14 @@
 import json
 import os
 import socket
+import struct
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
 MOST_BYTES, _MOST_DESCRIPTORS = 8192, 1
 _MOST_TEXT = 1000
+SERVED = struct.Struct("<QQ")
 
 
 class Verb(IntEnum):
@@ -25,7 +27,7 @@ class Verb(IntEnum):
     RESTORE = 6
     """Read from the descriptor what a session holds, and wait."""
     SERVE = 7
-    """The session is this process's now, in the epoch (``u64``)."""
+    """The session is this process's now, in the epoch and with the slot of the quota (``u64`` both)."""
     ENDED = 8
     """Reported only: why the process ends."""
     READY = 9

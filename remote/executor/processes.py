@@ -18,33 +18,44 @@ import structlog
 
 from tessera.remote.executor import orders
 from tessera.remote.executor.orders import Order, Report, Verb
+from tessera.remote.executor.quota import Quota
 from tessera.remote.executor.refusals import Refusal
 
 log = structlog.get_logger()
 
 END_S = 5.0
 """How long a process may take to end once it is told; then it is killed."""
+SLOTS = 64
+"""The most sessions that share what they may hold."""
 REMEMBERED = 64
 """Sessions that have ended of which it is known why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a session gets. ``limit_bytes`` 0: all of the device."""
+    """What a session gets. ``limit_bytes`` 0: all of the device; ``together``: it is for all sessions at once.
+
+    ``host_bytes``: how much of this machine's memory copies of sessions may take.
+    """
 
     device: str
     limit_bytes: int = 0
     grace_s: float = 60.0
     sessions: int = 16
+    host_bytes: int = 4 << 30
+    together: bool = False
 
 
 class Process:
     """A session's process, and the way to give it orders. ``restore``: it becomes a session that it is brought.
 
+    ``quota``: a descriptor that it is passed, or -1, and the session's ``slot`` of it, 0 before it is known.
     Raises ``OSError``.
     """
 
-    def __init__(self, name: str, offer: Offer, limit_bytes: int, epoch: int, *, restore: bool = False) -> None:
+    def __init__(
+        self, name: str, offer: Offer, limit_bytes: int, epoch: int, quota: int, slot: int, *, restore: bool = False
+    ) -> None:
         self.name, self.limit_bytes = name, limit_bytes
         self._way, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._way.setblocking(False)
@@ -53,9 +64,13 @@ class Process:
             command = [sys.executable, "-m", "tessera.remote.executor.session", "--device", offer.device]
             command += ["--limit-bytes", str(limit_bytes), "--grace-s", str(offer.grace_s), "--gate", str(its.fileno())]
             command += ["--epoch", str(epoch), *(["--restore"] if restore else [])]
+            passed = [its.fileno()]
+            if quota >= 0:
+                passed.append(quota)
+                command += ["--quota", str(quota), "--slot", str(slot)]
             try:
                 self.child = subprocess.Popen(
-                    command, pass_fds=(its.fileno(),), env={**os.environ, "TESSERA_SESSION": name},
+                    command, pass_fds=passed, env={**os.environ, "TESSERA_SESSION": name},
                     stdin=subprocess.DEVNULL, start_new_session=True,
                 )  # fmt: skip
             except OSError:
@@ -135,6 +150,7 @@ class Sessions:
         self._ended: OrderedDict[str, str] = OrderedDict()
         self._lock = threading.Lock()
         self._stopped = self._frozen = False
+        self._quota = Quota(offer.limit_bytes, SLOTS) if offer.together else None
 
     def __len__(self) -> int:
         return len(self._found)
@@ -142,10 +158,10 @@ class Sessions:
     def find(self, name: str) -> Process:
         """Raises ``Refusal``."""
         with self._lock:
-            if name in self._found:
-                return self._found[name]
             if name in self._moving:
                 raise Refusal("Moving", "session: found one that is being moved; allowed: to come again")
+            if name in self._found:
+                return self._found[name]
             why = self._ended.get(name, "")
             raise Refusal("SessionLost", "session: found one that is not here any more" + (f": {why}" if why else ""))
 
@@ -161,7 +177,8 @@ class Sessions:
                 raise Refusal("Moving", "session: found a move under way; allowed: to come again")
             if len(self._found) >= self.offer.sessions:
                 raise Refusal("Full", f"sessions: found {len(self._found)}, as many as are allowed")
-            process = self._started(secrets.token_hex(16), asked_bytes or most, epoch)
+            name = secrets.token_hex(16)
+            process = self._started(name, asked_bytes or most, epoch, self._slot(name))
             self._keep(process)
         return process
 
@@ -179,10 +196,12 @@ class Sessions:
         with self._lock:
             self._frozen, self._moving = False, frozenset()
 
-    def adopt(self, processes: Iterable[Process]) -> None:
-        """They take the place of those of the same name."""
+    def adopt(self, processes: Iterable[Process], epoch: int) -> None:
+        """They serve now, in the place of those of the same name."""
         with self._lock:
             for process in processes:
+                with contextlib.suppress(OSError):  # it is found to have ended, as any
+                    process.order(Verb.SERVE, orders.SERVED.pack(epoch, self._slot(process.name)))
                 self._keep(process)
 
     @property
@@ -193,6 +212,9 @@ class Sessions:
         """What a new one gets at most from now on, and how many there may be."""
         with self._lock:
             most = self.offer.sessions if sessions is None else sessions
+            if self._quota:
+                self._quota.limit(limit_bytes)
+                most = min(most, SLOTS)
             self.offer = replace(self.offer, limit_bytes=limit_bytes, sessions=most)
 
     def cut(self, why: str) -> None:
@@ -219,9 +241,13 @@ class Sessions:
                 process.child.kill()
                 process.child.wait()
 
-    def _started(self, name: str, limit_bytes: int, epoch: int, *, restore: bool = False) -> Process:
+    def _slot(self, name: str) -> int:
+        return self._quota.take(name) if self._quota else 0
+
+    def _started(self, name: str, limit_bytes: int, epoch: int, slot: int = 0, *, restore: bool = False) -> Process:
+        quota = self._quota.descriptor if self._quota else -1
         try:
-            return Process(name, self.offer, limit_bytes, epoch, restore=restore)
+            return Process(name, self.offer, limit_bytes, epoch, quota, slot, restore=restore)
         except OSError as error:
             raise Refusal("Unavailable", f"session: cannot be started: {error.strerror}") from None
 
@@ -232,6 +258,8 @@ class Sessions:
     def _await(self, process: Process) -> None:
         status = process.child.wait()
         with self._lock:
+            if self._quota and self._found.get(process.name, process) is process:
+                self._quota.give_back(process.name)
             if self._found.get(process.name) is process:
                 del self._found[process.name]
                 self._ended_because(process.name, process.last_words())

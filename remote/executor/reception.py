@@ -5,10 +5,12 @@ import threading
 
 from tessera.remote.executor.arrivals import Arrivals
 from tessera.remote.executor.lease import Allowance, Lease
+from tessera.remote.executor.moves import Moved, Mover
 from tessera.remote.executor.processes import Offer, Process, Sessions
 from tessera.remote.executor.refusals import Refusal
+from tessera.remote.executor.targets import Connect, There
 from tessera.remote.protocol import greeting
-from tessera.remote.protocol.greeting import Hello
+from tessera.remote.protocol.greeting import Hello, Redirect
 from tessera.remote.protocol.streams import Stream
 
 
@@ -19,7 +21,13 @@ class Reception:
         self._torch = torch
         self.sessions, self.lease = Sessions(offer), Lease(epoch)
         self.arrivals = Arrivals(self.sessions, self.lease, torch)
+        self.mover = Mover(self.sessions, self.lease, offer.host_bytes)
         self._lock = threading.Lock()
+
+    def leave(self, connect: Connect, ticket: str, redirect: Redirect, way: str = "auto") -> Moved:
+        """All sessions go to the executor that gave the ticket. Raises ``MoveError`` and ``Undecided``."""
+        device = self.sessions.offer.device.split(":")[0]
+        return self.mover.move(There(connect, ticket, redirect, self._torch, device), way)
 
     def receive(self, stream: Stream, hello: Hello) -> socket.socket | None:
         """Hands a connection on: itself, or one to which it is to be carried. Raises ``Refusal``."""

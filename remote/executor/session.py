@@ -21,8 +21,9 @@ import torch
 
 from tessera.remote.executor import orders, snapshots
 from tessera.remote.executor.interpreter import Interpreter
-from tessera.remote.executor.orders import Descriptor, Order, Report, Verb
+from tessera.remote.executor.orders import SERVED, Descriptor, Order, Report, Verb
 from tessera.remote.executor.overloads import RefusedOperator
+from tessera.remote.executor.quota import Share
 from tessera.remote.protocol import greeting
 from tessera.remote.protocol.errors import ProtocolError
 from tessera.remote.protocol.frames import Kind
@@ -40,14 +41,15 @@ class Session:
     """``gate``: a socket that brings orders, of which some bring connections."""
 
     def __init__(
-        self, name: str, device: str, limit_bytes: int, grace_s: float, gate: socket.socket, epoch: int = 0
-    ) -> None:
+        self, name: str, device: str, limit_bytes: int, grace_s: float, gate: socket.socket, epoch: int = 0,
+        share: Share | None = None,
+    ) -> None:  # fmt: skip
         self._name, self._device, self._limit_bytes = name, torch.device(device), limit_bytes
         self._grace_s, self._gate, self._epoch = grace_s, gate, epoch
         self._queue: queue.SimpleQueue[tuple[Kind, bytes] | None] = queue.SimpleQueue()
         self._orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._peer = Peer(self._deliver, kept=True, farewell=_farewell)
-        self._interpreter = Interpreter(self._device, limit_bytes, self._answer)
+        self._interpreter = Interpreter(self._device, limit_bytes, self._answer, share)
         self._error: ProtocolError | None = None
         self._alone = threading.Event()
         self.over = threading.Event()
@@ -63,8 +65,8 @@ class Session:
         if self._error is not None:
             raise self._error
 
-    def restored(self) -> bool:
-        """Becomes the session that the gate brings; whether it is to go on here."""
+    def restored(self, quota: int) -> bool:
+        """Becomes the session that the gate brings; whether it is to go on here. ``quota``: its descriptor, or -1."""
         self._report(Report(Verb.READY))
         order = orders.receive(self._gate)
         if order is None or order.verb is not Verb.RESTORE:
@@ -81,7 +83,9 @@ class Session:
         order = orders.receive(self._gate)
         if order is None or order.verb is not Verb.SERVE:
             return False
-        self._epoch = order.number
+        self._epoch, slot = SERVED.unpack(order.body)
+        if quota >= 0:
+            self._interpreter.store.join(Share(quota, slot))
         return True
 
     def _deliver(self, kind: Kind, payload: bytes) -> None:
@@ -229,14 +233,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--gate", type=int, required=True)
     parser.add_argument("--epoch", type=int, default=0)
     parser.add_argument("--restore", action="store_true")
+    parser.add_argument("--quota", type=int, default=-1)
+    parser.add_argument("--slot", type=int, default=0)
     asked = parser.parse_args(arguments)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     name = os.environ.pop("TESSERA_SESSION")
     gate = socket.socket(fileno=asked.gate)
-    session = Session(name, asked.device, asked.limit_bytes, asked.grace_s, gate, asked.epoch)
+    share = Share(asked.quota, asked.slot) if asked.slot else None
+    session = Session(name, asked.device, asked.limit_bytes, asked.grace_s, gate, asked.epoch, share)
     threading.Thread(target=_end_with, args=(session,), daemon=True).start()
     try:
-        if not asked.restore or session.restored():
+        if not asked.restore or session.restored(asked.quota):
             session.run()
     except ProtocolError as error:
         print(f"session {name[:8]}: {error}", file=sys.stderr)

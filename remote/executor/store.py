@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 import torch
 
+from tessera.remote.executor.quota import Share
+
 
 class OverLimit(torch.OutOfMemoryError):
     """The session would hold more than its slice."""
@@ -30,16 +32,24 @@ def kind_of(error: BaseException) -> str:
 
 
 class Store:
-    """Counts each storage once, however many tensors see it. ``limit_bytes`` 0: no limit."""
+    """Counts each storage once, however many tensors see it. ``limit_bytes`` 0: no limit.
 
-    def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
+    ``share``: of what all sessions of a lease may hold together.
+    """
+
+    def __init__(self, limit_bytes: int, share: Share | None = None) -> None:
+        self.limit_bytes, self._share = limit_bytes, share
         self.used_bytes = self.peak_bytes = 0
         self._held: dict[int, torch.Tensor | BaseException] = {}
         self._storages: Counter[int] = Counter()
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def join(self, share: Share) -> None:
+        """What is held counts there from now on."""
+        self._share = share
+        share.hold(self.used_bytes)
 
     def tensors(self) -> list[tuple[int, torch.Tensor]]:
         return [(handle, held) for handle, held in self._held.items() if isinstance(held, torch.Tensor)]
@@ -71,6 +81,11 @@ class Store:
         if self.limit_bytes and self.used_bytes + more_bytes > self.limit_bytes:
             found = f"{self.used_bytes} are in use and {more_bytes} more were asked for"
             raise OverLimit(f"the slice has {self.limit_bytes} bytes, {found}")
+        over = self._share.over(self.used_bytes + more_bytes) if self._share else None
+        if over is not None:
+            limit_bytes, others = over
+            found = f"{self.used_bytes} are in use here and {others} by others, and {more_bytes} more were asked for"
+            raise OverLimit(f"the lease has {limit_bytes} bytes, {found}")
 
     def poison(self, handles: Iterable[int], error: BaseException) -> None:
         for handle in handles:
@@ -89,3 +104,5 @@ class Store:
         if not self._storages[key]:
             del self._storages[key]
             self.used_bytes -= storage.nbytes()
+            if self._share:
+                self._share.hold(self.used_bytes)

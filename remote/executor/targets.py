@@ -12,9 +12,9 @@ from tessera.remote.executor.refusals import Refusal
 from tessera.remote.executor.transfer import MoveError, Source
 from tessera.remote.protocol import greeting
 from tessera.remote.protocol.errors import ProtocolError
-from tessera.remote.protocol.frames import Kind
+from tessera.remote.protocol.frames import Kind, pack_header
 from tessera.remote.protocol.greeting import Move, Redirect
-from tessera.remote.protocol.streams import Stream, at_most, close, half_close, read_frame
+from tessera.remote.protocol.streams import Stream, at_most, close, read_frame
 
 START_S = 120.0
 """A new process is ready within this, however busy the machine is."""
@@ -45,10 +45,7 @@ def begun(sessions: Sessions, name: str, limit_bytes: int, epoch: int) -> Proces
 def serve(sessions: Sessions, lease: Lease, epoch: int, processes: Sequence[Process]) -> None:
     """The epoch begins."""
     lease.enter(epoch)
-    for process in processes:
-        with contextlib.suppress(OSError):  # it is found to have ended, as any
-            process.order(Verb.SERVE, epoch.to_bytes(8, "little"))
-    sessions.adopt(processes)
+    sessions.adopt(processes, epoch)
 
 
 class Here:
@@ -102,7 +99,7 @@ class There:
         stream = self._streams[source.process.name]
         with contextlib.suppress(OSError):  # of one that takes no more: it says why
             source.pour(stream)
-            half_close(stream)
+            stream.sendall(pack_header(Kind.BYE, 0))
         try:
             with at_most(transfer.REPORT_S, stream):
                 _answered(stream)

@@ -107,7 +107,7 @@ _KINDS = {
 }  # fmt: skip
 
 
-def encode(message: Message) -> bytes:
+def encode(message: _Fields) -> bytes:
     return json.dumps(asdict(message)).encode()
 
 

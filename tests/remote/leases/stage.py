@@ -6,17 +6,20 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tessera
 from tessera.remote.executor.front import Front
-from tessera.remote.executor.handover import Allowance, hand_over
+from tessera.remote.executor.handover import Allowance, hand_over, hand_over_move
+from tessera.remote.executor.pump import join
 from tessera.remote.executor.refusals import Refusal
-from tessera.remote.protocol.greeting import Hello
+from tessera.remote.protocol.greeting import Hello, Move
 from tessera.remote.protocol.streams import Stream
+from tessera.remote.protocol.tls import TlsStream
 from tests.remote.server import ONE_THREAD, PATIENCE_S, TESSERA
 from tests.remote.wire.certificates import Authority, Pair
 
@@ -87,8 +90,24 @@ class PoolGate:
 
     def __post_init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.front = Front(self._listener, self._receive, self._context)
+        self.front = Front(self._listener, self._receive, self._context, self._arrive)
         self.endpoint = f"127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def reached(self) -> socket.socket:
+        """A connection to this gate, as another gate makes it for its executor."""
+        context = ssl.create_default_context(cafile=self.pair.authority)
+        host, _, port = self.endpoint.rpartition(":")
+        stream = TlsStream(socket.create_connection((host, int(port))), context, NAME)
+        stream.handshake()
+        ours, its = socket.socketpair()
+        threading.Thread(target=join, args=(stream, ours), daemon=True).start()
+        return its
+
+    def _arrive(self, stream: Stream, move: Move) -> Callable[[], None]:
+        ours, its = socket.socketpair()
+        with its:
+            hand_over_move(self.executor, its, move)
+        return lambda: join(stream, ours)
 
     def enter(self, epoch: int) -> None:
         self.allowance = replace(self.allowance, epoch=epoch)

@@ -1,13 +1,27 @@
 """A program with a lease: through a gate that asks the pool, to an executor that knows no tokens."""
 
+import time
+
 import pytest
 
-from tessera.remote.executor.handover import Allowance, tell
+from tessera.remote.executor.handover import Allowance, Expect, Leave, Resize, expect, leave, resize, tell
 from tests.remote.leases import stage
 from tests.remote.wire.certificates import Authority
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(600)]
 
+FILLING = """
+import torch
+held = []
+while line := input():
+    try:
+        held.append(torch.ones(int(line), 1 << 18, device="cuda"))
+        torch.cuda.synchronize()
+        print("holds", len(held))
+    except torch.OutOfMemoryError as error:
+        del held[-1:]
+        print("OutOfMemoryError", error)
+"""
 PROGRAM = """
 import torch
 torch.manual_seed(0)
@@ -96,3 +110,45 @@ def test_connections_that_break_are_made_again_through_the_gate(gate, node):
     gate.front.cut()
     out, errors = program.communicate("\n", timeout=60)
     assert out == "6.0\n" and len(gate.heard) == 2, errors
+
+
+def tells(program, line):
+    program.stdin.write(f"{line}\n")
+    program.stdin.flush()
+    return program.stdout.readline().strip()
+
+
+def test_the_sessions_of_a_lease_share_what_it_may_hold(gate, node):
+    first, second = node.start(FILLING), node.start(FILLING)
+    assert (tells(first, 40), tells(second, 20)) == ("holds 1", "holds 1")
+    said = tells(second, 20)
+    assert said.startswith(
+        f"OutOfMemoryError the lease has {64 << 20} bytes, {20 << 20} are in use here and {40 << 20} by"
+    )
+    resize(gate.executor, Resize(2, 96 << 20))
+    gate.allowance, node.epoch = Allowance(2, 96 << 20, 2), 2
+    node.write()
+    assert (tells(second, 20), tells(first, 20)[:16]) == ("holds 2", "OutOfMemoryError")
+    first.communicate("\n", timeout=60)
+    deadline = time.monotonic() + 60
+    while (said := tells(second, 40)) != "holds 3" and time.monotonic() < deadline:
+        assert said.startswith("OutOfMemoryError"), said
+    assert said == "holds 3"
+    second.communicate("\n", timeout=60)
+
+
+def test_a_session_moves_to_another_executor_through_the_gates(tmp_path, authority, gate, node):
+    (tmp_path / "other").mkdir()
+    pair = authority.sign("another", host=stage.NAME)
+    with stage.executor(tmp_path / "other") as at, stage.gate(at, pair) as there:
+        program = node.start(HELD)
+        assert program.stdout.readline() == "3.0\n"
+        ticket = expect(there.executor, Expect(2, 32 << 20, 2))
+        done = leave(gate.executor, Leave(ticket, 2, there.endpoint), there.reached)
+        assert (done.sessions, done.used_bytes) == (1, 12)
+        there.enter(2)
+        node.epoch, node.endpoint = 2, there.endpoint
+        node.write()
+        out, errors = program.communicate("\n", timeout=60)
+        assert out == "6.0\n", errors
+        assert [hello.epoch for hello in there.heard][-1] == 2

@@ -16,10 +16,11 @@ DAY = datetime.timedelta(days=1)
 
 @dataclass(frozen=True)
 class Pair:
-    """PEM files of a certificate and its key."""
+    """PEM files of a certificate and its key, and of who signed it."""
 
     cert: Path
     key: Path
+    authority: Path = Path()
 
 
 class Authority:
@@ -43,7 +44,7 @@ class Authority:
         built = built.add_extension(subject, critical=False).add_extension(_usage(signs=False), critical=True)
         known_by = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._signed)
         built = built.add_extension(known_by, critical=False)
-        pair = Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
+        pair = Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key", self.cert)
         pair.cert.write_bytes(built.sign(self._key, hashes.SHA256()).public_bytes(PEM))
         form, locked = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         pair.key.write_bytes(key.private_bytes(PEM, form, locked))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tessera.remote.protocol import frames, link, records, replies, values
+from tessera.remote.protocol import frames, link, records, replies, snapshot, values
 from tessera.remote.protocol.frames import HEADER, Header, Kind
-from tessera.remote.protocol.greeting import Hello, Redirect, Welcome
+from tessera.remote.protocol.greeting import Hello, Move, Redirect, Welcome
 from tessera.remote.protocol.records import Code
 from tessera.remote.protocol.streams import read_frame
 from tessera.remote.protocol.values import Slot
@@ -21,7 +21,10 @@ def section(title: str) -> str:
     return TEXT.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-@pytest.mark.parametrize(("title", "codes"), [("Frames", Kind), ("Records", Code), ("Answers", replies.Answer)])
+@pytest.mark.parametrize(
+    ("title", "codes"),
+    [("Frames", Kind), ("Records", Code), ("Answers", replies.Answer), ("Epochs and moves", snapshot.Code)],
+)
 def test_codes(title: str, codes: type[IntEnum]) -> None:
     rows = re.findall(r"^\| (\d+) \| ([A-Z_]+) \|", section(title), re.MULTILINE)
     assert {(name, int(code)) for code, name in rows} == {(code.name, int(code)) for code in codes}
@@ -33,9 +36,12 @@ def test_tags() -> None:
     assert found == set(map(int, values.Tag)) and f"Lists may be {values.MAX_DEPTH} deep" in text
 
 
-@pytest.mark.parametrize("message", [Hello, Welcome, Redirect])
-def test_fields_of_the_greeting(message: type) -> None:
-    table = section("Greeting").split(f"| {message.__name__.upper()} |")[1].split("\n\n")[0]
+@pytest.mark.parametrize(
+    ("message", "title"),
+    [(Hello, "Greeting"), (Welcome, "Greeting"), (Redirect, "Greeting"), (Move, "Epochs and moves")],
+)
+def test_fields_of_the_greeting(message: type, title: str) -> None:
+    table = section(title).split(f"| {message.__name__.upper()} |")[1].split("\n\n")[0]
     rows = [row.split("|")[1] for row in table.splitlines()[2:]]
     found = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert found == set(message.__dataclass_fields__)

@@ -2,19 +2,34 @@
 
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tessera.remote.executor.handover import Allowance, HandOver, hand_over, listening, tell
+from tessera.remote.executor import commands
+from tessera.remote.executor.front import Front
+from tessera.remote.executor.handed import HandOver
+from tessera.remote.executor.handover import (
+    Allowance,
+    Expect,
+    Leave,
+    Resize,
+    expect,
+    hand_over,
+    hand_over_move,
+    leave,
+    listening,
+    resize,
+    tell,
+)
 from tessera.remote.executor.processes import Offer
 from tessera.remote.executor.reception import Reception
 from tessera.remote.executor.refusals import Refusal
 from tessera.remote.protocol import greeting
-from tessera.remote.protocol.frames import HEADER
-from tessera.remote.protocol.greeting import Hello
+from tessera.remote.protocol.greeting import Hello, Move
+from tessera.remote.protocol.streams import Stream
 
 ALLOWED = Allowance(epoch=3, limit_bytes=1 << 30, sessions=2)
 
@@ -100,9 +115,10 @@ def test_the_socket_is_for_its_group_too_and_takes_a_former_ones_place(path: Pat
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"{}", "Allowance.epoch: found nothing"),
-        (b"no", "Allowance: found no JSON"),
-        (b'{"epoch": 1, "limit_bytes": 0, "sessions": 1}\n{}', "found 0 connections with 1 of HELLO"),
+        (b"{}", "order: found b'{}'; allowed: Allowance"),
+        (b"Allowance no", "Allowance: found no JSON"),
+        (b"Allowance {}", "Allowance.epoch: found nothing"),
+        (commands.encode(ALLOWED, Hello("2.15.0")), "order: found Allowance, Hello; allowed: what a gate says"),
     ],
 )
 def test_an_order_that_is_none(path: Path, reception: Reception, data: bytes, said: str) -> None:
@@ -110,5 +126,52 @@ def test_an_order_that_is_none(path: Path, reception: Reception, data: bytes, sa
         way.connect(str(path))
         way.sendall(data)
         answer = way.recv(1 << 15)
-    refused = greeting.decode(greeting.Refused, answer[HEADER.size :])
-    assert refused.reason == "Malformed" and said in refused.text
+    (refused,) = commands.decode(answer)
+    assert isinstance(refused, greeting.Refused) and refused.reason == "Malformed" and said in refused.text
+
+
+def test_an_executor_without_sessions_is_resized_and_left(path: Path, reception: Reception) -> None:
+    tell(path, ALLOWED)
+    resize(path, Resize(4, 2 << 30))
+    assert (reception.lease.epoch, reception.sessions.offer.limit_bytes) == (4, 2 << 30)
+    other = path.with_name("other.sock")
+    there = HandOver(listening(other), Reception(Offer("cpu"), "2.15.0"))
+    there.start()
+
+    def arrive(stream: Stream, move: Move) -> Callable[[], None]:
+        assert isinstance(stream, socket.socket)
+        hand_over_move(other, stream, move)
+        return lambda: None
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        gate = Front(listener, lambda stream, hello: None, arrive=arrive)
+        gate.start()
+        address, ticket = listener.getsockname(), expect(other, Expect(5, 1 << 30, 2))
+        leave(path, Leave(ticket, 5, "10.0.0.8:7443"), lambda: socket.create_connection(address))
+        gate.stop()
+    there.stop()
+    assert handed(path, Allowance(4, 2 << 30, 2), epoch=4).answer == greeting.Redirect(5, "10.0.0.8:7443")
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        (Resize(3, 0), "epoch: found 3; allowed: above 3"),
+        (Resize(4, 0, "sideways"), "way: found 'sideways'; allowed: auto, direct, host"),
+    ],
+)
+def test_a_resize_that_cannot_be(path: Path, reception: Reception, order: Resize, said: str) -> None:
+    tell(path, ALLOWED)
+    with pytest.raises(Refusal, match=said):
+        resize(path, order)
+
+
+def test_an_executor_that_nobody_reaches_stays_where_it_is(path: Path, reception: Reception) -> None:
+    tell(path, ALLOWED)
+
+    def reach() -> socket.socket:
+        raise OSError("no route")
+
+    with pytest.raises(Refusal, match="found no executor any more: no route"):
+        leave(path, Leave("x", 4, "10.0.0.8:7443"), reach)
+    assert handed(path, session="0" * 32, epoch=3).reason == "SessionLost"
