@@ -1,6 +1,7 @@
 """A session's way to its executor: the greeting, the tries until it is let in, and where it goes on after a move."""
 
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 from tessera.remote.client.contact import Connect
@@ -50,9 +51,12 @@ class Attachment:
         return self._within(self._grace_s, Hello(torch=self._torch, session=session, received=received))
 
     def redirected(self, redirect: Redirect) -> None:
-        """The session goes on elsewhere, or here in another epoch; one that is over by now is passed over."""
-        if redirect.epoch > self.epoch:
-            self._redirect = redirect
+        """The session goes on elsewhere, or where it is in another epoch; one that is over by now is passed over."""
+        if redirect.epoch <= self.epoch:
+            return
+        if not redirect.endpoint and self._redirect:
+            redirect = replace(self._redirect, epoch=redirect.epoch)
+        self._redirect = redirect
 
     def lost(self, cause: str) -> DeviceLostError:
         return DeviceLostError(cause, self.lease, self.epoch)
@@ -86,6 +90,8 @@ class Attachment:
             close(contact.stream)
             raise
         self.epoch = max(epoch, welcome.epoch)
+        if self._redirect and contact.epoch > self._redirect.epoch:
+            self._redirect = None
         return Greeted(contact.stream, welcome)
 
     def _answer(self, stream: Stream) -> Welcome:

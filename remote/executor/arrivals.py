@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from tessera.remote.executor import transfer
 from tessera.remote.executor.lease import Lease
-from tessera.remote.executor.processes import Process, Sessions
+from tessera.remote.executor.processes import Process
 from tessera.remote.executor.refusals import Refusal
+from tessera.remote.executor.sessions import Sessions
 from tessera.remote.executor.targets import begun, serve
 from tessera.remote.executor.transfer import MoveError
 from tessera.remote.protocol import greeting

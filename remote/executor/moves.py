@@ -17,7 +17,8 @@ import structlog
 
 from tessera.remote.executor.lease import Lease
 from tessera.remote.executor.orders import Report, Verb
-from tessera.remote.executor.processes import END_S, Process, Sessions
+from tessera.remote.executor.processes import Process
+from tessera.remote.executor.sessions import END_S, Sessions
 from tessera.remote.executor.targets import Here, Undecided
 from tessera.remote.executor.transfer import Copied, MoveError, Parked, Source
 from tessera.remote.protocol.greeting import Redirect, encode
@@ -84,19 +85,14 @@ class Mover:
             self._one.release()
 
     def _moved(self, target: Target, way: str, limit_bytes: int | None) -> Moved:
-        before = self._lease.epoch
-        if self._lease.gone is not None:
-            raise MoveError(f"executor: found it fenced; its sessions are in epoch {self._lease.gone.epoch}")
-        if target.redirect.epoch <= before:
-            raise MoveError(f"epoch: found {target.redirect.epoch}; allowed: above {before}, which the sessions have")
+        self._check(target)
         processes, sources = self._sessions.freeze(), list[Source]()
         started = 0.0
         try:
             _in_parallel(lambda one: target.open(one.name, _limit(one, limit_bytes)), processes)
             started = time.monotonic()
             reports = _quiesced(processes)
-            together = self._sessions.offer.together
-            way = way_of(way, reports, limit_bytes or 0, self._host_bytes, here=target.here, together=together)
+            way = self._way(way, reports, target, limit_bytes or 0)
             for process, report in zip(processes, reports, strict=True):
                 sources.append(Parked(process) if way == "direct" else Copied(process, report.size))
             _in_parallel(target.take, sources)
@@ -113,12 +109,21 @@ class Mover:
             for source in sources:
                 if isinstance(source, Copied):
                     source.let_go()
-        for source in sources:
-            if isinstance(source, Parked):
-                threading.Thread(target=_retired, args=(source.process, target.redirect), daemon=True).start()
+        _retire(sources, target.redirect)
         moved = Moved(len(processes), sum(report.used for report in reports), time.monotonic() - started)
         log.info("sessions moved", sessions=moved.sessions, bytes=moved.used_bytes, epoch=target.redirect.epoch)
         return moved
+
+    def _check(self, target: Target) -> None:
+        before = self._lease.epoch
+        if self._lease.gone is not None:
+            raise MoveError(f"executor: found it fenced; its sessions are in epoch {self._lease.gone.epoch}")
+        if target.redirect.epoch <= before:
+            raise MoveError(f"epoch: found {target.redirect.epoch}; allowed: above {before}, which the sessions have")
+
+    def _way(self, way: str, reports: Sequence[Report], target: Target, limit_bytes: int) -> str:
+        together = self._sessions.offer.together
+        return way_of(way, reports, limit_bytes, self._host_bytes, here=target.here, together=together)
 
     def _commit(self, target: Target) -> None:
         """From here on this executor serves only who is of the next epoch, unless the next has surely not begun."""
@@ -201,6 +206,12 @@ def _in_parallel(work: Callable[[Any], None], items: Sequence[object]) -> None:
         with ThreadPoolExecutor(len(items)) as pool:
             for done in [pool.submit(work, item) for item in items]:
                 done.result()
+
+
+def _retire(sources: Sequence[Source], redirect: Redirect) -> None:
+    for source in sources:
+        if isinstance(source, Parked):
+            threading.Thread(target=_retired, args=(source.process, redirect), daemon=True).start()
 
 
 def _retired(process: Process, redirect: Redirect) -> None:

@@ -6,8 +6,9 @@ import threading
 from tessera.remote.executor.arrivals import Arrivals
 from tessera.remote.executor.lease import Allowance, Lease
 from tessera.remote.executor.moves import Moved, Mover
-from tessera.remote.executor.processes import Offer, Process, Sessions
+from tessera.remote.executor.processes import Offer, Process
 from tessera.remote.executor.refusals import Refusal
+from tessera.remote.executor.sessions import Sessions
 from tessera.remote.executor.targets import Connect, There
 from tessera.remote.protocol import greeting
 from tessera.remote.protocol.greeting import Hello, Redirect

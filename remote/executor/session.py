@@ -7,7 +7,6 @@ client sends what the protocol does not allow, or when the session goes on in an
 import argparse
 import contextlib
 import os
-import platform
 import queue
 import select
 import signal
@@ -20,6 +19,7 @@ from collections.abc import Sequence
 import torch
 
 from tessera.remote.executor import orders, snapshots
+from tessera.remote.executor.devices import facts_of, free_bytes, name_of
 from tessera.remote.executor.interpreter import Interpreter
 from tessera.remote.executor.orders import SERVED, Descriptor, Order, Report, Verb
 from tessera.remote.executor.overloads import RefusedOperator
@@ -197,28 +197,6 @@ class Session:
 def _farewell(error: ProtocolError) -> bytes:
     """What a client is told that broke the protocol."""
     return greeting.framed(greeting.Refused("Malformed", str(error)[:1000]))
-
-
-def name_of(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-
-
-def facts_of(device: torch.device) -> dict[str, int]:
-    """What WELCOME tells of the device; a CPU's memory is the machine's."""
-    if device.type != "cuda":
-        return {"total_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")}
-    found = torch.cuda.get_device_properties(device)
-    capability = 10 * found.major + found.minor
-    return {
-        "total_bytes": found.total_memory, "capability": capability, "multiprocessors": found.multi_processor_count,
-    }  # fmt: skip
-
-
-def free_bytes(device: torch.device) -> int:
-    """Of the device's memory, whoever has the rest."""
-    if device.type != "cuda":
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    return int(torch.cuda.mem_get_info(device)[0])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

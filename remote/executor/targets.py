@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from tessera.remote.executor import transfer
 from tessera.remote.executor.lease import Lease
 from tessera.remote.executor.orders import Verb
-from tessera.remote.executor.processes import Process, Sessions
+from tessera.remote.executor.processes import Process
 from tessera.remote.executor.refusals import Refusal
+from tessera.remote.executor.sessions import Sessions
 from tessera.remote.executor.transfer import MoveError, Source
 from tessera.remote.protocol import greeting
 from tessera.remote.protocol.errors import ProtocolError

@@ -96,13 +96,14 @@ def test_a_training_goes_on_in_a_slice_of_another_size_with_equal_losses(way):
 
 def test_a_session_moves_on_and_on_while_its_program_waits():
     with machine() as one, machine() as two, machine() as three, Conversation(one.address, COUNTING) as program:
-        for at, (source, target) in enumerate(((one, two), (two, three)), 1):
+        steps = (lambda: one.move_to(two), lambda: two.resize(64 * MIB), lambda: two.move_to(three))
+        for at, step in enumerate(steps, 1):
             program.tell("1")
             assert program.hears().split()[0] == str(at)
-            source.move_to(target)
+            step()
         program.tell("1")
-        assert program.hears().split()[0] == "3"
-        assert (one.reception.lease.gone.epoch, three.reception.lease.epoch) == (1, 2)
+        assert program.hears().split()[0] == "4", program.end()
+        assert (one.reception.lease.gone.epoch, three.reception.lease.epoch) == (1, 3)
 
 
 def test_all_sessions_move_or_none():

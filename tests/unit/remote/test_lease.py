@@ -10,6 +10,7 @@ import pytest
 
 from tessera.remote.client import connect as connecting
 from tessera.remote.client.attachment import Attachment
+from tessera.remote.client.contact import Contact
 from tessera.remote.client.errors import ConnectError
 from tessera.remote.client.lease import connect, read
 from tessera.remote.executor.refusals import Elsewhere, Refusal
@@ -124,6 +125,23 @@ def test_lost_names_lease_epoch_and_cause(started) -> None:
     started(DENIED)
     lost = begun().lost("the executor ended")
     assert (lost.lease, lost.epoch, lost.cause) == ("team/trainer", 0, "the executor ended")
+
+
+def test_where_the_session_is_after_several_moves() -> None:
+    """An epoch that begins where it is does not send it back to where it came from."""
+    asked: list[Redirect | None] = []
+
+    def connect(redirect: Redirect | None) -> Contact:
+        asked.append(redirect)
+        raise ConnectError("no")
+
+    attachment = Attachment(connect, "2.15.0", 0, 0)
+    for redirect in (Redirect(1, "there:1", "name"), Redirect(2), Redirect(1, "elsewhere:1")):
+        attachment.redirected(redirect)
+        with pytest.raises(ConnectError):
+            attachment.go_on("session", 0)
+        attachment.epoch = redirect.epoch
+    assert asked == [Redirect(1, "there:1", "name"), Redirect(2, "there:1", "name"), Redirect(2, "there:1", "name")]
 
 
 @pytest.mark.parametrize(
