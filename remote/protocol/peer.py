@@ -32,7 +32,7 @@ class Peer:
     """``deliver`` gets each sequenced frame of the other side once, in order, on the thread that reads. It must not
     wait for something to be sent. It also gets REDIRECT and REFUSED, after which the connection is left.
 
-    ``kept``: ``deliver`` only keeps the frames, and ``taken`` tells of each when it is done with.
+    ``kept``, at the executor: ``deliver`` only keeps the frames, and ``taken`` tells of each when it is done with.
 
     ``farewell``: the frame that ends a connection over which the other side broke the protocol.
     """
@@ -99,7 +99,7 @@ class Peer:
                 self._room.notify_all()
             if header.kind in SEQUENCED:
                 self._received(header, payload)
-            elif header.kind in (Kind.REDIRECT, Kind.REFUSED):
+            elif header.kind in (Kind.REDIRECT, Kind.REFUSED) and not self._kept:
                 self._deliver(header.kind, payload)
                 self._leave(stream)
             elif header.kind not in (Kind.ACK, Kind.BYE):

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tessera.remote.protocol import records, replies
-from tessera.remote.protocol.frames import Kind
+from tessera.remote.protocol import greeting, records, replies
+from tessera.remote.protocol.frames import Kind, pack_header
+from tessera.remote.protocol.streams import read_frame
 from tests.remote.fuzz import live, operators
 from tests.remote.fuzz.seeds import corpus
-from tests.remote.wire.client import PATIENCE_S, Client, greeted
+from tests.remote.wire.client import PATIENCE_S, Client, greeted, packed
 from tests.remote.wire.served import Served, children_of, lines_of, serving
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(600)]
@@ -62,6 +63,29 @@ def test_a_session_that_is_said_goodbye_to_leaves_no_process_and_no_descriptor(s
         client.close()
     assert comes(lambda: not children_of(served.process.pid))
     assert comes(lambda: len(list(descriptors.iterdir())) == before)
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (pack_header(Kind.BATCH, 1, 1) + b"\x63", "record code: found 99; allowed: 1 to 13"),
+        (
+            pack_header(Kind.BATCH, 9, 1) + packed(records.Sync(1)) + pack_header(Kind.BATCH, 0, 3),
+            "sequence number: found 3",
+        ),
+        (pack_header(Kind.REDIRECT, 2) + b"{}", "found REDIRECT within a session"),
+    ],
+)
+def test_who_breaks_the_protocol_is_told_why(served: Served, sent: bytes, said: str) -> None:
+    stream, welcome = greeted((served.host, served.port))
+    with stream:
+        stream.sendall(sent)
+        while (frame := read_frame(stream)) is not None and frame[0].kind is not Kind.REFUSED:
+            pass
+    assert frame is not None and said in greeting.decode(greeting.Refused, frame[1]).text
+    assert comes(lambda: not children_of(served.process.pid))
+    with pytest.raises(ConnectionError, match=said):
+        greeted((served.host, served.port), welcome.session)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
