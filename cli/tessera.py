@@ -144,6 +144,22 @@ def dashboard(context: typer.Context) -> int:
     return run(context.args)
 
 
+@app.command("pool-controller", context_settings=PASS_ON, add_help_option=False)
+def pool_controller(context: typer.Context) -> int:
+    """Run the controller of slices on other nodes."""
+    from tessera.remote.controller.main import run
+
+    return run(context.args)
+
+
+@app.command("pool-gate", context_settings=PASS_ON, add_help_option=False)
+def pool_gate(context: typer.Context) -> int:
+    """Let clients in to an executor, in a pod of the pool."""
+    from tessera.remote.gate.main import run
+
+    return run(context.args)
+
+
 @app.command()
 def version() -> None:
     """Print the version."""

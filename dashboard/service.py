@@ -24,7 +24,7 @@ from tessera.kube.connection import Connection
 from tessera.kube.errors import ApiError, KubeError
 from tessera.kube.gateway import Gateway
 from tessera.kube.reflector import Reflector
-from tessera.kube.resources import EVENTS, GPU_NODES, PODS, Plain, Resource
+from tessera.kube.resources import EVENTS, GPU_NODES, PODS, TOKEN_REVIEWS, Plain, Resource
 from tessera.serving import Server, Tls
 
 SILENT_S = 90.0
@@ -33,9 +33,7 @@ CHECK_S = 2.0
 LOG = structlog.get_logger()
 
 _REVIEWS = {
-    "/apis/authentication.k8s.io/v1/tokenreviews": Resource[Plain](
-        "authentication.k8s.io/v1", "TokenReview", "tokenreviews", False, dict
-    ),
+    TOKEN_REVIEWS.path(): TOKEN_REVIEWS,
     "/apis/authorization.k8s.io/v1/subjectaccessreviews": Resource[Plain](
         "authorization.k8s.io/v1", "SubjectAccessReview", "subjectaccessreviews", False, dict
     ),

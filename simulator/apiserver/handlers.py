@@ -12,6 +12,7 @@ from tessera.simulator.apiserver import patching, pods
 from tessera.simulator.apiserver.admission import Admission, Request
 from tessera.simulator.apiserver.answers import SUCCESS, Refused, not_found
 from tessera.simulator.apiserver.budgets import BUDGET_SAYS_NO, spend_budget
+from tessera.simulator.apiserver.reviews import Reviews
 from tessera.simulator.apiserver.selectors import Predicate, selecting
 from tessera.simulator.apiserver.store import Store
 from tessera.simulator.apiserver.targets import Target
@@ -64,6 +65,7 @@ class Handlers:
         self._admission = admission
         self._now = now
         self._writes = Writes(store, admission, now)
+        self.reviews = Reviews(store)
         self._snapshots = Snapshots()
         self._applied: dict[tuple[str, ...], Plain] = {}
         self.refuse_eviction: Callable[[Plain], str | None] = lambda _pod: None
@@ -118,6 +120,8 @@ class Handlers:
     async def _create(self, call: Call) -> Answer:
         if call.target.name:
             raise Refused(405, "the server does not allow this method on the requested resource")
+        if call.target.plural == "tokenreviews":
+            return Answer(201, msgspec.json.encode(self.reviews.answer(_object(call))))
         obj, warnings = await self._writes.create(call.target, _object(call), call.caller)
         return Answer(201, msgspec.json.encode(obj), warnings)
 

@@ -171,7 +171,7 @@ def _evolved(target: Target, wished: Plain, old: Plain) -> Plain:
             meta[field] = old["metadata"][field]
     base = {**wished, "apiVersion": old["apiVersion"], "kind": old["kind"], "metadata": meta}
     if target.subresource == "status":
-        if target.plural == "gpunodes":
+        if target.plural in ("gpunodes", "gpuleases"):
             base["metadata"] = old["metadata"]
         return {**old, "metadata": base["metadata"], "status": wished.get("status") or {}}
     if target.subresource == "ephemeralcontainers" and target.plural == "pods":

@@ -83,6 +83,7 @@ CUSTOM_RESOURCE_DEFINITIONS = _plain(
     "apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", False
 )
 RESOURCE_SLICES = _plain("resource.k8s.io/v1", "ResourceSlice", "resourceslices", False)
+TOKEN_REVIEWS = _plain("authentication.k8s.io/v1", "TokenReview", "tokenreviews", False)
 MUTATING_WEBHOOKS = _plain(
     "admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", False
 )
@@ -111,6 +112,7 @@ PLAIN = (
     POD_DISRUPTION_BUDGETS,
     CUSTOM_RESOURCE_DEFINITIONS,
     RESOURCE_SLICES,
+    TOKEN_REVIEWS,
     MUTATING_WEBHOOKS,
     ADMISSION_POLICIES,
     ADMISSION_BINDINGS,

@@ -154,6 +154,7 @@ class PodStatus(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="c
     reason: str = ""
     message: str = ""
     nominated_node_name: str = ""
+    pod_ip: str = field(default="", name="podIP")
     qos_class: str = ""
     start_time: str | None = None
     conditions: list[Condition] = field(default_factory=list)

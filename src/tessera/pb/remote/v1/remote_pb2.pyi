@@ -35,15 +35,19 @@ class AdmitReply(_message.Message):
     def __init__(self, limit_bytes: _Optional[int] = ..., sessions: _Optional[int] = ...) -> None: ...
 
 class FollowRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("epoch",)
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    def __init__(self, epoch: _Optional[int] = ...) -> None: ...
 
 class LeaseState(_message.Message):
-    __slots__ = ("epoch", "serving", "limit_bytes")
+    __slots__ = ("epoch", "serving", "limit_bytes", "sessions")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SERVING_FIELD_NUMBER: _ClassVar[int]
     LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     serving: bool
     limit_bytes: int
-    def __init__(self, epoch: _Optional[int] = ..., serving: _Optional[bool] = ..., limit_bytes: _Optional[int] = ...) -> None: ...
+    sessions: int
+    def __init__(self, epoch: _Optional[int] = ..., serving: _Optional[bool] = ..., limit_bytes: _Optional[int] = ..., sessions: _Optional[int] = ...) -> None: ...

@@ -44,7 +44,7 @@ class PoolStub:
                 request_serializer=tessera_dot_pb_dot_remote_dot_v1_dot_remote__pb2.AdmitRequest.SerializeToString,
                 response_deserializer=tessera_dot_pb_dot_remote_dot_v1_dot_remote__pb2.AdmitReply.FromString,
                 _registered_method=True)
-        self.Follow = channel.unary_stream(
+        self.Follow = channel.stream_stream(
                 '/tessera.remote.v1.Pool/Follow',
                 request_serializer=tessera_dot_pb_dot_remote_dot_v1_dot_remote__pb2.FollowRequest.SerializeToString,
                 response_deserializer=tessera_dot_pb_dot_remote_dot_v1_dot_remote__pb2.LeaseState.FromString,
@@ -68,8 +68,9 @@ class PoolServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Follow(self, request, context):
+    def Follow(self, request_iterator, context):
         """The lease as it is now, and again after each change. Its end, or an epoch above the executor's, ends the sessions.
+        The gate says so each time that the executor has come to serve an epoch: only then is it the lease's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,7 +89,7 @@ def add_PoolServicer_to_server(servicer, server):
                     request_deserializer=tessera_dot_pb_dot_remote_dot_v1_dot_remote__pb2.AdmitRequest.FromString,
                     response_serializer=tessera_dot_pb_dot_remote_dot_v1_dot_remote__pb2.AdmitReply.SerializeToString,
             ),
-            'Follow': grpc.unary_stream_rpc_method_handler(
+            'Follow': grpc.stream_stream_rpc_method_handler(
                     servicer.Follow,
                     request_deserializer=tessera_dot_pb_dot_remote_dot_v1_dot_remote__pb2.FollowRequest.FromString,
                     response_serializer=tessera_dot_pb_dot_remote_dot_v1_dot_remote__pb2.LeaseState.SerializeToString,
@@ -159,7 +160,7 @@ class Pool:
             _registered_method=True)
 
     @staticmethod
-    def Follow(request,
+    def Follow(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -169,8 +170,8 @@ class Pool:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_stream(
-            request,
+        return grpc.experimental.stream_stream(
+            request_iterator,
             target,
             '/tessera.remote.v1.Pool/Follow',
             tessera_dot_pb_dot_remote_dot_v1_dot_remote__pb2.FollowRequest.SerializeToString,

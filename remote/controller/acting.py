@@ -1,0 +1,143 @@
+"""One step, carried out: a write to the API server, fenced by what was read."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from tessera.kube import wire
+from tessera.kube.errors import ApiError
+from tessera.kube.events import EventRecorder
+from tessera.kube.gateway import Gateway
+from tessera.kube.resources import GPU_LEASES, PODS, untyped
+from tessera.model import names
+from tessera.model.gpu_leases import Phase
+from tessera.remote.controller.pods import Options, executor_pod
+from tessera.remote.controller.reading import executor_of, fence, leases_of, status_patch
+from tessera.remote.controller.records import SERVING, Client, Executor, Record, Status
+from tessera.remote.controller.steps import Create, Delete, Drop, Free, Step, Write
+
+log = structlog.get_logger()
+_ENDED = ("Succeeded", "Failed")
+
+
+class Acting:
+    """Reads live what a step may rest on, and carries steps out. Raises as the gateway does."""
+
+    def __init__(
+        self, gateway: Gateway, options: Options, recorder: EventRecorder, now: Callable[[], datetime]
+    ) -> None:
+        self._gateway, self._options, self._recorder, self._now = gateway, options, recorder, now
+
+    async def client(self, record: Record) -> Client:
+        """The client's pod as it is now."""
+        return _state(record, await self._client_pod(record))
+
+    async def executors(self, record: Record) -> list[Executor]:
+        """Those of a lease as they are now."""
+        selector = f"{names.LEASE_UID}={record.known.uid}"
+        pods = await self._gateway.list(PODS, namespace=self._options.namespace, label_selector=selector)
+        return [executor_of(pod, self._options.port) for pod in pods]
+
+    async def leased(self, executor: Executor) -> bool:
+        """Whether the lease of an executor is there."""
+        namespace, _, name = executor.lease.partition("/")
+        if not namespace or not name:
+            return False
+        try:
+            found = await self._gateway.get(GPU_LEASES, name, namespace=namespace)
+        except ApiError as error:
+            if error.not_found:
+                return False
+            raise
+        return found.metadata.uid == executor.lease_uid
+
+    async def carry_out(self, record: Record, step: Step) -> None:
+        match step:
+            case Write(status):
+                await self._write(record, status)
+            case Create(name, epoch):
+                await self._create(record, name, epoch)
+            case Delete(executor):
+                await self.end(executor)
+            case Drop():
+                await self._drop(record)
+            case Free():
+                await self._free(record)
+
+    async def end(self, executor: Executor) -> None:
+        """That very pod; none of that UID is as good."""
+        log.info("executor deleted", executor=executor.name, uid=executor.uid)
+        try:
+            await self._gateway.delete(PODS, executor.name, namespace=self._options.namespace, uid=executor.uid)
+        except ApiError as error:
+            if not (error.not_found or error.conflict):
+                raise
+
+    async def _write(self, record: Record, status: Status) -> None:
+        stamp = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        patch = status_patch(record, status, self._options.namespace, stamp)
+        where = {"namespace": record.known.namespace, "subresource": "status"}
+        await self._gateway.merge_patch(untyped(GPU_LEASES), record.known.name, patch, **where)
+        log.info("lease", lease=record.known.key, phase=status.phase, epoch=status.epoch, message=status.message)
+        if status.phase is not record.status.phase:
+            self._tell(record, status)
+
+    async def _create(self, record: Record, name: str, epoch: int) -> None:
+        pod = await self._client_pod(record)
+        if pod is None or _state(record, pod) is not Client.BOUND:
+            return
+        try:
+            await self._gateway.create(untyped(PODS), executor_pod(record, name, epoch, pod, self._options))
+            log.info("executor made", lease=record.known.key, executor=name)
+        except ApiError as error:
+            if not error.already_exists:
+                raise
+
+    async def _drop(self, record: Record) -> None:
+        lease = record.known
+        try:
+            await self._gateway.delete(GPU_LEASES, lease.name, namespace=lease.namespace, uid=lease.uid)
+        except ApiError as error:
+            if not (error.not_found or error.conflict):
+                raise
+
+    async def _free(self, record: Record) -> None:
+        """What the watch has not told of yet must not be left behind."""
+        for executor in await self.executors(record):
+            await self.end(executor)
+            return
+        lease = await self._gateway.get(untyped(GPU_LEASES), record.known.name, namespace=record.known.namespace)
+        if lease["metadata"]["uid"] != record.known.uid:
+            return
+        left = [each for each in lease["metadata"].get("finalizers") or () if each != names.LEASE_FINALIZER]
+        version = lease["metadata"]["resourceVersion"]
+        patch = {"metadata": {**fence(record), "resourceVersion": version, "finalizers": left or None}}
+        await self._gateway.merge_patch(untyped(GPU_LEASES), record.known.name, patch, namespace=record.known.namespace)
+
+    async def _client_pod(self, record: Record) -> wire.Pod | None:
+        client = record.known.client
+        try:
+            pod = await self._gateway.get(PODS, client.pod, namespace=record.known.namespace)
+        except ApiError as error:
+            if error.not_found:
+                return None
+            raise
+        return pod if pod.metadata.uid == client.pod_uid else None
+
+    def _tell(self, record: Record, status: Status) -> None:
+        client = record.known.client
+        about = wire.ObjectReference(
+            api_version="v1", kind="Pod", namespace=record.known.namespace, name=client.pod, uid=client.pod_uid
+        )
+        where = f"container {client.container}: {record.known.key} on {record.known.node}, epoch {status.epoch}"
+        if status.phase is Phase.LOST:
+            self._recorder.record(about, "Warning", "SliceLost", f"{where}: {status.message}")
+        elif status.phase in SERVING and record.status.phase not in SERVING:
+            self._recorder.record(about, "Normal", "SliceServed", f"{where}, at {status.endpoint}")
+
+
+def _state(record: Record, pod: wire.Pod | None) -> Client:
+    if pod is None or pod.status.phase in _ENDED:
+        return Client.GONE
+    return Client.BOUND if pod.spec.node_name and record.known.name in leases_of(pod) else Client.UNBOUND

@@ -1,0 +1,143 @@
+"""What the watches have told: leases, executors, clients; and what gates have said of their executors."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from tessera.kube import wire
+from tessera.kube.reflector import Change, Deleted, Replaced, Upserted
+from tessera.remote.controller.reading import ClientPod, executor_of, record_of
+from tessera.remote.controller.records import Executor, Record, Served
+
+log = structlog.get_logger()
+
+
+class Book:
+    """``touched`` hears the key of each lease of which something has changed. ``port``: of the gates."""
+
+    def __init__(self, port: int, touched: Callable[[str], None]) -> None:
+        self._port, self._touched = port, touched
+        self._leases: dict[str, Record] = {}
+        self._keys: dict[str, str] = {}
+        self._executors: dict[str, Executor] = {}
+        self._clients: dict[str, ClientPod] = {}
+        self._served: dict[str, Served] = {}
+        self._changed: dict[str, asyncio.Event] = {}
+
+    # What is known
+
+    def lease(self, key: str) -> Record | None:
+        return self._leases.get(key)
+
+    def by_uid(self, lease_uid: str) -> Record | None:
+        """The lease of this UID."""
+        return self._leases.get(self._keys.get(lease_uid, ""))
+
+    def leases(self) -> Iterable[Record]:
+        return self._leases.values()
+
+    def executor(self, uid: str) -> Executor | None:
+        return self._executors.get(uid)
+
+    def executors(self) -> Iterable[Executor]:
+        return self._executors.values()
+
+    def executors_of(self, lease_uid: str) -> list[Executor]:
+        return [found for found in self._executors.values() if found.lease_uid == lease_uid]
+
+    def bound(self, record: Record) -> bool:
+        """Whether the watch has shown the client's pod bound with the lease, and no end of it."""
+        client = self._clients.get(record.known.client.pod_uid)
+        return client is not None and not client.ended and record.known.name in client.leases
+
+    def served(self, lease_uid: str) -> Served | None:
+        return self._served.get(lease_uid)
+
+    def news(self, lease_uid: str) -> asyncio.Event:
+        """Set at the next change of a lease."""
+        return self._changed.setdefault(lease_uid, asyncio.Event())
+
+    # What is told
+
+    def serves(self, lease_uid: str, served: Served) -> None:
+        """A gate says what its executor serves."""
+        self._served[lease_uid] = served
+        self._touch(lease_uid)
+
+    def take_lease(self, change: Change[wire.GpuLease]) -> None:
+        match change:
+            case Replaced(objects):
+                found = {f"{o.metadata.namespace}/{o.metadata.name}" for o in objects}
+                for key in [key for key in self._leases if key not in found]:
+                    self._forget(key)
+                for each in objects:
+                    self._keep(each)
+            case Upserted(each):
+                self._keep(each)
+            case Deleted(each):
+                self._forget(f"{each.metadata.namespace}/{each.metadata.name}")
+
+    def take_executor(self, change: Change[wire.Pod]) -> None:
+        match change:
+            case Replaced(objects):
+                before = self._executors
+                self._executors = {pod.metadata.uid: executor_of(pod, self._port) for pod in objects}
+                for found in {**before, **self._executors}.values():
+                    self._touch(found.lease_uid)
+            case Upserted(pod):
+                known = executor_of(pod, self._port)
+                self._executors[known.uid] = known
+                self._touch(known.lease_uid)
+            case Deleted(pod):
+                self._executors.pop(pod.metadata.uid, None)
+                self._touch(executor_of(pod, self._port).lease_uid)
+
+    def take_client(self, change: Change[ClientPod]) -> None:
+        """Of all pods, those with slices elsewhere."""
+        match change:
+            case Replaced(objects):
+                before = self._clients
+                self._clients = {client.uid: client for client in objects if client.leases}
+                for client in {**before, **self._clients}.values():
+                    self._touch_client(client)
+            case Upserted(client):
+                if client.leases:
+                    self._clients[client.uid] = client
+                    self._touch_client(client)
+            case Deleted(client):
+                if known := self._clients.pop(client.uid, None):
+                    self._touch_client(known)
+
+    def _keep(self, found: wire.GpuLease) -> None:
+        try:
+            record = record_of(found)
+        except ValueError as error:
+            log.warning("GPULease passed over", lease=found.metadata.name, error=str(error))
+            return
+        key, known = record.known.key, self._leases.get(record.known.key)
+        if known is not None and known.known.uid != record.known.uid:
+            self._forget(key)
+        self._leases[key], self._keys[record.known.uid] = record, key
+        self._touch(record.known.uid)
+
+    def _forget(self, key: str) -> None:
+        if record := self._leases.pop(key, None):
+            uid = record.known.uid
+            self._keys.pop(uid, None)
+            self._served.pop(uid, None)
+            self._touched(key)
+            self._wake(uid)
+
+    def _touch_client(self, client: ClientPod) -> None:
+        for name in client.leases:
+            self._touched(f"{client.namespace}/{name}")
+
+    def _touch(self, lease_uid: str) -> None:
+        if key := self._keys.get(lease_uid):
+            self._touched(key)
+        self._wake(lease_uid)
+
+    def _wake(self, lease_uid: str) -> None:
+        if event := self._changed.pop(lease_uid, None):
+            event.set()

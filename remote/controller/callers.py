@@ -1,0 +1,70 @@
+"""Who calls: the gate of an executor, and a client that asks at its gate."""
+
+from dataclasses import dataclass
+
+from tessera.kube.gateway import Gateway
+from tessera.model.gpu_leases import Phase
+from tessera.model.names import POOL_AUDIENCE
+from tessera.remote.controller.book import Book
+from tessera.remote.controller.pods import GATE_AUDIENCE
+from tessera.remote.controller.records import Executor, Record
+from tessera.remote.controller.reviews import Refused, bearer_of
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The gate of ``executor``, which serves ``record`` as that stood when it called."""
+
+    executor: Executor
+    record: Record
+
+
+class NotYet(Exception):
+    """It may be asked again."""
+
+
+class Callers:
+    """``namespace`` and ``account``: of the executors. Methods raise ``NotYet``, and as the gateway does."""
+
+    def __init__(self, gateway: Gateway, book: Book, namespace: str, account: str) -> None:
+        self._gateway, self._book = gateway, book
+        self._namespace, self._account = namespace, account
+
+    async def gate(self, token: str) -> Gate | Refused:
+        """The gate whose own token this is."""
+        bearer = await bearer_of(self._gateway, token, GATE_AUDIENCE)
+        if isinstance(bearer, Refused):
+            return bearer
+        if (bearer.namespace, bearer.account) != (self._namespace, self._account):
+            found = f"{bearer.namespace}/{bearer.account}"
+            text = f"token: found that of account {found}; allowed: {self._namespace}/{self._account}"
+            return Refused("not-a-gate", text)
+        executor = self._book.executor(bearer.pod_uid)
+        if executor is None:
+            raise NotYet(f"executor {bearer.pod}: not known yet")
+        record = self._book.by_uid(executor.lease_uid)
+        if record is None or not serves(executor, record):
+            return Refused("lost", f"executor {executor.name}: found it without a lease that it serves")
+        return Gate(executor, record)
+
+    async def client(self, record: Record, token: str, container: str, epoch: int) -> Refused | None:
+        """Why who holds this token may not use the lease; ``None`` if he may."""
+        lease, wanted = record.known, record.known.client
+        bearer = await bearer_of(self._gateway, token, POOL_AUDIENCE)
+        if isinstance(bearer, Refused):
+            return bearer
+        if (bearer.namespace, bearer.pod_uid) != (lease.namespace, wanted.pod_uid):
+            found = f"{bearer.namespace}/{bearer.pod} with UID {bearer.pod_uid}"
+            return Refused("another-pod", f"token: found that of pod {found}; allowed: the pod of GPULease {lease.key}")
+        if container != wanted.container:
+            return Refused("container", f"container: found {container!r}; allowed: {wanted.container!r}")
+        if epoch != record.status.epoch:
+            return Refused("epoch", f"epoch: found {epoch}; allowed: {record.status.epoch}")
+        return None
+
+
+def serves(executor: Executor, record: Record) -> bool:
+    """Whether this executor is the one of the lease."""
+    status = record.status
+    over = record.known.deleting or status.phase is Phase.RELEASED
+    return not over and status.executor == executor.name and status.executor_uid in ("", executor.uid)

@@ -1,0 +1,127 @@
+"""From objects of the API server to records, and from a status to what is written of it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tessera.kube import wire
+from tessera.kube.convert import gpu_lease_of
+from tessera.model import names
+from tessera.model.assignment import AssignmentError, decode
+from tessera.remote.controller.records import Attach, Executor, Record, Status
+
+_ENDED = ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientPod:
+    """What is kept of a pod that may be a client: ``leases`` are those that its assignment names."""
+
+    namespace: str
+    uid: str
+    leases: tuple[str, ...]
+    ended: bool
+
+
+def record_of(lease: wire.GpuLease) -> Record:
+    """Raises ``ValueError`` for a phase that is not known."""
+    known, status, meta = gpu_lease_of(lease), lease.status, lease.metadata
+    executor = status.executor or wire.LeaseExecutor()
+    return Record(
+        known=known,
+        version=meta.resource_version,
+        held=names.LEASE_FINALIZER in meta.finalizers,
+        attach=_attach(lease.spec.attach),
+        status=Status(
+            phase=known.phase,
+            epoch=status.epoch,
+            attached=_attach(status.attached),
+            executor=executor.name,
+            executor_uid=executor.uid,
+            endpoint=status.endpoint,
+            message=status.message,
+        ),
+    )
+
+
+def status_patch(record: Record, status: Status, namespace: str, now: str) -> dict[str, Any]:
+    """A merge patch of ``status`` that fails if the lease has changed since. ``namespace``: the executors'."""
+    attached = status.attached and {"device": status.attached.device, "after": status.attached.after}
+    executor = {"namespace": namespace, "name": status.executor, "uid": status.executor_uid or None}
+    return {
+        "metadata": fence(record),
+        "status": {
+            "phase": status.phase.value,
+            "epoch": status.epoch,
+            "attached": attached,
+            "executor": executor if status.executor else None,
+            "endpoint": status.endpoint or None,
+            "serverName": record.known.server_name if status.endpoint else None,
+            "message": status.message[:1024] or None,
+            "renewTime": now,
+        },
+    }
+
+
+def fence(record: Record) -> dict[str, str]:
+    """Metadata with which a patch is for this lease as it was read."""
+    return {"uid": record.known.uid, "resourceVersion": record.version}
+
+
+def executor_of(pod: wire.Pod, port: int) -> Executor:
+    """``port``: of its gate."""
+    meta, status = pod.metadata, pod.status
+    host = f"[{status.pod_ip}]" if ":" in status.pod_ip else status.pod_ip
+    return Executor(
+        name=meta.name,
+        uid=meta.uid,
+        lease_uid=meta.labels.get(names.LEASE_UID, ""),
+        lease=meta.annotations.get(names.LEASE, ""),
+        endpoint=f"{host}:{port}" if host else "",
+        deleting=meta.deletion_timestamp is not None,
+        fault=_fault(status),
+        waits=_waits(pod),
+    )
+
+
+def client_pod(pod: wire.Pod) -> ClientPod:
+    meta, ended = pod.metadata, pod.status.phase in _ENDED
+    return ClientPod(meta.namespace, meta.uid, leases_of(pod) if pod.spec.node_name else (), ended)
+
+
+def leases_of(pod: wire.Pod) -> tuple[str, ...]:
+    """The leases that the pod's assignment names."""
+    text = pod.metadata.annotations.get(names.ASSIGNMENT, "")
+    if '"lease"' not in text:
+        return ()
+    try:
+        return tuple(lease for _, lease in decode(text).leases)
+    except AssignmentError:
+        return ()
+
+
+def _attach(found: wire.LeaseAttach | None) -> Attach | None:
+    return Attach(found.device, found.after) if found else None
+
+
+def _fault(status: wire.PodStatus) -> str:
+    """An executor is used once: the end of a container is its own."""
+    if status.phase in _ENDED:
+        return f"found it {status.phase}" + (f": {status.message or status.reason}" if status.reason else "")
+    for found in status.container_statuses:
+        if ended := found.state.terminated:
+            why = f" ({ended.message or ended.reason})" if ended.message or ended.reason else ""
+            return f"container {found.name} ended with status {ended.exit_code}{why}"
+    return ""
+
+
+def _waits(pod: wire.Pod) -> str:
+    """What others have to say of it."""
+    said = ""
+    if not pod.spec.node_name:
+        conditions = pod.status.conditions
+        said = next((c.message or "" for c in conditions if c.type == "PodScheduled" and c.status == "False"), "")
+    for found in pod.status.container_statuses:
+        waiting = found.state.waiting
+        if waiting and waiting.reason not in ("", "ContainerCreating"):
+            said = f"container {found.name}: {waiting.reason}" + (f": {waiting.message}" if waiting.message else "")
+    return said and f"executor {pod.metadata.name}: {said}"

@@ -1,0 +1,47 @@
+"""``tessera pool-gate``: lets clients in to the executor beside it, as the pool's controller says."""
+
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+
+from tessera.command_line import CommandLine, Unusable
+from tessera.remote.gate.controller import Controller
+from tessera.remote.gate.gate import Gate
+from tessera.remote.gate.settings import GateSettings
+from tessera.telemetry import configure_logging
+
+COMMAND_LINE = CommandLine("tessera pool-gate", __doc__, (GateSettings,))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs until SIGTERM or SIGINT; answers the exit status."""
+    try:
+        settings = COMMAND_LINE.read(argv).of(GateSettings)
+    except Unusable as error:
+        print(error, file=sys.stderr)
+        return 2
+    configure_logging(settings, component="pool-gate")
+    stops = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+    try:
+        controller = Controller(settings.controller, settings.authority_file.read_bytes(), settings.token_file)
+        listener = _listener(settings.host, settings.port)
+    except OSError as error:
+        print(f"tessera pool-gate: {error}", file=sys.stderr)
+        return 1
+    with listener:
+        gate = Gate(listener, settings.socket, settings.lease, settings.server_name, controller)
+        threading.Thread(target=gate.start, daemon=True).start()
+        signal.sigwait(stops)
+        gate.stop()
+    return 0
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """Raises ``OSError``."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    return listener

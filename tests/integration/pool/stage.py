@@ -1,0 +1,275 @@
+"""The real controller over the in-process API server, with real gates and executors, TLS and gRPC; the test's own are
+the kubelet that starts them and the clients that come.
+
+Each executor has a loopback address of its own, since all gates listen on one port. An executor computes nothing here:
+it greets with a version of torch that no client has, so whoever was let in is told so.
+"""
+
+import asyncio
+import itertools
+import socket
+import ssl
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tessera.kube.connection import plain
+from tessera.kube.convert import gpu_lease_object
+from tessera.kube.errors import ApiError
+from tessera.kube.gateway import Gateway
+from tessera.kube.resources import GPU_LEASES, PODS, untyped
+from tessera.model import names
+from tessera.model.assignment import Assignment, Share, encode
+from tessera.model.gpu_leases import Client, GpuLease, lease_name
+from tessera.remote.controller.pods import GATE_AUDIENCE
+from tessera.remote.controller.service import Service
+from tessera.remote.controller.settings import ControllerSettings
+from tessera.remote.executor.handover import HandOver, listening
+from tessera.remote.executor.processes import Offer
+from tessera.remote.executor.reception import Reception
+from tessera.remote.gate.controller import Controller
+from tessera.remote.gate.gate import Gate
+from tessera.remote.gate.main import COMMAND_LINE
+from tessera.remote.gate.settings import GateSettings
+from tessera.remote.protocol import greeting
+from tessera.remote.protocol.frames import Kind
+from tessera.remote.protocol.streams import read_frame
+from tessera.remote.protocol.tls import TlsStream
+from tessera.simulator.apiserver import ApiServer
+
+Plain = dict[str, Any]
+POOL, ACCOUNT = "tessera-system", "tessera-pool-executor"
+GIB = 1 << 30
+SHARE = Share("GPU-1", 8 * GIB, 30)
+TORCH = "9.9.0"
+"""Of the executors."""
+_addresses = itertools.count(2)
+
+
+async def until(condition: Callable[[], Any], what: str, seconds: float = 15.0) -> Any:
+    async with asyncio.timeout(seconds):
+        while not (found := condition()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return found
+
+
+class Running:
+    """The two containers of an executor's pod."""
+
+    def __init__(self, command: list[str], token: Path, authority: bytes, folder: Path, address: str) -> None:
+        settings = COMMAND_LINE.read([*command[2:], "--host", address]).of(GateSettings)
+        path = folder / "executor.sock"
+        self.executor = HandOver(listening(path), Reception(Offer("cpu"), TORCH))
+        self.executor.start()
+        self.controller = Controller(settings.controller, authority, token)
+        self.listener = socket.socket()
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind((settings.host, settings.port))
+        self.gate = Gate(self.listener, path, settings.lease, settings.server_name, self.controller)
+        self._starting = threading.Thread(target=self.gate.start)
+        self._starting.start()
+
+    def stop(self) -> None:
+        self.gate.stop()
+        self._starting.join()
+        self.listener.close()
+        self.executor.stop()
+
+
+class Kubelet:
+    """Binds and runs executors, and ends those that are to go."""
+
+    def __init__(self, server: ApiServer, gateway: Gateway, folder: Path) -> None:
+        self._server, self._gateway, self._folder = server, gateway, folder
+        self.running: dict[str, Running] = {}
+        self.with_gates = True
+        self.held = False
+        self.tokens: dict[str, str] = {}
+
+    async def run(self) -> None:
+        while True:
+            if not self.held:
+                for pod in self._server.store.list("pods", POOL):
+                    with suppress(ApiError):
+                        await self._step(pod)
+            await asyncio.sleep(0.01)
+
+    async def close(self) -> None:
+        for uid in list(self.running):
+            await self._stop(uid)
+
+    async def kill(self, name: str) -> None:
+        """The pod's containers end by themselves."""
+        pod = self._server.store.get("pods", POOL, name)
+        assert pod is not None
+        await self._stop(pod["metadata"]["uid"])
+        ended = {"name": "executor", "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}
+        await self._say(name, {"phase": "Running", "containerStatuses": [ended]})
+
+    async def _step(self, pod: Plain) -> None:
+        meta, name = pod["metadata"], pod["metadata"]["name"]
+        if meta.get("deletionTimestamp"):
+            await self._stop(meta["uid"])
+            await self._gateway.delete(PODS, name, namespace=POOL, uid=meta["uid"], grace_period_s=0)
+        elif not pod["spec"].get("nodeName"):
+            assignment = Assignment((("executor", (SHARE,)),))
+            annotations = {names.ASSIGNMENT: encode(assignment)}
+            await self._gateway.bind(POOL, name, meta["uid"], "gpu-node", annotations)
+        elif meta["uid"] not in self.running and (pod.get("status") or {}).get("phase") == "Pending":
+            address = await self._start(pod) if self.with_gates else "127.0.0.1"
+            await self._say(name, {"phase": "Running", "podIP": address})
+
+    async def _start(self, pod: Plain) -> str:
+        uid, folder = pod["metadata"]["uid"], self._folder / pod["metadata"]["uid"]
+        folder.mkdir()
+        number = next(_addresses)
+        address = f"127.1.{number // 250}.{number % 250 + 1}"
+        token = folder / "token"
+        self.tokens[uid] = self._server.handlers.reviews.issue(
+            POOL, pod["metadata"]["name"], GATE_AUDIENCE, account=pod["spec"]["serviceAccountName"]
+        )
+        token.write_text(self.tokens[uid])
+        (gate,) = [each for each in pod["spec"]["containers"] if each["name"] == "gate"]
+        authority = self.authority()
+        self.running[uid] = await asyncio.to_thread(Running, gate["command"], token, authority, folder, address)
+        return address
+
+    def authority(self) -> bytes:
+        found = self._server.store.get("configmaps", POOL, "tessera-pool-ca")
+        assert found is not None, "the authority is published before there is an executor"
+        return str(found["data"]["ca.crt"]).encode()
+
+    async def _stop(self, uid: str) -> None:
+        if found := self.running.pop(uid, None):
+            await asyncio.to_thread(found.stop)
+
+    async def _say(self, name: str, status: Plain) -> None:
+        await self._gateway.merge_patch(untyped(PODS), name, {"status": status}, namespace=POOL, subresource="status")
+
+
+class Stage:
+    def __init__(self, server: ApiServer, gateway: Gateway, kubelet: Kubelet, settings: ControllerSettings) -> None:
+        self.server, self.gateway, self.kubelet, self._settings = server, gateway, kubelet, settings
+        self.service: Service | None = None
+
+    async def start(self) -> Service:
+        """A controller; another's lease is waited for."""
+        self.service = Service(self._settings)
+        await self.service.start()
+        await asyncio.wait_for(self.service.wait_ready(), 30)
+        return self.service
+
+    async def stop(self) -> None:
+        if self.service is not None:
+            await self.service.stop()
+            self.service = None
+
+    async def client(self, name: str, *, bound: bool = True, leased: bool = True, **meta: Any) -> GpuLease:
+        """A pod whose one container has its slice elsewhere, as the scheduler leaves it: lease, then Binding."""
+        limits = {names.GPU_MEM: str(SHARE.mem_bytes), names.SLICE: "1"}
+        container = {"name": "main", "image": "pytorch", "resources": {"limits": limits}}
+        body = {"metadata": {"name": name, **meta}, "spec": {"schedulerName": "tessera", "containers": [container]}}
+        made = await self.gateway.create(untyped(PODS), body, namespace="default")
+        uid = made["metadata"]["uid"]
+        known = GpuLease(
+            "default", lease_name(name, uid, "main"), "", Client(name, uid, "main", "cpu-node"), "gpu-node", SHARE
+        )
+        lease = await self.gateway.create(GPU_LEASES, gpu_lease_object(known))
+        if bound:
+            assignment = Assignment((), "", (("main", known.name),)) if leased else Assignment((("main", (SHARE,)),))
+            await self.gateway.bind("default", name, uid, "cpu-node", {names.ASSIGNMENT: encode(assignment)})
+        return GpuLease(**{**_fields(known), "uid": lease.metadata.uid})
+
+    async def end(self, name: str, *, phase: str = "") -> None:
+        """The client's pod ends, or is gone; the garbage collector then asks for its leases to go."""
+        if phase:
+            status = {"status": {"phase": phase}}
+            await self.gateway.merge_patch(untyped(PODS), name, status, namespace="default", subresource="status")
+            return
+        await self.gateway.delete(PODS, name, namespace="default", grace_period_s=0)
+
+    async def attach(self, lease: GpuLease, device: str, after: str = "") -> None:
+        """The container's node says that it starts."""
+        patch = {"spec": {"attach": {"device": device, "after": after}}}
+        await self.gateway.merge_patch(untyped(GPU_LEASES), lease.name, patch, namespace="default")
+
+    def status(self, lease: GpuLease) -> Plain:
+        found = self.server.store.get("gpuleases", "default", lease.name)
+        return dict((found or {}).get("status") or {})
+
+    async def phase(self, lease: GpuLease, phase: str, **also: Any) -> Plain:
+        def there() -> Plain:
+            found = self.status(lease)
+            met = found.get("phase") == phase and all(found.get(key) == value for key, value in also.items())
+            return found if met else {}
+
+        try:
+            return dict(await until(there, f"{phase} {also}"))
+        except TimeoutError:
+            raise AssertionError(f"wanted {phase} {also}, found {self.status(lease)}") from None
+
+    def executors(self) -> list[Plain]:
+        return self.server.store.list("pods", POOL)
+
+    def token(self, pod: str, *audiences: str) -> str:
+        return self.server.handlers.reviews.issue("default", pod, *(audiences or (names.POOL_AUDIENCE,)))
+
+    async def hello(self, lease: GpuLease, token: str, **said: Any) -> tuple[Kind, greeting.Refused]:
+        """What a client is told that comes to the endpoint of the lease."""
+        status = self.status(lease)
+        host, _, port = status["endpoint"].rpartition(":")
+        hello = greeting.Hello(
+            **{"torch": "2.15.0", "token": token, "lease": lease.key, "container": "main", "epoch": status["epoch"],
+               **said}
+        )  # fmt: skip
+        return await asyncio.to_thread(
+            _greet, host, int(port), self.kubelet.authority(), str(status["serverName"]), hello
+        )
+
+    def nothing_left(self) -> bool:
+        """No executor, no lease."""
+        return not self.executors() and not self.server.store.list("gpuleases")
+
+
+def _fields(lease: GpuLease) -> Plain:
+    return {name: getattr(lease, name) for name in GpuLease.__slots__}
+
+
+def _greet(host: str, port: int, authority: bytes, name: str, hello: greeting.Hello) -> Any:
+    context = ssl.create_default_context(cadata=authority.decode())
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    with socket.create_connection((host, port), 5) as raw:
+        stream = TlsStream(raw, context, name)
+        stream.handshake()
+        stream.sendall(greeting.framed(hello))
+        frame = read_frame(stream)
+        assert frame is not None, "the gate ended without a word"
+        return frame[0].kind, greeting.decode(greeting.Refused, frame[1])
+
+
+@asynccontextmanager
+async def stage(**more: Any) -> AsyncIterator[Stage]:
+    with socket.create_server(("127.0.0.1", 0)) as probe, socket.create_server(("127.0.0.1", 0)) as other:
+        port, gate_port = probe.getsockname()[1], other.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="pool-") as folder:  # the path of a unix socket is short
+        async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
+            server.add_namespace(POOL)
+            settings = ControllerSettings(
+                server=server.url, port=port, metrics_port=0, executor_image="torch", gate_image="tessera",
+                executor_device="cpu", controller_address=f"127.0.0.1:{port}", gate_port=gate_port, **more,
+            )  # fmt: skip
+            kubelet = Kubelet(server, gateway, Path(folder))
+            found = Stage(server, gateway, kubelet, settings)
+            running = asyncio.create_task(kubelet.run())
+            try:
+                await found.start()
+                yield found
+            finally:
+                await found.stop()
+                running.cancel()
+                with suppress(asyncio.CancelledError):
+                    await running
+                await kubelet.close()
