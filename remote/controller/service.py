@@ -159,7 +159,8 @@ class Service:
         while True:
             await self.lease.wait_leading()
             try:
-                await publish(self.gateway, settings.lease_namespace, settings.authority_config_map, authority)
+                for namespace in {settings.lease_namespace, settings.pool_namespace}:
+                    await publish(self.gateway, namespace, settings.authority_config_map, authority)
             except KubeError as error:
                 log.warning("authority not published", error=str(error))
             await asyncio.sleep(PUBLISH_S)

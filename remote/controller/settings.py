@@ -20,12 +20,12 @@ class ControllerSettings(KubeSettings, LogSettings):
     metrics_port: int = Field(9445, ge=0, le=65535, description="port of /metrics, /readyz and /healthz; 0: any")
     request_timeout_s: float = Field(5.0, gt=0, description="seconds until a request is given up")
 
-    lease_namespace: str = Field("tessera-system", description="namespace of the leader's Lease, Secret and ConfigMap")
+    lease_namespace: str = Field("tessera-system", description="namespace of the leader's Lease and Secret")
     lease_name: str = Field("tessera-pool-controller", description="name of the leader's Lease")
     lease_s: int = Field(15, ge=5, description="seconds that a silent leader stays leader")
     identity: str = Field("", description="this replica's name in the Lease; default the host's name and a random part")
     authority_secret: str = Field("tessera-pool-ca", description="Secret of the pool's authority, made if absent")
-    authority_config_map: str = Field("tessera-pool-ca", description="ConfigMap with its certificate, ca.crt")
+    authority_config_map: str = Field("tessera-pool-ca", description="ConfigMap with its certificate, ca.crt, in both namespaces")
 
     pool_namespace: str = Field("tessera-system", description="namespace of the executors")
     executor_image: str = Field(min_length=1, description="image with tessera and torch")

@@ -24,6 +24,7 @@ from tessera.settings import KubeSettings, LogSettings
 from tests.chart.chart import CHART, NAMESPACE, Json, Rendered, helm, refusal, render
 
 SETS: dict[str, Json] = {
+    "pool": {"pool": {"enabled": True, "executor": {"image": "x"}}},
     "default": {},
     "cert-manager": {"certificates": {"certManager": {"enabled": True}}},
     "own issuer": {

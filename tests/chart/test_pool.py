@@ -1,0 +1,112 @@
+"""The pool's controller and executors in the chart: there only where the pool is, with the rights that they need."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tessera.remote.controller.pods import COMPONENT, Options
+from tessera.remote.controller.settings import ControllerSettings
+from tests.chart.chart import NAMESPACE, Json, Rendered, refusal, render
+
+ON: Json = {"pool.enabled": True, "pool.executor.image": "registry/executor:1"}
+NAME, EXECUTOR = "tessera-pool-controller", "tessera-pool-executor"
+
+
+@pytest.fixture(scope="module")
+def rendered() -> Rendered:
+    return render(ON)
+
+
+def verbs(role: Json) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for rule in role["rules"]:
+        for resource in rule["resources"]:
+            found.setdefault(resource, set()).update(rule["verbs"])
+    return found
+
+
+def test_without_the_pool_there_is_nothing_of_it() -> None:
+    assert not [
+        o for o in render().objects if "pool" in o["metadata"]["name"] or "lease-writers" in o["metadata"]["name"]
+    ]
+
+
+def test_an_image_for_executors_is_asked_for() -> None:
+    assert "pool.executor.image: found none" in refusal({"pool.enabled": True})
+
+
+def test_the_controller_gets_settings_that_it_knows(rendered: Rendered, monkeypatch: pytest.MonkeyPatch) -> None:
+    container = rendered.containers()["pool-controller"]
+    for variable in container["env"]:
+        assert variable["name"].removeprefix("TESSERA_").lower() in ControllerSettings.model_fields, variable
+        monkeypatch.setenv(variable["name"], variable.get("value", "pod-1"))
+    settings = ControllerSettings(executor_spec_file=None)
+    options = settings.options()
+    assert options.controller == f"{NAME}.{NAMESPACE}.svc:8444" and settings.port == 8444
+    assert (options.namespace, options.service_account) == (NAMESPACE, EXECUTOR)
+    assert options.labels == {"app.kubernetes.io/instance": "tessera"}
+    assert options.executor_image == "registry/executor:1"
+    assert settings.authority_config_map == "tessera-pool-ca", "as client nodes mount it"
+
+
+def test_rights_are_what_steps_need(rendered: Rendered) -> None:
+    assert verbs(rendered.one("ClusterRole", NAME)) == {
+        "pods": {"get", "list", "watch"}, "gpuleases": {"get", "list", "watch", "patch", "delete"},
+        "gpuleases/status": {"patch"}, "tokenreviews": {"create"}, "events": {"get", "create", "patch"},
+    }  # fmt: skip
+    role = rendered.one("Role", NAME)
+    assert verbs(role) == {"leases": {"create", "get", "update", "patch"}, "secrets": {"create", "get"}}
+    for rule in role["rules"]:
+        assert rule["verbs"] == ["create"] or rule["resourceNames"], "of its own names only"
+    assert verbs(rendered.one("Role", "tessera-pool-executors")) == {"pods": {"create", "delete"}}
+    bound = [b["subjects"] for b in rendered.all("RoleBinding", "ClusterRoleBinding")]
+    assert EXECUTOR not in json.dumps(bound), "executors have no rights"
+
+
+def test_executors_elsewhere_keep_their_objects_there() -> None:
+    found = render({**ON, "pool.namespace": "pool"})
+    for kind, name in (
+        ("ServiceAccount", EXECUTOR), ("PodDisruptionBudget", EXECUTOR), ("NetworkPolicy", EXECUTOR),
+        ("Role", "tessera-pool-executors"),
+    ):  # fmt: skip
+        assert found.one(kind, name)["metadata"]["namespace"] == "pool"
+    published = [r["metadata"]["namespace"] for r in found.all("Role") if r["metadata"]["name"] == f"{NAME}-authority"]
+    assert sorted(published) == sorted(["pool", NAMESPACE])
+
+
+def test_what_selects_executors_is_on_them(rendered: Rendered) -> None:
+    labels = {**COMPONENT, "app.kubernetes.io/instance": "tessera"}
+    policy, budget = rendered.one("NetworkPolicy", EXECUTOR), rendered.one("PodDisruptionBudget", EXECUTOR)
+    assert policy["spec"]["podSelector"]["matchLabels"] == labels
+    assert budget["spec"]["selector"]["matchLabels"] == labels
+    assert budget["spec"]["minAvailable"] > 1_000_000, "no eviction ends one"
+
+
+def test_networks_hold_gates_and_controller_apart_from_the_rest(rendered: Rendered) -> None:
+    executor, controller = rendered.one("NetworkPolicy", EXECUTOR), rendered.one("NetworkPolicy", NAME)
+    assert executor["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert [rule["ports"] for rule in executor["spec"]["ingress"]] == [[{"port": Options.port}]]
+    ports = [port["port"] for rule in executor["spec"]["egress"] for port in rule["ports"]]
+    assert ports == [8444, 53, 53]
+    (rule,) = controller["spec"]["ingress"]
+    (peer,) = rule["from"]
+    assert peer["podSelector"] and peer["namespaceSelector"]["matchLabels"] == {
+        "kubernetes.io/metadata.name": NAMESPACE
+    }
+
+
+def test_executors_tolerate_what_gpu_nodes_are_tainted_with() -> None:
+    taint = {"key": "x", "operator": "Exists"}
+    found = render({**ON, "gpuNodes.tolerations": [taint], "pool.executor.runtimeClassName": "nvidia"})
+    spec = json.loads(found.one("ConfigMap", NAME)["data"]["spec.json"])
+    assert taint in spec["tolerations"] and spec["runtimeClassName"] == "nvidia"
+
+
+def test_leases_are_written_by_the_system_only(rendered: Rendered) -> None:
+    policy = rendered.one("ValidatingAdmissionPolicy", "tessera-lease-writers")
+    conditions = json.dumps(policy["spec"]["matchConditions"])
+    for account in ("scheduler", "pool-controller", "client-node"):
+        assert f"system:serviceaccount:{NAMESPACE}:tessera-{account}" in conditions
+    assert [v["expression"] for v in policy["spec"]["validations"]] == ["false"]
