@@ -21,6 +21,7 @@ class Book:
         self._leases: dict[str, Record] = {}
         self._keys: dict[str, str] = {}
         self._executors: dict[str, Executor] = {}
+        self._serving: dict[str, dict[str, Executor]] = {}
         self._clients: dict[str, ClientPod] = {}
         self._served: dict[str, Served] = {}
         self._changed: dict[str, asyncio.Event] = {}
@@ -44,7 +45,7 @@ class Book:
         return self._executors.values()
 
     def executors_of(self, lease_uid: str) -> list[Executor]:
-        return [found for found in self._executors.values() if found.lease_uid == lease_uid]
+        return list(self._serving.get(lease_uid, {}).values())
 
     def bound(self, record: Record) -> bool:
         """Whether the watch has shown the client's pod bound with the lease, and no end of it."""
@@ -81,17 +82,15 @@ class Book:
     def take_executor(self, change: Change[wire.Pod]) -> None:
         match change:
             case Replaced(objects):
-                before = self._executors
-                self._executors = {pod.metadata.uid: executor_of(pod, self._port) for pod in objects}
-                for found in {**before, **self._executors}.values():
-                    self._touch(found.lease_uid)
+                uids = {pod.metadata.uid for pod in objects}
+                for found in [found for found in self._executors.values() if found.uid not in uids]:
+                    self._drop(found)
+                for pod in objects:
+                    self._hold(executor_of(pod, self._port))
             case Upserted(pod):
-                known = executor_of(pod, self._port)
-                self._executors[known.uid] = known
-                self._touch(known.lease_uid)
+                self._hold(executor_of(pod, self._port))
             case Deleted(pod):
-                self._executors.pop(pod.metadata.uid, None)
-                self._touch(executor_of(pod, self._port).lease_uid)
+                self._drop(executor_of(pod, self._port))
 
     def take_client(self, change: Change[ClientPod]) -> None:
         """Of all pods, those with slices elsewhere."""
@@ -128,6 +127,19 @@ class Book:
             self._served.pop(uid, None)
             self._touched(key)
             self._wake(uid)
+
+    def _hold(self, executor: Executor) -> None:
+        self._executors[executor.uid] = executor
+        self._serving.setdefault(executor.lease_uid, {})[executor.uid] = executor
+        self._touch(executor.lease_uid)
+
+    def _drop(self, executor: Executor) -> None:
+        self._executors.pop(executor.uid, None)
+        others = self._serving.get(executor.lease_uid, {})
+        others.pop(executor.uid, None)
+        if not others:
+            self._serving.pop(executor.lease_uid, None)
+        self._touch(executor.lease_uid)
 
     def _touch_client(self, client: ClientPod) -> None:
         for name in client.leases:

@@ -53,7 +53,7 @@ class Keeper:
                 self.touch(record.known.key)
             self._remember({record.known.uid for record in known})
             await self._sweep(book)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(LOOK_S if self._may_act() else RETRY_S)
 
     async def _work(self, book: Book) -> None:
         while True:

@@ -65,7 +65,7 @@ class Following:
         found = Allowance(state.epoch, state.limit_bytes, state.sessions)
         if found == self.allowance:
             return
-        self.over = False
+        self.over, self.allowance = False, None
         if self._entered(found):
             self.allowance = found
             log.info("executor serves", epoch=found.epoch)
@@ -73,12 +73,15 @@ class Following:
 
     def _entered(self, allowance: Allowance, *, once: bool = False) -> bool:
         """Tells the executor, as soon as there is one."""
+        said = ""
         while not self._stopping.is_set():
             try:
                 self._executor.enter(allowance)
                 return True
             except (OSError, Refusal) as error:
-                log.info("executor not in the epoch yet", epoch=allowance.epoch, error=str(error))
+                if str(error) != said:
+                    log.info("executor not in the epoch yet", epoch=allowance.epoch, error=str(error))
+                    said = str(error)
                 if once or self._stopping.wait(TELL_S):
                     break
         return False

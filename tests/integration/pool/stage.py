@@ -11,14 +11,16 @@ import socket
 import ssl
 import tempfile
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tessera.kube.connection import plain
 from tessera.kube.convert import gpu_lease_object
-from tessera.kube.errors import ApiError
+from tessera.kube.errors import KubeError
 from tessera.kube.gateway import Gateway
 from tessera.kube.resources import GPU_LEASES, PODS, untyped
 from tessera.model import names
@@ -46,7 +48,7 @@ GIB = 1 << 30
 SHARE = Share("GPU-1", 8 * GIB, 30)
 TORCH = "9.9.0"
 """Of the executors."""
-_addresses = itertools.count(2)
+_numbers = itertools.count(2)
 
 
 async def until(condition: Callable[[], Any], what: str, seconds: float = 15.0) -> Any:
@@ -85,16 +87,15 @@ class Kubelet:
     def __init__(self, server: ApiServer, gateway: Gateway, folder: Path) -> None:
         self._server, self._gateway, self._folder = server, gateway, folder
         self.running: dict[str, Running] = {}
-        self.with_gates = True
-        self.held = False
+        self.with_gates: Callable[[], bool] = lambda: True
         self.tokens: dict[str, str] = {}
+        self._addresses: dict[str, str] = {}
 
     async def run(self) -> None:
         while True:
-            if not self.held:
-                for pod in self._server.store.list("pods", POOL):
-                    with suppress(ApiError):
-                        await self._step(pod)
+            for pod in self._server.store.list("pods", POOL):
+                with suppress(KubeError):
+                    await self._step(pod)
             await asyncio.sleep(0.01)
 
     async def close(self) -> None:
@@ -118,14 +119,15 @@ class Kubelet:
             assignment = Assignment((("executor", (SHARE,)),))
             annotations = {names.ASSIGNMENT: encode(assignment)}
             await self._gateway.bind(POOL, name, meta["uid"], "gpu-node", annotations)
-        elif meta["uid"] not in self.running and (pod.get("status") or {}).get("phase") == "Pending":
-            address = await self._start(pod) if self.with_gates else "127.0.0.1"
-            await self._say(name, {"phase": "Running", "podIP": address})
+        elif (pod.get("status") or {}).get("phase") == "Pending":
+            if meta["uid"] not in self._addresses:
+                self._addresses[meta["uid"]] = await self._start(pod) if self.with_gates() else "127.0.0.1"
+            await self._say(name, {"phase": "Running", "podIP": self._addresses[meta["uid"]]})
 
     async def _start(self, pod: Plain) -> str:
         uid, folder = pod["metadata"]["uid"], self._folder / pod["metadata"]["uid"]
         folder.mkdir()
-        number = next(_addresses)
+        number = next(_numbers)
         address = f"127.1.{number // 250}.{number % 250 + 1}"
         token = folder / "token"
         self.tokens[uid] = self._server.handlers.reviews.issue(
@@ -151,21 +153,30 @@ class Kubelet:
 
 
 class Stage:
-    def __init__(self, server: ApiServer, gateway: Gateway, kubelet: Kubelet, settings: ControllerSettings) -> None:
-        self.server, self.gateway, self.kubelet, self._settings = server, gateway, kubelet, settings
-        self.service: Service | None = None
+    def __init__(
+        self, server: ApiServer, gateway: Gateway, kubelet: Kubelet, settings: ControllerSettings,
+        clock: Callable[[], float],
+    ) -> None:  # fmt: skip
+        self.server, self.gateway, self.kubelet, self.settings = server, gateway, kubelet, settings
+        self._clock = clock
+        self._service: Service | None = None
 
     async def start(self) -> Service:
         """A controller; another's lease is waited for."""
-        self.service = Service(self._settings)
-        await self.service.start()
-        await asyncio.wait_for(self.service.wait_ready(), 30)
-        return self.service
+        self._service = Service(self.settings, self._clock)
+        await self._service.start()
+        await asyncio.wait_for(self._service.wait_ready(), 30)
+        return self._service
+
+    @property
+    def service(self) -> Service:
+        assert self._service is not None, "no controller"
+        return self._service
 
     async def stop(self) -> None:
-        if self.service is not None:
-            await self.service.stop()
-            self.service = None
+        if self._service is not None:
+            await self._service.stop()
+            self._service = None
 
     async def client(self, name: str, *, bound: bool = True, leased: bool = True, **meta: Any) -> GpuLease:
         """A pod whose one container has its slice elsewhere, as the scheduler leaves it: lease, then Binding."""
@@ -178,10 +189,17 @@ class Stage:
             "default", lease_name(name, uid, "main"), "", Client(name, uid, "main", "cpu-node"), "gpu-node", SHARE
         )
         lease = await self.gateway.create(GPU_LEASES, gpu_lease_object(known))
+        known = replace(known, uid=lease.metadata.uid)
         if bound:
-            assignment = Assignment((), "", (("main", known.name),)) if leased else Assignment((("main", (SHARE,)),))
-            await self.gateway.bind("default", name, uid, "cpu-node", {names.ASSIGNMENT: encode(assignment)})
-        return GpuLease(**{**_fields(known), "uid": lease.metadata.uid})
+            await self.bind(known, leased=leased)
+        return known
+
+    async def bind(self, lease: GpuLease, *, leased: bool = True) -> None:
+        """The scheduler's Binding."""
+        client, mine = lease.client, Assignment((), "", (("main", lease.name),))
+        assignment = mine if leased else Assignment((("main", (SHARE,)),))
+        annotations = {names.ASSIGNMENT: encode(assignment)}
+        await self.gateway.bind("default", client.pod, client.pod_uid, "cpu-node", annotations)
 
     async def end(self, name: str, *, phase: str = "") -> None:
         """The client's pod ends, or is gone; the garbage collector then asks for its leases to go."""
@@ -217,16 +235,16 @@ class Stage:
     def token(self, pod: str, *audiences: str) -> str:
         return self.server.handlers.reviews.issue("default", pod, *(audiences or (names.POOL_AUDIENCE,)))
 
-    async def hello(self, lease: GpuLease, token: str, **said: Any) -> tuple[Kind, greeting.Refused]:
+    async def hello(self, served: GpuLease, token: str, **said: Any) -> tuple[Kind, greeting.Refused]:
         """What a client is told that comes to the endpoint of the lease."""
-        status = self.status(lease)
+        status = self.status(served)
         host, _, port = status["endpoint"].rpartition(":")
         hello = greeting.Hello(
-            **{"torch": "2.15.0", "token": token, "lease": lease.key, "container": "main", "epoch": status["epoch"],
+            **{"torch": "2.15.0", "token": token, "lease": served.key, "container": "main", "epoch": status["epoch"],
                **said}
         )  # fmt: skip
         return await asyncio.to_thread(
-            _greet, host, int(port), self.kubelet.authority(), str(status["serverName"]), hello
+            greet, host, int(port), self.kubelet.authority(), str(status["serverName"]), greeting.framed(hello)
         )
 
     def nothing_left(self) -> bool:
@@ -234,38 +252,44 @@ class Stage:
         return not self.executors() and not self.server.store.list("gpuleases")
 
 
-def _fields(lease: GpuLease) -> Plain:
-    return {name: getattr(lease, name) for name in GpuLease.__slots__}
-
-
-def _greet(host: str, port: int, authority: bytes, name: str, hello: greeting.Hello) -> Any:
+def greet(host: str, port: int, authority: bytes, name: str, first: bytes) -> tuple[Kind, greeting.Refused]:
+    """What the answer to a first frame is."""
     context = ssl.create_default_context(cadata=authority.decode())
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     with socket.create_connection((host, port), 5) as raw:
         stream = TlsStream(raw, context, name)
         stream.handshake()
-        stream.sendall(greeting.framed(hello))
+        stream.sendall(first)
         frame = read_frame(stream)
         assert frame is not None, "the gate ended without a word"
         return frame[0].kind, greeting.decode(greeting.Refused, frame[1])
 
 
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [each.getsockname()[1] for each in taken]
+
+
 @asynccontextmanager
-async def stage(**more: Any) -> AsyncIterator[Stage]:
-    with socket.create_server(("127.0.0.1", 0)) as probe, socket.create_server(("127.0.0.1", 0)) as other:
-        port, gate_port = probe.getsockname()[1], other.getsockname()[1]
+async def stage(
+    *, started: bool = True, clock: Callable[[], float] = time.monotonic, **more: Any
+) -> AsyncIterator[Stage]:
+    port, gate_port, metrics_port = _free_ports(3)
     with tempfile.TemporaryDirectory(prefix="pool-") as folder:  # the path of a unix socket is short
         async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
             server.add_namespace(POOL)
             settings = ControllerSettings(
-                server=server.url, port=port, metrics_port=0, executor_image="torch", gate_image="tessera",
-                executor_device="cpu", controller_address=f"127.0.0.1:{port}", gate_port=gate_port, **more,
+                server=server.url, port=port, metrics_port=metrics_port, executor_image="torch", gate_image="tessera",
+                executor_device="cpu", identity="controller", controller_address=f"127.0.0.1:{port}",
+                gate_port=gate_port, **more,
             )  # fmt: skip
             kubelet = Kubelet(server, gateway, Path(folder))
-            found = Stage(server, gateway, kubelet, settings)
+            found = Stage(server, gateway, kubelet, settings, clock)
             running = asyncio.create_task(kubelet.run())
             try:
-                await found.start()
+                if started:
+                    await found.start()
                 yield found
             finally:
                 await found.stop()
