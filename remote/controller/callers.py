@@ -56,6 +56,9 @@ class Callers:
         if (bearer.namespace, bearer.pod_uid) != (lease.namespace, wanted.pod_uid):
             found = f"{bearer.namespace}/{bearer.pod} with UID {bearer.pod_uid}"
             return Refused("another-pod", f"token: found that of pod {found}; allowed: the pod of GPULease {lease.key}")
+        if not self._book.bound(record):
+            # A review may be some seconds old.
+            return Refused("ended", f"pod {wanted.pod}: found its end; allowed: a pod that is bound with {lease.key}")
         if container != wanted.container:
             return Refused("container", f"container: found {container!r}; allowed: {wanted.container!r}")
         if epoch != record.status.epoch:

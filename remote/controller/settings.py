@@ -25,9 +25,9 @@ class ControllerSettings(KubeSettings, LogSettings):
     lease_s: int = Field(15, ge=5, description="seconds that a silent leader stays leader")
     identity: str = Field("", description="this replica's name in the Lease; default the host's name and a random part")
     authority_secret: str = Field("tessera-pool-ca", description="Secret of the pool's authority, made if absent")
-    authority_config_map: str = Field("tessera-pool-ca", description="ConfigMap with its certificate, in both namespaces")
+    authority_config_map: str = Field("tessera-pool-ca", description="ConfigMap with its certificate")
 
-    pool_namespace: str = Field("tessera-system", description="namespace of the executors")
+    pool_namespace: str = Field("tessera-system", description="namespace of the executors and of the ConfigMap")
     executor_image: str = Field(min_length=1, description="image with tessera and torch")
     gate_image: str = Field(min_length=1, description="image with tessera")
     executor_account: str = Field("tessera-pool-executor", description="service account of the executors")

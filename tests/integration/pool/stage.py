@@ -12,7 +12,7 @@ import ssl
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from tessera.kube.connection import plain
 from tessera.kube.convert import gpu_lease_object
 from tessera.kube.errors import KubeError
 from tessera.kube.gateway import Gateway
-from tessera.kube.resources import GPU_LEASES, PODS, untyped
+from tessera.kube.resources import CONFIG_MAPS, GPU_LEASES, PODS, untyped
 from tessera.model import names
 from tessera.model.assignment import Assignment, Share, encode
 from tessera.model.gpu_leases import Client, GpuLease, lease_name
@@ -81,21 +81,27 @@ class Running:
         self.executor.stop()
 
 
+Issue = Callable[[Plain, str], Awaitable[str]]
+"""A token of a pod, for an audience."""
+
+
 class Kubelet:
     """Binds and runs executors, and ends those that are to go."""
 
-    def __init__(self, server: ApiServer, gateway: Gateway, folder: Path) -> None:
-        self._server, self._gateway, self._folder = server, gateway, folder
+    def __init__(self, gateway: Gateway, issue: Issue, folder: Path) -> None:
+        self._gateway, self._issue, self._folder = gateway, issue, folder
         self.running: dict[str, Running] = {}
         self.with_gates: Callable[[], bool] = lambda: True
         self.tokens: dict[str, str] = {}
+        self.authority = b""
         self._addresses: dict[str, str] = {}
 
     async def run(self) -> None:
         while True:
-            for pod in self._server.store.list("pods", POOL):
-                with suppress(KubeError):
-                    await self._step(pod)
+            with suppress(KubeError):
+                for pod in await self._gateway.list(untyped(PODS), namespace=POOL):
+                    with suppress(KubeError):
+                        await self._step(pod)
             await asyncio.sleep(0.01)
 
     async def close(self) -> None:
@@ -104,8 +110,7 @@ class Kubelet:
 
     async def kill(self, name: str) -> None:
         """The pod's containers end by themselves."""
-        pod = self._server.store.get("pods", POOL, name)
-        assert pod is not None
+        pod = await self._gateway.get(untyped(PODS), name, namespace=POOL)
         await self._stop(pod["metadata"]["uid"])
         ended = {"name": "executor", "state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}
         await self._say(name, {"phase": "Running", "containerStatuses": [ended]})
@@ -130,19 +135,13 @@ class Kubelet:
         number = next(_numbers)
         address = f"127.1.{number // 250}.{number % 250 + 1}"
         token = folder / "token"
-        self.tokens[uid] = self._server.handlers.reviews.issue(
-            POOL, pod["metadata"]["name"], GATE_AUDIENCE, account=pod["spec"]["serviceAccountName"]
-        )
+        self.tokens[uid] = await self._issue(pod, GATE_AUDIENCE)
         token.write_text(self.tokens[uid])
         (gate,) = [each for each in pod["spec"]["containers"] if each["name"] == "gate"]
-        authority = self.authority()
-        self.running[uid] = await asyncio.to_thread(Running, gate["command"], token, authority, folder, address)
+        published = await self._gateway.get(CONFIG_MAPS, "tessera-pool-ca", namespace=POOL)
+        self.authority = str(published["data"]["ca.crt"]).encode()
+        self.running[uid] = await asyncio.to_thread(Running, gate["command"], token, self.authority, folder, address)
         return address
-
-    def authority(self) -> bytes:
-        found = self._server.store.get("configmaps", POOL, "tessera-pool-ca")
-        assert found is not None, "the authority is published before there is an executor"
-        return str(found["data"]["ca.crt"]).encode()
 
     async def _stop(self, uid: str) -> None:
         if found := self.running.pop(uid, None):
@@ -244,7 +243,7 @@ class Stage:
                **said}
         )  # fmt: skip
         return await asyncio.to_thread(
-            greet, host, int(port), self.kubelet.authority(), str(status["serverName"]), greeting.framed(hello)
+            greet, host, int(port), self.kubelet.authority, str(status["serverName"]), greeting.framed(hello)
         )
 
     def nothing_left(self) -> bool:
@@ -265,7 +264,7 @@ def greet(host: str, port: int, authority: bytes, name: str, first: bytes) -> tu
         return frame[0].kind, greeting.decode(greeting.Refused, frame[1])
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [each.getsockname()[1] for each in taken]
@@ -275,7 +274,7 @@ def _free_ports(count: int) -> list[int]:
 async def stage(
     *, started: bool = True, clock: Callable[[], float] = time.monotonic, **more: Any
 ) -> AsyncIterator[Stage]:
-    port, gate_port, metrics_port = _free_ports(3)
+    port, gate_port, metrics_port = free_ports(3)
     with tempfile.TemporaryDirectory(prefix="pool-") as folder:  # the path of a unix socket is short
         async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
             server.add_namespace(POOL)
@@ -284,7 +283,12 @@ async def stage(
                 executor_device="cpu", identity="controller", controller_address=f"127.0.0.1:{port}",
                 gate_port=gate_port, **more,
             )  # fmt: skip
-            kubelet = Kubelet(server, gateway, Path(folder))
+
+            async def issue(pod: Plain, audience: str) -> str:
+                name, account = pod["metadata"]["name"], pod["spec"]["serviceAccountName"]
+                return server.handlers.reviews.issue(POOL, name, audience, account=account)
+
+            kubelet = Kubelet(gateway, issue, Path(folder))
             found = Stage(server, gateway, kubelet, settings, clock)
             running = asyncio.create_task(kubelet.run())
             try:

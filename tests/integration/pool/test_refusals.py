@@ -72,6 +72,17 @@ async def test_a_token_for_others(pool: Stage, lease: GpuLease) -> None:
     await refused(pool, lease, token, reason="bad-token", says="not good")
 
 
+async def test_a_pod_that_has_ended(pool: Stage, lease: GpuLease) -> None:
+    """The API server may take its token for some seconds more."""
+    token = pool.token("train")
+    pool.server.faults.delay_next(1, 5.0, verb="patch", plural="gpuleases")
+    await pool.end("train", phase="Succeeded")
+    record = pool.service.book.lease(lease.key)
+    assert record is not None
+    await until(lambda: not pool.service.book.bound(record), "the controller to know")
+    await refused(pool, lease, token, reason="ended", says="found its end")
+
+
 async def test_another_container_and_another_epoch(pool: Stage, lease: GpuLease) -> None:
     token = pool.token("train")
     await refused(pool, lease, token, reason="container", says="found 'side'; allowed: 'main'", container="side")
@@ -90,7 +101,7 @@ async def test_another_leases_executor_is_not_talked_to(pool: Stage, lease: GpuL
     other = await pool.client("other")
     host, _, port = str((await pool.phase(other, "Ready"))["endpoint"]).rpartition(":")
     with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
-        await asyncio.to_thread(greet, host, int(port), pool.kubelet.authority(), lease.server_name, b"")
+        await asyncio.to_thread(greet, host, int(port), pool.kubelet.authority, lease.server_name, b"")
     made_up = new_authority(datetime.now(UTC)).cert
     with pytest.raises(ssl.SSLCertVerificationError, match="certificate verify failed"):
         await asyncio.to_thread(greet, host, int(port), made_up, other.server_name, b"")
@@ -99,7 +110,7 @@ async def test_another_leases_executor_is_not_talked_to(pool: Stage, lease: GpuL
 def controller(pool: Stage, folder: Path, token: str, authority: bytes = b"") -> Controller:
     file = folder / "token"
     file.write_text(token)
-    return Controller(pool.settings.controller_address, authority or pool.kubelet.authority(), file)
+    return Controller(pool.settings.controller_address, authority or pool.kubelet.authority, file)
 
 
 def request() -> bytes:
