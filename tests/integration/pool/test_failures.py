@@ -21,6 +21,7 @@ async def pool() -> AsyncIterator[Stage]:
 
 async def serving(pool: Stage, name: str = "train") -> GpuLease:
     lease = await pool.client(name)
+    await pool.phase(lease, "Ready")
     await pool.attach(lease, "slot-1")
     await pool.phase(lease, "Active")
     return lease

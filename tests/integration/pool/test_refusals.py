@@ -33,6 +33,7 @@ async def pool() -> AsyncIterator[Stage]:
 async def lease(pool: Stage) -> GpuLease:
     """One that serves the pod ``train``."""
     found = await pool.client("train")
+    await pool.phase(found, "Ready")
     await pool.attach(found, "slot-1")
     await pool.phase(found, "Active")
     return found
