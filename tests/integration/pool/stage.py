@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tessera.kube.connection import plain
 from tessera.kube.convert import gpu_lease_object
@@ -58,14 +58,30 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = 15.0) 
     return found
 
 
+class Executor(Protocol):
+    def stop(self) -> None: ...
+
+
+MakeExecutor = Callable[[Path], Executor]
+"""Starts one that serves on a unix socket."""
+
+
+def idle(path: Path) -> HandOver:
+    """Of a torch that nobody has."""
+    made = HandOver(listening(path), Reception(Offer("cpu"), TORCH))
+    made.start()
+    return made
+
+
 class Running:
     """The two containers of an executor's pod."""
 
-    def __init__(self, command: list[str], token: Path, authority: bytes, folder: Path, address: str) -> None:
+    def __init__(
+        self, command: list[str], token: Path, authority: bytes, folder: Path, address: str, executor: MakeExecutor
+    ) -> None:
         settings = COMMAND_LINE.read([*command[2:], "--host", address]).of(GateSettings)
         path = folder / "executor.sock"
-        self.executor = HandOver(listening(path), Reception(Offer("cpu"), TORCH))
-        self.executor.start()
+        self.executor = executor(path)
         self.controller = Controller(settings.controller, authority, token)
         self.listener = socket.socket()
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -91,6 +107,7 @@ class Kubelet:
     def __init__(self, gateway: Gateway, issue: Issue, folder: Path) -> None:
         self._gateway, self._issue, self._folder = gateway, issue, folder
         self.running: dict[str, Running] = {}
+        self.make_executor: MakeExecutor = idle
         self.with_gates: Callable[[], bool] = lambda: True
         self.tokens: dict[str, str] = {}
         self.authority = b""
@@ -140,7 +157,9 @@ class Kubelet:
         (gate,) = [each for each in pod["spec"]["containers"] if each["name"] == "gate"]
         published = await self._gateway.get(CONFIG_MAPS, "tessera-pool-ca", namespace=POOL)
         self.authority = str(published["data"]["ca.crt"]).encode()
-        self.running[uid] = await asyncio.to_thread(Running, gate["command"], token, self.authority, folder, address)
+        self.running[uid] = await asyncio.to_thread(
+            Running, gate["command"], token, self.authority, folder, address, self.make_executor
+        )
         return address
 
     async def _stop(self, uid: str) -> None:
