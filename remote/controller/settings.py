@@ -44,7 +44,10 @@ class ControllerSettings(KubeSettings, LogSettings):
     @field_validator("executor_labels", mode="before")
     @classmethod
     def _json(cls, value: object) -> object:
-        return json.loads(value) if isinstance(value, str) else value
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError("a JSON object of texts") from None
 
     @field_validator("executor_cpu", "executor_memory")
     @classmethod
@@ -80,7 +83,10 @@ class ControllerSettings(KubeSettings, LogSettings):
 def _spec(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
-    found = json.loads(path.read_text() or "{}")
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"executor_spec_file: {path}: found no JSON ({error}); allowed: an object") from None
     if not isinstance(found, dict):
-        raise ValueError(f"{path}: found {type(found).__name__}; allowed: a JSON object")
+        raise ValueError(f"executor_spec_file: {path}: found {type(found).__name__}; allowed: a JSON object")
     return found
