@@ -66,7 +66,8 @@ class PoolService(remote_pb2_grpc.PoolServicer):
         except KubeError as error:
             await self._unavailable(context, str(error))
         if refused is not None:
-            await self._refuse("Admit", context, grpc.StatusCode.PERMISSION_DENIED, refused, gate)
+            aborted, denied = grpc.StatusCode.ABORTED, grpc.StatusCode.PERMISSION_DENIED
+            await self._refuse("Admit", context, aborted if refused.reason == "epoch" else denied, refused, gate)
         limit_bytes = gate.record.known.share.mem_bytes
         return remote_pb2.AdmitReply(limit_bytes=limit_bytes, sessions=self._sessions)
 

@@ -63,9 +63,9 @@ class Gate:
             raise Refusal("Lease", f"lease: found {hello.lease!r}; allowed: {self._lease!r}")
         if self._following.over:
             raise Refusal("SessionLost", f"lease: found {self._lease} over")
+        self._current(hello.epoch)
         reply = self._controller.admit(hello.token, hello.container, hello.epoch)
         allowance = Allowance(hello.epoch, reply.limit_bytes, reply.sessions)
-        self._current(hello.epoch)
         ours, its = socket.socketpair()
         with contextlib.ExitStack() as undo, its:
             undo.callback(ours.close)

@@ -29,7 +29,8 @@ from tessera.model.gpu_leases import Client, GpuLease, lease_name
 from tessera.remote.controller.pods import GATE_AUDIENCE
 from tessera.remote.controller.service import Service
 from tessera.remote.controller.settings import ControllerSettings
-from tessera.remote.executor.handover import HandOver, listening
+from tessera.remote.executor.handed import HandOver
+from tessera.remote.executor.handover import listening
 from tessera.remote.executor.processes import Offer
 from tessera.remote.executor.reception import Reception
 from tessera.remote.gate.controller import Controller

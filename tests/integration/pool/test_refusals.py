@@ -19,6 +19,7 @@ from tessera.model.gpu_leases import GpuLease
 from tessera.pb.remote.v1 import remote_pb2
 from tessera.remote.controller.authority import Authority, new_authority
 from tessera.remote.controller.pods import GATE_AUDIENCE
+from tessera.remote.executor.refusals import Refusal
 from tessera.remote.gate.controller import Controller
 from tests.integration.pool.stage import ACCOUNT, POOL, Stage, greet, stage, until
 
@@ -84,10 +85,23 @@ async def test_a_pod_that_has_ended(pool: Stage, lease: GpuLease) -> None:
     await refused(pool, lease, token, reason="ended", says="found its end")
 
 
-async def test_another_container_and_another_epoch(pool: Stage, lease: GpuLease) -> None:
+async def test_another_container(pool: Stage, lease: GpuLease) -> None:
     token = pool.token("train")
     await refused(pool, lease, token, reason="container", says="found 'side'; allowed: 'main'", container="side")
-    await refused(pool, lease, token, reason="epoch", says="epoch: found 1; allowed: 2", epoch=1)
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 3])
+async def test_another_epoch_may_come_again(pool: Stage, lease: GpuLease, tmp_path: Path, epoch: int) -> None:
+    """The client's copy of the lease, or the gate's, may be behind."""
+    token = pool.token("train")
+    _, answer = await pool.hello(lease, token, epoch=epoch)
+    assert answer.reason == "Epoch" and f"epoch: found {epoch}; allowed: 2" in answer.text
+    (gates,) = pool.kubelet.tokens.values()
+    called = controller(pool, tmp_path, gates)
+    with pytest.raises(Refusal, match=f"epoch: found {epoch}; allowed: 2") as error:
+        await asyncio.to_thread(called.admit, token, "main", epoch)
+    assert error.value.reason == "Epoch" and refusals(pool, "Admit", "epoch") == 1
+    called.close()
 
 
 async def test_a_lease_that_belongs_to_another(pool: Stage, lease: GpuLease) -> None:

@@ -62,7 +62,7 @@ class PoolServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Admit(self, request, context):
-        """Whether a client may attach. PERMISSION_DENIED, with one sentence: it may not.
+        """Whether a client may attach. PERMISSION_DENIED, with one sentence: it may not. ABORTED: not in this epoch.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
