@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tessera.remote.controller.pods import COMPONENT, Options
+from tessera.remote.controller.pods import COMPONENT
 from tessera.remote.controller.settings import ControllerSettings
 from tests.chart.chart import NAMESPACE, Json, Rendered, refusal, render
 
@@ -87,7 +87,8 @@ def test_what_selects_executors_is_on_them(rendered: Rendered) -> None:
 def test_networks_hold_gates_and_controller_apart_from_the_rest(rendered: Rendered) -> None:
     executor, controller = rendered.one("NetworkPolicy", EXECUTOR), rendered.one("NetworkPolicy", NAME)
     assert executor["spec"]["policyTypes"] == ["Ingress", "Egress"]
-    assert [rule["ports"] for rule in executor["spec"]["ingress"]] == [[{"port": Options.port}]]
+    gate = ControllerSettings.model_fields["gate_port"].default
+    assert [rule["ports"] for rule in executor["spec"]["ingress"]] == [[{"port": gate}]]
     ports = [port["port"] for rule in executor["spec"]["egress"] for port in rule["ports"]]
     assert ports == [8444, 53, 53]
     (rule,) = controller["spec"]["ingress"]
