@@ -8,7 +8,7 @@ import pytest
 
 from tessera.remote.controller.pods import COMPONENT
 from tessera.remote.controller.settings import ControllerSettings
-from tests.chart.chart import NAMESPACE, Json, Rendered, refusal, render
+from tests.chart.chart import NAMESPACE, Json, Rendered, render
 
 ON: Json = {"pool.enabled": True, "pool.executor.image": "registry/executor:1"}
 NAME, EXECUTOR = "tessera-pool-controller", "tessera-pool-executor"
@@ -33,8 +33,11 @@ def test_without_the_pool_there_is_nothing_of_it() -> None:
     ]
 
 
-def test_an_image_for_executors_is_asked_for() -> None:
-    assert "pool.executor.image: found none" in refusal({"pool.enabled": True})
+def test_executors_have_an_image_of_their_own() -> None:
+    found = render({"pool.enabled": True, "image.repository": "mirror/tessera", "image.tag": "1.2"})
+    env = {variable["name"]: variable.get("value") for variable in found.containers()["pool-controller"]["env"]}
+    assert env["TESSERA_EXECUTOR_IMAGE"] == "mirror/tessera-executor:1.2"
+    assert env["TESSERA_GATE_IMAGE"] == "mirror/tessera:1.2"
 
 
 def test_the_controller_gets_settings_that_it_knows(rendered: Rendered, monkeypatch: pytest.MonkeyPatch) -> None:
