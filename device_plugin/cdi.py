@@ -16,6 +16,9 @@ from tessera.model.assignment import Share
 OLDEST_VERSION = "0.5.0"
 INFO_PATH = "/run/tessera"
 INFO_FILE = "slice.json"
+LEASE_PATH = "/run/tessera/lease"
+CLIENT_PATH = "/opt/tessera-client"
+"""Where a container with a slice on another node has the client of the remote device."""
 HOOK_S = 5
 READ_ONLY = ("ro", "nosuid", "nodev", "noexec", "bind")
 
@@ -28,6 +31,25 @@ def compose(
     env = [*edits.get("env", []), *(f"{k}={v}" for k, v in own_env(device, shares, composed=bool(nvidia)).items())]
     edits["env"] = _last_by_name(env)
     version = max([OLDEST_VERSION, *(version for version, _ in nvidia)], key=version_key)
+    return _spec(version, device, edits)
+
+
+def compose_leased(device: str, lease_dir: str, client_dir: str, python_path: str) -> dict[str, Any]:
+    """The CDI spec of a slice on another node. The folders are the host's; ``python_path``: the container's own."""
+    mounts = [Mount(lease_dir, LEASE_PATH, READ_ONLY), Mount(client_dir, CLIENT_PATH, READ_ONLY)]
+    env = {
+        "NVIDIA_VISIBLE_DEVICES": "void",
+        "PYTHONPATH": ":".join(filter(None, (f"{CLIENT_PATH}/hook", python_path))),
+        "TESSERA_ALIAS_CUDA": "1",
+        "TESSERA_LEASE_DIR": LEASE_PATH,
+        "TESSERA_REMOTE_HOME": f"{CLIENT_PATH}/tessera",
+        "TESSERA_SLICE": device,
+    }
+    edits = {"env": [f"{name}={value}" for name, value in env.items()], "mounts": [_mount(mount) for mount in mounts]}
+    return _spec(OLDEST_VERSION, device, edits)
+
+
+def _spec(version: str, device: str, edits: Edits) -> dict[str, Any]:
     return {"cdiVersion": version, "kind": CDI_KIND, "devices": [{"name": device, "containerEdits": edits}]}
 
 

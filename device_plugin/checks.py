@@ -15,11 +15,15 @@ from tessera.reasons import Code, Reason
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What the assignment gives to one container, in which trust domain, and what the pod asked for."""
+    """What the assignment gives to one container, in which trust domain, and what the pod asked for.
+
+    ``lease``: the name of the GPULease of a slice on another node; then there are no shares.
+    """
 
     shares: tuple[Share, ...]
     demand: PodDemand
     domain: str = ""
+    lease: str = ""
 
 
 def grant_of(pod: Pod, container: str) -> Grant | Refusal:
@@ -41,6 +45,8 @@ def _matched(pod: Pod, container: str, assignment: Assignment) -> Grant | Refusa
     demand = demand_of(pod)
     if isinstance(demand, Reason):
         return _end(Code.INVALID_REQUEST, f"pod {pod.key}: {demand.text}")
+    if demand is not None and assignment.leases:
+        return _leased(pod, container, assignment, demand)
     shares = assignment.of(container)
     if demand is None or shares is None:
         found = sorted(name for name, _ in assignment.containers)
@@ -51,8 +57,20 @@ def _matched(pod: Pod, container: str, assignment: Assignment) -> Grant | Refusa
     return Grant(shares, demand, assignment.domain)
 
 
+def _leased(pod: Pod, container: str, assignment: Assignment, demand: PodDemand) -> Grant | Refusal:
+    lease = assignment.lease_of(container)
+    found, asked = sorted(name for name, _ in assignment.leases), sorted(c.container for c in demand.containers)
+    if lease is None or found != asked:
+        text = f"pod {pod.key}: {names.ASSIGNMENT}: found leases of {found}; allowed: of {asked}, which ask for slices"
+        return _end(Code.INVALID_ASSIGNMENT, text)
+    return Grant((), demand, assignment.domain, lease)
+
+
 def check_gpus(grant: Grant, container: str, gpus: Mapping[str, Gpu]) -> Refusal | None:
     """Whether the GPUs are this node's, healthy, strong enough, and give what the demand makes of them."""
+    if grant.lease:
+        text = f"found GPULease {grant.lease}; allowed: GPUs, since this node has no slots for slices on other nodes"
+        return _end(Code.INVALID_ASSIGNMENT, f"container {container}: {text}")
     need = next(c for c in grant.demand.containers if c.container == container)
     for share in grant.shares:
         gpu = gpus.get(share.uuid)

@@ -56,7 +56,7 @@ class Claiming:
             conflict = over_commit(claims.book, item.device, grant.shares, gpus)
             if conflict:
                 return conflict
-            claimed = newest.claimed_by(holder, grant.shares)
+            claimed = newest.claimed_by(holder, grant.shares, grant.lease)
             if claimed != newest:
                 await claims.claim(claimed)
             return claimed

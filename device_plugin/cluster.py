@@ -9,11 +9,22 @@ from tessera.model.pods import Pod
 
 
 @dataclass(frozen=True, slots=True)
+class Environment:
+    """Where a container's variables come from: its image, its own entries in order (``None``: a value from elsewhere),
+    and the prefixes of its whole sources (``envFrom``)."""
+
+    image: str = ""
+    own: tuple[tuple[str, str | None], ...] = ()
+    prefixes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class NodePod:
-    """A pod and the ID of the newest container of each name, without the runtime's prefix."""
+    """A pod, and by container the ID of its newest one, without the runtime's prefix, and its environment."""
 
     pod: Pod
     container_ids: Mapping[str, str] = field(default_factory=dict)
+    environments: Mapping[str, Environment] = field(default_factory=dict)
 
     def owner_of(self, container_id: str) -> str | None:
         """The name of the container with this ID."""
@@ -35,8 +46,8 @@ class Cluster(Protocol):
     async def node_resources(self) -> tuple[dict[str, str], dict[str, str]]:
         """The node's capacity and allocatable."""
 
-    async def set_node_resources(self, values: Mapping[str, str]) -> None:
-        """Patches these keys into capacity and allocatable together."""
+    async def set_node_resources(self, values: Mapping[str, str | None]) -> None:
+        """Patches these keys into capacity and allocatable together; ``None`` removes one."""
 
     async def resource_slices(self) -> list[dict[str, Any]]:
         """The ResourceSlices of this node, which no part of Tessera writes; none where the API does not know them."""

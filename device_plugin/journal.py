@@ -38,6 +38,7 @@ class _Record(msgspec.Struct):
     serial: int
     holder: _Holder | None = None
     shares: list[_Share] = []
+    lease: str = ""
 
 
 class JournalError(Exception):
@@ -96,7 +97,7 @@ def _read(path: Path) -> Slice:
         raise JournalError(f"{path}: found device {record.device!r}; allowed: the file's own name")
     holder = Holder(**msgspec.structs.asdict(record.holder)) if record.holder else None
     shares = tuple(Share(s.uuid, s.mem, s.core, s.whole) for s in record.shares)
-    return Slice(record.device, slot, record.serial, holder, shares)
+    return Slice(record.device, slot, record.serial, holder, shares, record.lease)
 
 
 def _to_wire(item: Slice) -> _Record:
@@ -107,4 +108,5 @@ def _to_wire(item: Slice) -> _Record:
         serial=item.serial,
         holder=_Holder(holder.uid, holder.namespace, holder.pod, holder.container) if holder else None,
         shares=[_Share(s.uuid, s.mem_bytes, s.core_percent, s.whole) for s in item.shares],
+        lease=item.lease,
     )

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from tessera.device_plugin.cluster import ClusterError, NodePod
+from tessera.device_plugin.cluster import ClusterError, Environment, NodePod
 from tessera.kube import wire
 from tessera.kube.convert import gpu_node_object, pod_of
 from tessera.kube.errors import ApiError, UnknownOutcome, Unreachable
@@ -67,7 +67,7 @@ class KubeCluster:
         status = node.status
         return _texts(status.capacity), _texts(status.allocatable)
 
-    async def set_node_resources(self, values: Mapping[str, str]) -> None:
+    async def set_node_resources(self, values: Mapping[str, str | None]) -> None:
         patch = {"status": {"capacity": dict(values), "allocatable": dict(values)}}
         try:
             await self._gateway.merge_patch(NODES, self._node, patch, subresource="status")
@@ -166,10 +166,16 @@ class WatchedNode:
 
 
 def node_pod(pod: wire.Pod) -> NodePod:
-    """The pod and its containers' IDs."""
+    """The pod, with its containers' IDs and environments."""
     statuses = [*pod.status.container_statuses, *pod.status.init_container_statuses]
     ids = {s.name: s.container_id.rpartition("//")[2] for s in statuses if s.container_id}
-    return NodePod(pod_of(pod), ids)
+    containers = [*pod.spec.init_containers, *pod.spec.containers]
+    return NodePod(pod_of(pod), ids, {container.name: _environment(container) for container in containers})
+
+
+def _environment(container: wire.Container) -> Environment:
+    own = tuple((item.name, None if item.value_from else item.value) for item in container.env)
+    return Environment(container.image, own, tuple(source.prefix for source in container.env_from))
 
 
 def _texts(quantities: Mapping[str, object]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import structlog
 
 from tessera.command_line import CommandLine, Unusable
+from tessera.device_plugin.client_side import NotAClientNodeError
 from tessera.device_plugin.service import Service
 from tessera.device_plugin.settings import DevicePluginSettings
 from tessera.kube.connection import ConfigurationError, Connection, connect
@@ -39,7 +40,7 @@ async def _serve(settings: DevicePluginSettings, connection: Connection) -> int:
     service = Service(settings, connection)
     try:
         await service.start()
-    except OSError as error:
+    except (OSError, NotAClientNodeError) as error:
         print(f"tessera device-plugin: {error}", file=sys.stderr)
         return 1
     failed = asyncio.create_task(service.wait())

@@ -3,12 +3,13 @@ more, and none of its processes is left. Only then are the agent's limits, the f
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
 
 import grpc
 import structlog
 
-from tessera.device_plugin.agent import Agent
+from tessera.device_plugin.agent import GpuProcess
 from tessera.device_plugin.cluster import Cluster, ClusterError, NodePods
 from tessera.device_plugin.flights import SharedCall
 from tessera.device_plugin.podresources import Place, PodResources
@@ -21,6 +22,16 @@ from tessera.model.pods import Pod
 log = structlog.get_logger()
 
 
+class Limits(Protocol):
+    """What a slice was given beside its files here. Methods raise ``grpc.aio.AioRpcError`` or ``OSError``."""
+
+    async def release(self, device: str) -> None:
+        """Takes it away; of an unknown device it is no error."""
+
+    def usage(self) -> Awaitable[list[GpuProcess]]:
+        """The GPU processes of this moment."""
+
+
 class Reclaimer:
     """The only one who releases slices."""
 
@@ -30,7 +41,7 @@ class Reclaimer:
         pods: NodePods,
         cluster: Cluster,
         resources: PodResources,
-        agent: Agent,
+        limits: Limits,
         specs: SpecFiles,
         live_uids: Callable[[], frozenset[str]],
     ) -> None:
@@ -38,7 +49,7 @@ class Reclaimer:
         self._pods = pods
         self._cluster = cluster
         self._resources = resources
-        self._agent = agent
+        self._limits = limits
         self._specs = specs
         self._live_uids = live_uids
         self._pass = SharedCall(self._release_dead)
@@ -57,7 +68,7 @@ class Reclaimer:
         try:
             if (await self._resources.slots()).get(item.slot) == [_place(item.holder)]:
                 raise wait(f"{item.holder} holds {item.slot} as well; allowed: one slot a container")
-            if item.holder.uid in {p.pod_uid for p in await self._agent.usage()}:
+            if item.holder.uid in {p.pod_uid for p in await self._limits.usage()}:
                 raise wait(f"{item.holder} still has a GPU process of {item.device}")
             await self._release(item)
         except (grpc.aio.AioRpcError, OSError) as error:
@@ -68,7 +79,7 @@ class Reclaimer:
         if not suspects:
             return
         in_use = await self._resources.slots()
-        busy = {p.pod_uid for p in await self._agent.usage()} | await asyncio.to_thread(self._live_uids)
+        busy = {p.pod_uid for p in await self._limits.usage()} | await asyncio.to_thread(self._live_uids)
         for item in suspects:
             left = item.holder is not None and item.holder.uid in busy
             if not left and not self._shown(item, in_use) and await self._gone(item.holder):
@@ -99,7 +110,7 @@ class Reclaimer:
 
     async def _release(self, item: Slice) -> None:
         # Also without a holder: what the agent holds of a slice whose journal entry was damaged would stay for ever.
-        await self._agent.release(item.device)
+        await self._limits.release(item.device)
         await self._specs.remove(item.device)
         await self._store.release(item.device)
         if item.holder is not None:

@@ -24,17 +24,17 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Announcement:
-    """How many GPUs' worth of slots the node has; it only grows, since a slot in use must stay healthy."""
+    """How many slots the node has; they only grow, since a slot in use must stay healthy."""
 
-    def __init__(self, gpus: int = 0) -> None:
-        self.gpus = gpus
+    def __init__(self, slots: int = 0) -> None:
+        self.slots = slots
         self._changed = asyncio.Event()
 
-    def grow(self, gpus: int) -> bool:
-        """Takes a new count of GPUs; whether it was more than before."""
-        if gpus <= self.gpus:
+    def grow(self, slots: int) -> bool:
+        """Takes a new count; whether it was more than before."""
+        if slots <= self.slots:
             return False
-        self.gpus = gpus
+        self.slots = slots
         self._changed.set()
         self._changed = asyncio.Event()
         return True
@@ -45,7 +45,7 @@ class Announcement:
 
     def message(self) -> api_pb2.ListAndWatchResponse:
         """Every slot, healthy: a GPU's health is the scheduler's and PreStart's business, not the slots'."""
-        devices = [api_pb2.Device(ID=slot, health="Healthy") for slot in slot_names(self.gpus)]
+        devices = [api_pb2.Device(ID=slot, health="Healthy") for slot in slot_names(self.slots)]
         return api_pb2.ListAndWatchResponse(devices=devices)
 
 

@@ -8,12 +8,11 @@ from functools import partial
 
 import structlog
 
-from tessera.device_plugin.agent import Agent
-from tessera.device_plugin.capacity import Capacity
 from tessera.device_plugin.checkpoint import FILE as CHECKPOINT
 from tessera.device_plugin.claims import Claiming
+from tessera.device_plugin.client_side import ClientSide
 from tessera.device_plugin.cluster import ClusterError
-from tessera.device_plugin.gpunode import GpuNodePublisher
+from tessera.device_plugin.gpu_side import GpuSide
 from tessera.device_plugin.identity import Identity
 from tessera.device_plugin.inventory import Inventory
 from tessera.device_plugin.journal import Journal
@@ -26,17 +25,16 @@ from tessera.device_plugin.reclaim import Reclaimer
 from tessera.device_plugin.registration import Registration
 from tessera.device_plugin.server import Announcement, DevicePlugin, PluginSocket
 from tessera.device_plugin.settings import DevicePluginSettings
+from tessera.device_plugin.sides import Parts, Side
 from tessera.device_plugin.specs import SpecFiles
 from tessera.device_plugin.store import SliceStore
-from tessera.device_plugin.writer import SpecWriter
-from tessera.durable import Disk, LocalDisk, replace_durably
+from tessera.durable import Disk, LocalDisk
 from tessera.kube.connection import Connection
 from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
 
 log = structlog.get_logger()
 
-COUNT_FILE = "gpus"
 EVENTS_S = 1.0
 
 
@@ -59,15 +57,20 @@ class Service:
         self.inventory = Inventory()
 
     async def start(self) -> None:
-        """Reads the journal, sweeps old spec files and starts to serve. Raises ``OSError``."""
+        """Reads the journal, sweeps old spec files and starts to serve. Raises ``OSError``, and with client slots
+        ``NotAClientNodeError`` on a node with GPUs."""
         settings = self.settings
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         self.store = SliceStore(Journal(settings.state_dir / "slices", self._disk))
         for text in self.store.broken.values():
             log.error("journal entry set aside", error=text)
         self._gateway = await Gateway(self._connection).__aenter__()
-        self._build()
-        self.specs.sweep(self._awaited)
+        try:
+            self._build()
+            self.specs.sweep(self._awaited)
+        except BaseException:
+            await self._gateway.__aexit__(None, None, None)
+            raise
         for loop in self._loops():
             self._tasks.append(asyncio.create_task(loop))
 
@@ -87,17 +90,16 @@ class Service:
         self._tasks.clear()
         await self._socket.stop()
         await self.specs.close()
-        await self._agent.close()
+        await self._side.close()
         await self._resources.close()
         await self._gateway.__aexit__(None, None, None)
 
     def _build(self) -> None:
-        settings, inventory, store = self.settings, self.inventory, self.store
+        settings, store = self.settings, self.store
         self._events = EventRecorder(self._gateway, "tessera-device-plugin", host=settings.node)
         self._cluster = KubeCluster(self._gateway, self._events, settings.node)
         self._pods = WatchedPods(self._gateway, settings.node)
         self._node = WatchedNode(self._gateway, settings.node)
-        self._agent = Agent(settings.agent_socket, inventory)
         self._resources = PodResources(settings.pod_resources)
         self.specs = SpecFiles(
             settings.cdi_dir,
@@ -106,19 +108,34 @@ class Service:
             settle_s=settings.spec_settle_s,
             lifetime_s=settings.spec_lifetime_s,
         )
+        self._announcement = Announcement()
+        self._registered = asyncio.Event()
+        self._side = self._side_of_the_node()
         live_uids = partial(pod_uids, settings.proc_dir)
         self.reclaimer = Reclaimer(
-            store, self._pods, self._cluster, self._resources, self._agent, self.specs, live_uids
+            store, self._pods, self._cluster, self._resources, self._side.limits, self.specs, live_uids
         )
-        self._capacity = Capacity(self._cluster, self._pods, inventory)
-        self._publisher = GpuNodePublisher(settings.node, self._cluster, inventory, store.book)
-        self._announcement = Announcement(self._remembered_gpus())
         plugin = DevicePlugin(self._announcement, store, self._prestart())
         self._socket = PluginSocket(settings.plugins, plugin)
-        self._registered = asyncio.Event()
         self.registration = Registration(
-            settings.plugins, self._socket, lambda: self._announcement.gpus > 0, self._note_registered, self._clock
+            settings.plugins, self._socket, lambda: self._announcement.slots > 0, self._registered.set, self._clock
         )
+
+    def _side_of_the_node(self) -> Side:
+        parts = Parts(
+            self.settings,
+            self._gateway,
+            self._cluster,
+            self._pods,
+            self._node,
+            self.inventory,
+            self.store,
+            self.specs,
+            self._announcement,
+            self._registered,
+            self._disk,
+        )
+        return ClientSide(parts) if self.settings.client_slots else GpuSide(parts)
 
     def _prestart(self) -> PreStart:
         settings = self.settings
@@ -129,16 +146,10 @@ class Service:
             settings.plugins / CHECKPOINT,
             need_checkpoint=settings.require_checkpoint,
         )
-        writer = SpecWriter(
-            self.specs, self.inventory, settings.nvidia_cdi_dirs, settings.require_nvidia_cdi, settings.proc_dir
-        )
         return PreStart(
             identity,
             self.store,
-            Claiming(self.store, self._pods, self.reclaimer),
-            self._agent,
-            self.inventory,
-            writer,
+            self._side.preparation(Claiming(self.store, self._pods, self.reclaimer)),
             self._cluster,
             deadline_s=settings.prestart_deadline_s,
             patience_s=settings.patience_s,
@@ -146,47 +157,17 @@ class Service:
         )
 
     def _loops(self) -> list[Coroutine[object, object, object]]:
-        settings, inventory, pods = self.settings, self.inventory, self._pods
+        settings, pods = self.settings, self._pods
         outside = (ClusterError, OSError)
-        capacity_events = [inventory.changed, pods.changed, self._node.changed, self._registered.wait]
         return [
-            self._agent.watch(),
             pods.run(),
             self._node.run(),
             self._events.run(),
             self.registration.run(),
-            repeat("slots", self._announce, [inventory.changed], 60.0, outside),
             repeat("one-shot specs", self._disarm, [pods.changed], 1.0, outside),
-            repeat("capacity", self._assert_capacity, capacity_events, settings.capacity_every_s, outside),
-            repeat(
-                "gpunode",
-                self._publisher.publish,
-                [inventory.changed, self.store.changed],
-                settings.heartbeat_every_s,
-                outside,
-            ),
             repeat("reclaim", self.reclaimer.release_dead, [pods.changed], settings.reclaim_every_s, outside),
+            *self._side.loops(),
         ]
-
-    async def _announce(self) -> None:
-        """The count outlives us, so that after a restart we register at once even if the agent is not up yet."""
-        if self._announcement.grow(len(self.inventory.gpus)):
-            path = self.settings.state_dir / COUNT_FILE
-            await asyncio.to_thread(replace_durably, self._disk, path, str(self._announcement.gpus).encode())
-
-    def _remembered_gpus(self) -> int:
-        try:
-            return int((self.settings.state_dir / COUNT_FILE).read_text())
-        except (OSError, ValueError):
-            return 0
-
-    async def _assert_capacity(self) -> None:
-        self._registered.clear()
-        await self._capacity.assert_now()
-
-    def _note_registered(self) -> None:
-        """A kubelet that has just registered us may have zeroed the node's capacity."""
-        self._registered.set()
 
     async def _disarm(self) -> None:
         for device in self.specs.armed:

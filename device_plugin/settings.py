@@ -34,6 +34,20 @@ class DevicePluginSettings(BaseSettings):
     require_checkpoint: bool = Field(
         default=True, description="start nothing that the kubelet's checkpoint does not confirm"
     )
+    client_slots: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="containers with slices on other nodes that this node takes; 0 on a node with GPUs",
+    )
+    cri_socket: str = Field(
+        default="/run/containerd/containerd.sock",
+        description="with client slots: the container runtime's socket; empty: it is not asked, and pods must set "
+        "PYTHONPATH themselves",
+    )
+    pool_ca: Path = Field(
+        default=Path("/etc/tessera/pool/ca.crt"), description="with client slots: the pool's certificate authority"
+    )
     prestart_deadline_s: float = Field(default=20.0, gt=0, le=25, description="until PreStart is answered")
     patience_s: float = Field(default=30.0, ge=0, description="until a pod is ended whose GPU is away")
     spec_lifetime_s: float = Field(default=8.0, gt=0, description="until a spec file is removed that no container used")

@@ -29,17 +29,21 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One allocation of a slot. ``serial`` grows with each allocation; the holder is known from PreStart on."""
+    """One allocation of a slot. ``serial`` grows with each allocation; the holder is known from PreStart on.
+
+    ``lease``: the name of the GPULease of a slice on another node, in the holder's namespace.
+    """
 
     device: str
     slot: str
     serial: int
     holder: Holder | None = None
     shares: tuple[Share, ...] = ()
+    lease: str = ""
 
-    def claimed_by(self, holder: Holder, shares: tuple[Share, ...]) -> "Slice":
+    def claimed_by(self, holder: Holder, shares: tuple[Share, ...], lease: str = "") -> "Slice":
         """This slice with its owner."""
-        return replace(self, holder=holder, shares=shares)
+        return replace(self, holder=holder, shares=shares, lease=lease)
 
 
 class Book:

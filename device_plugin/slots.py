@@ -7,7 +7,7 @@ A slot carries no GPU and no size. Each Allocate gives its slot a CDI device nam
 import re
 from collections.abc import Iterable
 
-from tessera.model.names import SLICE, SLOTS_PER_GPU
+from tessera.model.names import SLICE
 
 CDI_KIND = SLICE
 SPEC_PREFIX = "tessera.io-slice-"
@@ -17,9 +17,16 @@ _DEVICE = re.compile(r"(slot-\d{3,6})-[0-9a-f]{32}")
 _NONCE = re.compile(r"[0-9a-f]{32}")
 
 
-def slot_names(gpus: int) -> tuple[str, ...]:
-    """The slots of a node with this many GPUs."""
-    return tuple(f"slot-{number:03d}" for number in range(gpus * SLOTS_PER_GPU))
+def slot_names(count: int) -> tuple[str, ...]:
+    """The slots of a node that has this many."""
+    return tuple(f"slot-{number:03d}" for number in range(count))
+
+
+def number_of(slot: str) -> int:
+    """The place of a slot among its node's. Raises ``ValueError`` for another name."""
+    if not is_slot(slot):
+        raise ValueError(f"device ID: found {slot!r}; allowed: slot- and a number")
+    return int(slot.removeprefix("slot-"))
 
 
 def is_slot(name: str) -> bool:

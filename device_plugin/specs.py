@@ -48,9 +48,10 @@ class SpecFiles:
         """The host's folder that the container sees as ``/run/tessera``."""
         return self._info / device
 
-    async def arm(self, device: str, spec: Mapping[str, Any], info: bytes, former_id: str) -> None:
+    async def arm(self, device: str, spec: Mapping[str, Any], info: bytes | None, former_id: str) -> None:
         """Writes the spec and returns when a runtime that watches the folder has had time to read it.
 
+        ``info``: what the container reads as ``slice.json``, where its spec mounts the information folder.
         ``former_id``: the container's ID before this start; another one means that it was created.
         """
         self._cancel(device)
@@ -100,10 +101,11 @@ class SpecFiles:
             timer.cancel()
         await asyncio.gather(*timers, return_exceptions=True)
 
-    def _write(self, device: str, spec: Mapping[str, Any], info: bytes) -> None:
-        folder = self.info_dir(device)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "slice.json").write_bytes(info)
+    def _write(self, device: str, spec: Mapping[str, Any], info: bytes | None) -> None:
+        if info is not None:
+            folder = self.info_dir(device)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "slice.json").write_bytes(info)
         self._folder.mkdir(parents=True, exist_ok=True)
         replace_durably(self._disk, self._folder / spec_file(device), json.dumps(spec, indent=1).encode())
 

@@ -1,14 +1,15 @@
 """From a prepared slice to its CDI spec on disk: NVIDIA's files are read fresh each time, since a driver update
-rewrites them."""
+rewrites them. A slice on another node needs none of them."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from tessera.device_plugin import nvidia
 from tessera.device_plugin.agent import Prepared
-from tessera.device_plugin.cdi import compose, slice_info
+from tessera.device_plugin.cdi import compose, compose_leased, slice_info
 from tessera.device_plugin.inventory import Inventory
 from tessera.device_plugin.refusals import wait
 from tessera.device_plugin.slices import Slice
@@ -41,10 +42,7 @@ class SpecWriter:
         edits = await asyncio.to_thread(self._nvidia, [share.uuid for share in item.shares])
         info_dir = str(self._specs.info_dir(item.device))
         spec = compose(item.device, item.shares, prepared, edits, info_dir)
-        try:
-            await self._specs.arm(item.device, spec, slice_info(item.shares), former_id)
-        except OSError as error:
-            raise wait(f"CDI spec of {item.device} not written: {error}") from None
+        await _arm(self._specs, item.device, spec, slice_info(item.shares), former_id)
 
     def _nvidia(self, uuids: list[str]) -> list[tuple[str, nvidia.Edits]]:
         if self._mode is NvidiaCdi.FALSE:
@@ -60,3 +58,23 @@ class SpecWriter:
             return nvidia.edits_for(specs, indices, uuids, nvidia.minors(self._proc))
         except nvidia.CdiError as error:
             raise wait(str(error), Code.NODE_RESOURCES) from None
+
+
+class LeaseSpecWriter:
+    """Writes the specs of slices on other nodes. ``client_dir``: the host's folder with the client's package."""
+
+    def __init__(self, specs: SpecFiles, client_dir: Path) -> None:
+        self._specs = specs
+        self._client_dir = client_dir
+
+    async def write(self, device: str, lease_dir: Path, python_path: str, former_id: str) -> None:
+        """Returns when a runtime can resolve the device. Raises ``Refused``, always temporary."""
+        spec = compose_leased(device, str(lease_dir), str(self._client_dir), python_path)
+        await _arm(self._specs, device, spec, None, former_id)
+
+
+async def _arm(specs: SpecFiles, device: str, spec: Mapping[str, Any], info: bytes | None, former_id: str) -> None:
+    try:
+        await specs.arm(device, spec, info, former_id)
+    except OSError as error:
+        raise wait(f"CDI spec of {device} not written: {error}") from None

@@ -58,10 +58,17 @@ class Resources(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="c
 
 
 class EnvVar(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """``value`` is empty for a variable that comes from elsewhere."""
+    """``value`` is empty for a variable that comes from elsewhere, as ``value_from`` says."""
 
     name: str = ""
     value: str = ""
+    value_from: dict[str, Any] | None = None
+
+
+class EnvFrom(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """Variables whose names come from elsewhere, with ``prefix`` before each."""
+
+    prefix: str = ""
 
 
 class VolumeMount(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
@@ -75,6 +82,7 @@ class Container(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="c
     resources: Resources = Resources()
     restart_policy: str | None = None
     env: list[EnvVar] = field(default_factory=list)
+    env_from: list[EnvFrom] = field(default_factory=list)
     volume_mounts: list[VolumeMount] = field(default_factory=list)
 
 

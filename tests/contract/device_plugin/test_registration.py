@@ -79,7 +79,7 @@ async def test_a_restarted_kubelet_has_the_slots_of_eight_gpus_within_200_ms(fol
     async def never(slot: str) -> None:
         raise AssertionError(f"PreStart of {slot}")
 
-    socket = PluginSocket(plugins, DevicePlugin(Announcement(8), store, never))
+    socket = PluginSocket(plugins, DevicePlugin(Announcement(512), store, never))
     registration = asyncio.create_task(Registration(plugins, socket, lambda: True).run())
     kubelet, taken = Kubelet(plugins), []
     for _ in range(RESTARTS):

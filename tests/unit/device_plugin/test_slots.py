@@ -6,6 +6,7 @@ from tessera.device_plugin.slots import (
     device_name,
     device_of_file,
     is_slot,
+    number_of,
     only_slot,
     qualified,
     slot_names,
@@ -16,15 +17,16 @@ from tessera.device_plugin.slots import (
 NONCE = "0123456789abcdef" * 2
 
 
-def test_a_gpu_has_64_slots_numbered_through_the_node() -> None:
-    names = slot_names(2)
+def test_slots_are_numbered_through_the_node() -> None:
+    names = slot_names(128)
     assert len(names) == len(set(names)) == 128
     assert (names[0], names[42], names[127]) == ("slot-000", "slot-042", "slot-127")
 
 
-def test_sixteen_gpus_have_slots_above_999() -> None:
-    assert slot_names(16)[-1] == "slot-1023"
-    assert all(is_slot(name) for name in slot_names(16))
+def test_slots_above_999_have_names_and_numbers_too() -> None:
+    assert slot_names(1024)[-1] == "slot-1023"
+    assert all(is_slot(name) for name in slot_names(1024))
+    assert [number_of(name) for name in slot_names(1024)] == list(range(1024))
 
 
 def test_the_device_name_carries_the_slot_and_the_nonce() -> None:
