@@ -9,11 +9,10 @@ from tessera.device_plugin.cluster import ClusterError
 from tessera.device_plugin.cri import Cri
 from tessera.device_plugin.kube_leases import KubeLeases
 from tessera.device_plugin.lease_dirs import AuthorityError, LeaseDirs
+from tessera.device_plugin.lease_keeping import LeaseKeeping
 from tessera.device_plugin.leased_slices import LeasedSlices
-from tessera.device_plugin.leases import Lease, usable
 from tessera.device_plugin.loops import repeat
 from tessera.device_plugin.sides import Parts
-from tessera.device_plugin.slices import Slice
 from tessera.device_plugin.slots import number_of
 from tessera.device_plugin.writer import LeaseSpecWriter
 from tessera.model import names
@@ -40,6 +39,7 @@ class ClientSide:
         self._dirs.sweep(lambda device: parts.store.book.get(device) is not None)
         self._client_dir = install(settings.state_dir / "client", parts.disk)
         self._leases = KubeLeases(parts.gateway, settings.node)
+        self._keeping = LeaseKeeping(settings.node, parts.store.book, self._leases.watched, self._dirs)
         self._cri = Cri(Path(settings.cri_socket)) if settings.cri_socket else None
         in_use = max((number_of(item.slot) + 1 for item in parts.store.book), default=0)
         parts.announcement.grow(max(settings.client_slots, in_use))
@@ -61,7 +61,7 @@ class ClientSide:
         leases = [self._leases.changed, parts.store.changed]
         return [
             self._leases.run(),
-            repeat("leases", self._refresh, leases, settings.reclaim_every_s, OUTSIDE),
+            repeat("leases", self._keeping.refresh, leases, settings.reclaim_every_s, OUTSIDE),
             repeat("capacity", self._clear_capacity, [parts.node.changed], settings.capacity_every_s, OUTSIDE),
             repeat("gpunode", self._publish, [], settings.heartbeat_every_s, OUTSIDE),
         ]
@@ -70,19 +70,6 @@ class ClientSide:
         """Closes the connection to the container runtime."""
         if self._cri:
             await self._cri.close()
-
-    async def _refresh(self) -> None:
-        """Every container's ``lease.json`` is brought to what its lease says now."""
-        for item in self._parts.store.book:
-            await self._refresh_one(item)
-
-    async def _refresh_one(self, item: Slice) -> None:
-        if item.holder is None or not item.lease:
-            return
-        key = f"{item.holder.namespace}/{item.lease}"
-        lease = usable(self._leases.watched(key), key, item.holder, self._parts.settings.node)
-        if isinstance(lease, Lease) and lease.serves and lease.attached and lease.attached.device == item.device:
-            await self._dirs.refresh(item.device, lease)
 
     async def _clear_capacity(self) -> None:
         """A key with a zero, as a former GPU node may have, would have the kubelet refuse the pods; an absent one is

@@ -13,6 +13,7 @@ _SPLIT = re.compile(r",(?![^(]*\))")
 _FIELDS: dict[str, tuple[str, ...]] = {
     "metadata.name": ("metadata", "name"),
     "metadata.namespace": ("metadata", "namespace"),
+    "spec.client.node": ("spec", "client", "node"),
     "spec.nodeName": ("spec", "nodeName"),
     "spec.schedulerName": ("spec", "schedulerName"),
     "spec.unschedulable": ("spec", "unschedulable"),

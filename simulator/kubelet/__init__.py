@@ -12,6 +12,7 @@ from tessera.simulator.kubelet.containers import (
     SimContainer,
 )
 from tessera.simulator.kubelet.kubelet import SimKubelet
+from tessera.simulator.kubelet.runtime_socket import RuntimeSocket
 from tessera.simulator.kubelet.settings import KubeletSettings
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "IdleRuntime",
     "KubeletSettings",
     "RunningContainer",
+    "RuntimeSocket",
     "SimContainer",
     "SimKubelet",
 ]

@@ -111,6 +111,10 @@ class Containerd:
         self._records[container.id] = record
         record.waiter = asyncio.create_task(self._await_end(record))
 
+    def all(self) -> list[SimContainer]:
+        """Every container that is not forgotten, running or ended."""
+        return [record.container for record in self._records.values()]
+
     def newest(self, pod_uid: str, name: str) -> SimContainer | None:
         """The newest container of this name, running or ended."""
         found = [r.container for r in self._records.values() if r.container.pod_uid == pod_uid]

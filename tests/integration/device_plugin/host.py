@@ -65,10 +65,11 @@ class Host:
         self.connection = plain(self.api.url)
         self.gateway = await self._stack.enter_async_context(Gateway(self.connection))
         await self._start_agent()
-        self.runtime = IdleRuntime()
+        self.runtime = self._make_runtime()
         self.containerd = Containerd(self.runtime)
         self._stack.push_async_callback(self.containerd.close)
         await self._start_kubelet()
+        await self._before_plugin()
         self.plugin = self.make_plugin()
         await self.plugin.start()
         self._stack.push_async_callback(self._stop_plugin)
@@ -84,6 +85,12 @@ class Host:
         self.agent = FakeAgent(self.dir / "agent.sock", self.gpus)
         await self.agent.start()
         self._stack.push_async_callback(self.agent.stop)
+
+    def _make_runtime(self) -> IdleRuntime:
+        return IdleRuntime()
+
+    async def _before_plugin(self) -> None:
+        """What else a kind of host has."""
 
     async def _start_kubelet(self) -> None:
         settings = KubeletSettings(
@@ -147,10 +154,13 @@ class Host:
 
     async def place(self, name: str, shares: Mapping[str, Share] | None, **changes: Any) -> str:
         """Creates a pod with one slice for each container and binds it as the scheduler does; its UID.
-        ``annotation`` overrides the assignment's text (``None``: no annotation)."""
+        ``annotation`` overrides the assignment's text (``None``: no annotation); ``bound=False`` leaves out the
+        binding."""
         made = pod_manifest(name, shares or {}, **{k: v for k, v in changes.items() if k == "spec"})
         body = await self.gateway.create(untyped(PODS), made, namespace="default")
         uid = str(body["metadata"]["uid"])
+        if not changes.get("bound", True):
+            return uid
         text = encode(Assignment(tuple((c, (s,)) for c, s in (shares or {}).items()))) if shares else None
         text = changes.get("annotation", text)
         await self.gateway.bind("default", name, uid, NODE, {ASSIGNMENT: text} if text is not None else {})
