@@ -6,6 +6,7 @@ itself changes nothing, and a container that starts again gets an epoch of its o
 """
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -20,8 +21,8 @@ from tessera.device_plugin.refusals import Refusal, Refused, end, wait
 from tessera.device_plugin.slices import Holder, Slice
 from tessera.reasons import Code
 
-LOOK_S = 1.0
-"""Between two reads of a lease that no watch told about."""
+LOOK_S, AGAIN_S = 1.0, 0.1
+"""Between two reads of a lease that no watch told about: one that waits, and one that somebody else changed."""
 
 
 class Leases(Protocol):
@@ -50,7 +51,7 @@ class Runtime(Protocol):
 class Writer(Protocol):
     """Writes the CDI spec."""
 
-    async def write(self, device: str, lease_dir: Path, python_path: str, former_id: str) -> None:
+    async def write(self, device: str, lease_dir: Path, python_path: str, former: Iterable[str]) -> None:
         """Returns when a runtime can resolve the device. Raises ``Refused``."""
 
 
@@ -88,7 +89,8 @@ class LeasedSlices:
         item = await self._claiming.claim(item, holder, grant, {})
         lease = await self._served(holder, grant.lease, Attach(item.device, former))
         await self._put(item.device, lease)
-        await self._writer.write(item.device, self._dirs.path(item.device), python_path, former)
+        known = {former, self._told(claimant)}
+        await self._writer.write(item.device, self._dirs.path(item.device), python_path, known)
         return f"slice on node {lease.known.node}, GPULease {lease.known.key}, epoch {lease.known.epoch}"
 
     async def _checked(self, holder: Holder, name: str) -> Lease:
@@ -112,8 +114,8 @@ class LeasedSlices:
                         lease = await self._checked(holder, name)
                         if lease.serves_start(start):
                             return lease
-                        if lease.attach == start or await self._attached(lease, start):
-                            await asyncio.wait({changed}, timeout=LOOK_S)
+                        written = lease.attach == start or await self._attached(lease, start)
+                        await asyncio.wait({changed}, timeout=LOOK_S if written else AGAIN_S)
                     finally:
                         changed.cancel()
         except TimeoutError:
@@ -137,7 +139,11 @@ class LeasedSlices:
         """The container before this start. The status at the API server lags behind that of the runtime."""
         holder = claimant.holder
         found = await self._runtime.newest(holder.uid, holder.container) if self._runtime else ""
-        return found or claimant.live.container_ids.get(holder.container, "")
+        return found or self._told(claimant)
+
+    def _told(self, claimant: Claimant) -> str:
+        """The container's newest ID as the API server has it."""
+        return claimant.live.container_ids.get(claimant.holder.container, "")
 
     async def _python_path(self, claimant: Claimant) -> str:
         container = claimant.holder.container

@@ -54,7 +54,7 @@ class LocalSlices:
         _no_former_process(item, grant, claimant, await self._processes())
         item = await self._claiming.claim(item, holder, grant, self._inventory.gpus)
         prepared = await self._agent.prepare(item, grant)
-        await self._writer.write(item, prepared, claimant.live.container_ids.get(holder.container, ""))
+        await self._writer.write(item, prepared, [claimant.live.container_ids.get(holder.container, "")])
         return _told(item, prepared, self._inventory.gpus)
 
     async def _processes(self) -> list[GpuProcess]:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 import shutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +42,18 @@ class SpecFiles:
         self._lifetime_s = lifetime_s
         self._sleep = sleep
         self._timers: dict[str, asyncio.Task[None]] = {}
-        self._starts: dict[str, str] = {}
+        self._starts: dict[str, frozenset[str]] = {}
 
     def info_dir(self, device: str) -> Path:
         """The host's folder that the container sees as ``/run/tessera``."""
         return self._info / device
 
-    async def arm(self, device: str, spec: Mapping[str, Any], info: bytes | None, former_id: str) -> None:
+    async def arm(self, device: str, spec: Mapping[str, Any], info: bytes | None, former: Iterable[str]) -> None:
         """Writes the spec and returns when a runtime that watches the folder has had time to read it.
 
         ``info``: what the container reads as ``slice.json``, where its spec mounts the information folder.
-        ``former_id``: the container's ID before this start; another one means that it was created.
+        ``former``: the IDs that the container had before this start, as far as they are known; another one means that
+        it was created.
         """
         self._cancel(device)
         try:
@@ -61,12 +62,12 @@ class SpecFiles:
         except BaseException:
             self._unlink(device)
             raise
-        self._starts[device] = former_id
+        self._starts[device] = frozenset(former)
         self._timers[device] = asyncio.create_task(self._expire(device))
 
     def created(self, device: str, container_id: str) -> None:
         """The container of this device has this ID; if it is a new one, the spec has done its work."""
-        if container_id and container_id != self._starts.get(device, container_id):
+        if container_id and container_id not in self._starts.get(device, (container_id,)):
             self._cancel(device)
             self._unlink(device)
 

@@ -2,7 +2,7 @@
 rewrites them. A slice on another node needs none of them."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,12 @@ class SpecWriter:
         self._mode = mode
         self._proc = proc
 
-    async def write(self, item: Slice, prepared: Prepared, former_id: str) -> None:
+    async def write(self, item: Slice, prepared: Prepared, former: Iterable[str]) -> None:
         """Returns when a runtime can resolve the device. Raises ``Refused``, always temporary."""
         edits = await asyncio.to_thread(self._nvidia, [share.uuid for share in item.shares])
         info_dir = str(self._specs.info_dir(item.device))
         spec = compose(item.device, item.shares, prepared, edits, info_dir)
-        await _arm(self._specs, item.device, spec, slice_info(item.shares), former_id)
+        await _arm(self._specs, item.device, spec, slice_info(item.shares), former)
 
     def _nvidia(self, uuids: list[str]) -> list[tuple[str, nvidia.Edits]]:
         if self._mode is NvidiaCdi.FALSE:
@@ -67,14 +67,16 @@ class LeaseSpecWriter:
         self._specs = specs
         self._client_dir = client_dir
 
-    async def write(self, device: str, lease_dir: Path, python_path: str, former_id: str) -> None:
+    async def write(self, device: str, lease_dir: Path, python_path: str, former: Iterable[str]) -> None:
         """Returns when a runtime can resolve the device. Raises ``Refused``, always temporary."""
         spec = compose_leased(device, str(lease_dir), str(self._client_dir), python_path)
-        await _arm(self._specs, device, spec, None, former_id)
+        await _arm(self._specs, device, spec, None, former)
 
 
-async def _arm(specs: SpecFiles, device: str, spec: Mapping[str, Any], info: bytes | None, former_id: str) -> None:
+async def _arm(
+    specs: SpecFiles, device: str, spec: Mapping[str, Any], info: bytes | None, former: Iterable[str]
+) -> None:
     try:
-        await specs.arm(device, spec, info, former_id)
+        await specs.arm(device, spec, info, former)
     except OSError as error:
         raise wait(f"CDI spec of {device} not written: {error}") from None

@@ -5,6 +5,7 @@ import asyncio
 import json
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,7 +111,7 @@ class Specs:
     def __init__(self, outside: Outside) -> None:
         self._outside = outside
 
-    async def write(self, device: str, lease_dir: Path, python_path: str, former_id: str) -> None:
+    async def write(self, device: str, lease_dir: Path, python_path: str, former: Iterable[str]) -> None:
         self._outside.armed = device
 
 
