@@ -41,6 +41,10 @@ SETS: dict[str, Json] = {
         "imagePullSecrets": [{"name": "pull"}],
         "image": {"repository": "mirror/tessera", "digest": "sha256:" + "a" * 64},
     },
+    "pool": {
+        "pool": {"enabled": True},
+        "gpuNodes": {"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}},
+    },
     "small": {
         "dashboard": {"enabled": False},
         "networkPolicy": {"enabled": False},
@@ -287,7 +291,7 @@ def test_the_gpunode_schema_holds_what_the_wire_writes(rendered: Rendered) -> No
     assert written.keys() == status.keys()
     assert written["gpus"][0].keys() == status["gpus"]["items"]["properties"].keys()
     columns = [c["name"] for c in version["additionalPrinterColumns"]]
-    assert columns == ["Model", "GPUs", "Memory", "Allocated", "Free", "Level", "Health", "Age"]
+    assert columns == ["Model", "GPUs", "Memory", "Allocated", "Free", "Level", "Clients", "Health", "Age"]
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ SET = (
     "pool.enabled=true",
     "node.agent.shim=true",
     f"node.agent.contextBytes={CONTEXT_BYTES}",
+    "pool.enabled=true",
 )
 VALUES = ("--namespace", SYSTEM, *(word for each in SET for word in ("--set", each)))
 FAMILIES = ("pods", "templates", "cronjobs", "podtemplates")
@@ -413,6 +414,49 @@ def test_an_agent_acts_for_its_own_node_only(admission: Admission) -> None:
     assert _refusal(lambda: agent.delete("Pod", "on-mine", "default", grace_s=0)) == ""
 
 
+def test_a_client_node_attaches_leases_of_its_own_containers_and_changes_nothing_else(admission: Admission) -> None:
+    api = admission.api
+    for name in ("client", "elsewhere"):
+        api.create(_lease(f"of-{name}", api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})))
+    token = api.service_account_token("tessera-client-node", SYSTEM, {**api.get("Node", "client"), "kind": "Node"})
+    plugin = admission.cluster.as_user(token)
+
+    def refused(by: Api, name: str, body: Json, sub: str = "") -> str:
+        act = {"namespace": "default", "version": "tessera.io/v1alpha1", "sub": sub}
+        return _refusal(lambda: by.patch("GPULease", name, body, **act))
+
+    attach = {"spec": {"attach": {"device": "slot-000-1", "after": "former"}}}
+    assert refused(plugin, "of-client", attach) == ""
+    found = plugin.get("GPULease", "of-client", "default", version="tessera.io/v1alpha1")
+    assert found["spec"]["attach"] == attach["spec"]["attach"]
+    assert "allowed: the agent's own node, client" in refused(plugin, "of-elsewhere", attach)
+    unbound = admission.cluster.as_user(api.service_account_token("tessera-client-node", SYSTEM))
+    assert "allowed: a token bound to a pod on the agent's node" in refused(unbound, "of-client", attach)
+    for change in (
+        {"spec": {"slice": {"memoryBytes": 2}}},
+        {"metadata": {"finalizers": []}},
+        {"metadata": {"labels": {"a": "b"}}},
+        {"metadata": {"annotations": {"a": "b"}}},
+        {"metadata": {"ownerReferences": []}},
+    ):
+        assert "allowed: spec.attach" in refused(plugin, "of-client", change), change
+    assert "cannot patch resource" in refused(plugin, "of-client", {"status": {"phase": "Active"}}, "status")
+    mine = {"version": "tessera.io/v1alpha1", "everywhere": True, "fieldSelector": "spec.client.node=client"}
+    assert [each["metadata"]["name"] for each in plugin.items("GPULease", **mine)] == ["of-client"]
+
+
+def _lease(name: str, node: Json) -> Json:
+    """A lease of a container on ``node``, which owns it: there is no such pod."""
+    client = {"pod": "nobody", "podUID": "uid", "container": "main", "node": node["metadata"]["name"]}
+    owner = {"apiVersion": "v1", "kind": "Node", "name": client["node"], "uid": node["metadata"]["uid"]}
+    return {
+        "apiVersion": "tessera.io/v1alpha1", "kind": "GPULease",
+        "metadata": {"name": name, "namespace": "default", "ownerReferences": [owner],
+                     "finalizers": ["pool.tessera.io/executor"]},
+        "spec": {"client": client, "slice": {"node": "far", "gpuUUID": "GPU-0", "memoryBytes": 1}},
+    }  # fmt: skip
+
+
 def test_an_upgrade_keeps_the_certificates_and_the_api_server_takes_every_object(admission: Admission) -> None:
     def certificates() -> list[Json]:
         names = ("tessera-scheduler-tls", "tessera-kube-scheduler-tls")
@@ -429,7 +473,8 @@ def test_an_upgrade_keeps_the_certificates_and_the_api_server_takes_every_object
 def test_the_policies_have_no_type_warnings_that_matter(admission: Admission) -> None:
     policies = admission.api.items("ValidatingAdmissionPolicy", version="admissionregistration.k8s.io/v1")
     names = {p["metadata"]["name"] for p in policies}
-    assert names == {f"tessera-{n}" for n in ("assignments", "capacity", "nodes", *(f"slices-{f}" for f in FAMILIES))}
+    slices = (f"slices-{family}" for family in FAMILIES)
+    assert names == {f"tessera-{n}" for n in ("assignments", "capacity", "leases", "nodes", *slices)}
     warnings = [w for p in policies for w in p.get("status", {}).get("typeChecking", {}).get("expressionWarnings", [])]
     assert not warnings, warnings
 

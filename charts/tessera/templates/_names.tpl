@@ -19,12 +19,27 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
-{{/* User names of the two accounts that the policies know. */}}
+{{/* User names of the accounts that the policies know. */}}
 {{- define "tessera.binder" -}}
 system:serviceaccount:{{ .Release.Namespace }}:{{ include "tessera.fullname" . }}-scheduler
 {{- end }}
 {{- define "tessera.agent" -}}
 system:serviceaccount:{{ .Release.Namespace }}:{{ include "tessera.fullname" . }}-node
+{{- end }}
+{{- define "tessera.clientNode" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ include "tessera.fullname" . }}-client-node
+{{- end }}
+
+{{/* A CEL list of those who act for a node, each for its own. */}}
+{{- define "tessera.cel.nodeUsers" -}}
+{{- $users := list (include "tessera.agent" .) }}
+{{- if .Values.pool.enabled }}{{ $users = append $users (include "tessera.clientNode" .) }}{{ end }}
+{{- include "tessera.cel.strings" $users }}
+{{- end }}
+
+{{/* The ConfigMap with the certificate of the pool's authority, ca.crt. */}}
+{{- define "tessera.poolCa" -}}
+{{ include "tessera.fullname" . }}-pool-ca
 {{- end }}
 
 {{/* The pool's executors: their namespace, their service account, and the user who alone makes them. */}}

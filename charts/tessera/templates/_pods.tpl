@@ -11,6 +11,26 @@ labels:
   app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
+{{/* Where GPU nodes' pods run: not on client nodes, which have a device plugin of their own. */}}
+{{- define "tessera.gpuNodeAffinity" -}}
+{{- $affinity := deepCopy .Values.gpuNodes.affinity }}
+{{- if .Values.pool.enabled }}
+  {{- $label := splitList "=" .Values.pool.clients.label }}
+  {{- $elsewhere := dict "key" (first $label) "operator" "NotIn" "values" (list (last $label)) }}
+  {{- $node := get $affinity "nodeAffinity" | default dict }}
+  {{- $required := get $node "requiredDuringSchedulingIgnoredDuringExecution" | default dict }}
+  {{- $terms := list }}
+  {{- range get $required "nodeSelectorTerms" | default (list dict) }}
+    {{- $terms = append $terms (merge (dict "matchExpressions" (append (.matchExpressions | default list) $elsewhere)) .) }}
+  {{- end }}
+  {{- $_ := set $node "requiredDuringSchedulingIgnoredDuringExecution" (dict "nodeSelectorTerms" $terms) }}
+  {{- $_ := set $affinity "nodeAffinity" $node }}
+{{- end }}
+{{- with $affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{/* Where pods may run: include with a component's values. */}}
 {{- define "tessera.placement" -}}
 {{- with .nodeSelector }}
