@@ -41,10 +41,6 @@ SETS: dict[str, Json] = {
         "imagePullSecrets": [{"name": "pull"}],
         "image": {"repository": "mirror/tessera", "digest": "sha256:" + "a" * 64},
     },
-    "pool": {
-        "pool": {"enabled": True},
-        "gpuNodes": {"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}},
-    },
     "small": {
         "dashboard": {"enabled": False},
         "networkPolicy": {"enabled": False},

@@ -9,18 +9,19 @@ import pytest
 from tessera.device_plugin.settings import DevicePluginSettings
 from tests.chart.chart import NAMESPACE, Json, Rendered, refusal, render
 
+ON: Json = {"pool.enabled": True}
 NAME = "tessera-client-node"
 KNOWN = {f"TESSERA_{field}".upper() for field in DevicePluginSettings.model_fields}
 
 
 @pytest.fixture(scope="module")
 def pool() -> Rendered:
-    return render({"pool": {"enabled": True}})
+    return render(ON)
 
 
 def clients(**values: Any) -> Json:
     """What a client node's pod is made of, with these values of ``pool.clients``."""
-    return render({"pool": {"enabled": True, "clients": values}}).pod_specs()[NAME]
+    return render({**ON, "pool.clients": values}).pod_specs()[NAME]
 
 
 def told(spec: Json) -> dict[str, str]:
@@ -55,7 +56,10 @@ def test_the_host_is_reached_as_little_as_possible(pool: Rendered) -> None:
     paths = {v["hostPath"]["path"] for v in spec["volumes"] if "hostPath" in v}
     assert paths == {"/var/lib/kubelet/device-plugins", "/var/lib/kubelet/pod-resources", "/var/run/cdi",
                      "/var/lib/tessera", "/run/containerd"}  # fmt: skip
+    assert spec["enableServiceLinks"] is False and spec["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
     (container,) = spec["containers"]
+    hardened = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+    assert container["securityContext"] == {"runAsUser": 0, **hardened} and container["resources"]["limits"]["memory"]
     writable = {m["mountPath"] for m in container["volumeMounts"] if not m.get("readOnly")}
     assert writable == {"/var/lib/kubelet/device-plugins", "/var/run/cdi", "/var/lib/tessera", "/tmp"}
 
@@ -90,7 +94,7 @@ def test_the_operator_chooses_the_nodes_and_those_of_gpus_leave_them_alone() -> 
     affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}, "podAffinity": {}}
     tolerations = [{"key": "x", "operator": "Exists"}]
     chosen = {"label": "a.example/kind=cpu", "tolerations": tolerations, "slots": 8}
-    found = render({"pool": {"enabled": True, "clients": chosen}, "gpuNodes": {"affinity": affinity}})
+    found = render({**ON, "pool.clients": chosen, "gpuNodes.affinity": affinity})
     spec = found.pod_specs()[NAME]
     assert {t["key"] for t in spec["tolerations"]} == {"tessera.io/gpu", "x"}
     assert told(spec)["TESSERA_CLIENT_SLOTS"] == "8" and spec["nodeSelector"] == {"a.example/kind": "cpu"}
@@ -138,4 +142,4 @@ def test_the_policies_of_nodes_hold_for_them_too(pool: Rendered) -> None:
     ],
 )
 def test_values_that_make_no_sense_are_refused(values: Json, field: str) -> None:
-    assert field in refusal({"pool": {"enabled": True, "clients": values}})
+    assert field in refusal({**ON, "pool.clients": values})
