@@ -68,7 +68,7 @@ class Chart:
 
 def _endpoints(service: Json, address: str) -> Json:
     name = service["metadata"]["name"]
-    numbers = {"webhook": 9443, "extender": 8443, "http": 8484}
+    numbers = {"webhook": 9443, "extender": 8443, "http": 8484, "gates": 8444}
     ports = [{"name": each["name"], "port": numbers[each["name"]]} for each in service["spec"]["ports"]]
     return {
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
