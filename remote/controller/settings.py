@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tessera.model.names import SCHEDULER
 from tessera.model.quantities import QuantityError, parse_milli, parse_up
@@ -60,6 +60,14 @@ class ControllerSettings(KubeSettings, LogSettings):
         if not enough:
             raise ValueError(f"at least {least}")
         return value
+
+    @model_validator(mode="after")
+    def _acts_within_its_lease(self) -> "ControllerSettings":
+        """A leader renews after a third of its lease, and writes nothing that could outlast the rest."""
+        if self.request_timeout_s >= (most := self.lease_s * 2 / 3):
+            found = f"request_timeout_s: found {self.request_timeout_s:g} with a lease_s of {self.lease_s}"
+            raise ValueError(f"{found}; allowed: less than {most:.2g}")
+        return self
 
     def options(self) -> Options:
         """What executors are made of. Raises ``OSError`` and ``ValueError`` for a file that cannot be used."""

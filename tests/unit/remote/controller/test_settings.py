@@ -28,6 +28,7 @@ def test_images_and_address_are_asked_for() -> None:
         ("--executor-memory", "512Mi", "--executor-memory: found '512Mi'; allowed: at least 1Gi"),
         ("--executor-memory", "much", "--executor-memory: found 'much'"),
         ("--executor-labels", "a=b", "--executor-labels: found 'a=b'; allowed: a JSON object of texts"),
+        ("--lease-s", "5", "request_timeout_s: found 5 with a lease_s of 5; allowed: less than 3.3"),
         ("--gate-port", "0", "--gate-port: found '0'"),
     ],
 )
