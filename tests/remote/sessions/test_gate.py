@@ -91,3 +91,9 @@ def test_serve_without_loopback_or_its_option_is_refused():
     command = [sys.executable, "-m", "tessera.cli.tessera", "serve", "--device", "cpu", "--host", "0.0.0.0"]
     found = subprocess.run([*command, "--insecure-loopback"], capture_output=True, text=True)
     assert found.returncode == 2 and "loopback" in found.stderr
+
+
+def test_serve_for_a_gate_takes_no_address_of_its_own():
+    command = [sys.executable, "-m", "tessera.cli.tessera", "serve", "--device", "cpu", "--socket", "executor.sock"]
+    found = subprocess.run([*command, "--port", "7443", "--gpu-mem", "1Gi"], capture_output=True, text=True)
+    assert found.returncode == 2 and "--port, --gpu-mem" in found.stderr
