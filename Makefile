@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch demo test check fmt gen native e2e escape test-remote test-remote-full test-gpu fuzz-remote bench-shim bench-watcher bench-extender bench-packing bench-parity bench-policy lock
+.PHONY: help setup setup-torch demo test check fmt gen native e2e e2e-pool escape test-remote test-remote-full test-gpu fuzz-remote bench-shim bench-watcher bench-extender bench-packing bench-parity bench-policy lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -50,8 +50,13 @@ fuzz-remote: setup-torch  ## a million malformed frames for the remote device's 
 e2e: $(STAMP)  ## run the end-to-end suite on real Kubernetes programs (built once; needs root)
 	@$(BIN)/python tests/e2e/programs.py >&2
 	@unshare --net -- sh -c 'ip link set lo up && exec "$$@"' e2e \
-	  $(BIN)/python -m pytest -m e2e tests/e2e $(ARGS)
+	  $(BIN)/python -m pytest -m "e2e and not torch" tests/e2e $(ARGS)
 	@$(BIN)/python -m pytest -m e2e tests/contract
+
+e2e-pool: setup-torch  ## run the end-to-end suite of the remote pool, as e2e
+	@$(BIN)/python tests/e2e/programs.py >&2
+	@unshare --net -- sh -c 'ip link set lo up && exec "$$@"' e2e-pool \
+	  $(BIN)/python -m pytest -m "e2e and torch" tests/e2e $(ARGS)
 
 test-remote: setup-torch  ## run the tests of the remote device (with the torch of setup-torch)
 	@$(RUN) $(BIN)/python -m pytest -n 2 --dist loadfile -o timeout=600 -m torch tests/remote $(ARGS)

@@ -16,6 +16,7 @@ from tests.e2e import programs
 from tests.e2e.cluster.api import Api
 from tests.e2e.cluster.cluster import Cluster
 from tests.e2e.cluster.processes import wait_until
+from tests.e2e.product.pooled import Pooled
 from tests.e2e.product.product import Product
 
 _CLUSTER = pytest.StashKey[Cluster]()
@@ -66,6 +67,30 @@ def product(request: pytest.FixtureRequest) -> Iterator[Product]:
 def tenant(product: Product, request: pytest.FixtureRequest) -> Iterator[Api]:
     """The administrator's client in a new namespace of the cluster with Tessera."""
     with _namespace(product.cluster, request.node.name) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def pooled(request: pytest.FixtureRequest) -> Iterator[Pooled]:
+    """A cluster of its own with Tessera and the remote pool, shared by the session."""
+    try:
+        cluster = Cluster(keep=bool(os.environ.get("TESSERA_E2E_KEEP"))).start()
+        request.config.stash[_CLUSTER] = cluster
+        installed = Pooled(cluster)
+    except programs.Missing as missing:
+        pytest.fail(str(missing), pytrace=False)
+    request.config.stash[_PRODUCT] = installed
+    try:
+        yield installed.start()
+    finally:
+        if not os.environ.get("TESSERA_E2E_KEEP"):
+            cluster.stop()
+
+
+@pytest.fixture
+def guest(pooled: Pooled, request: pytest.FixtureRequest) -> Iterator[Api]:
+    """As ``tenant``, of the cluster with the remote pool."""
+    with _namespace(pooled.cluster, request.node.name) as client:
         yield client
 
 

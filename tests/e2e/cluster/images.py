@@ -13,6 +13,7 @@ import platform
 import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 PAUSE = "docker.io/local/pause:1"
@@ -43,28 +44,61 @@ def write(path: Path, busybox: Path) -> Path:
 
 def archive(path: Path, layer: bytes, commands: Mapping[str, Sequence[str]], environment: Sequence[str] = ()) -> Path:
     """Writes images that share one layer, by name and command, in the format of `docker save`."""
+    return save(path, {name: Image(command, [layer], environment) for name, command in commands.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """`layers`, the lowest first: each a tar, or the path of one."""
+
+    command: Sequence[str]
+    layers: Sequence[bytes | Path]
+    environment: Sequence[str] = ()
+
+
+def save(path: Path, images: Mapping[str, Image]) -> Path:
+    """Writes images by name, in the format of `docker save`; a layer that several have is written once."""
     with tarfile.open(path, "w") as whole:
-        add(whole, "layer.tar", layer)
-        manifest = []
-        for name, command in commands.items():
-            config = json.dumps(_config(command, layer, environment)).encode()
-            add(whole, _config_name(name), config)
-            manifest.append({"Config": _config_name(name), "RepoTags": [name], "Layers": ["layer.tar"]})
+        manifest, written = [], set[str]()
+        for name, image in images.items():
+            digests = [_digest(layer) for layer in image.layers]
+            for digest, layer in zip(digests, image.layers, strict=True):
+                if digest not in written:
+                    _add_layer(whole, f"{digest}.tar", layer)
+                    written.add(digest)
+            add(whole, _config_name(name), json.dumps(_config(image, digests)).encode())
+            manifest.append({"Config": _config_name(name), "RepoTags": [name], "Layers": [f"{d}.tar" for d in digests]})
         add(whole, "manifest.json", json.dumps(manifest).encode())
     return path
+
+
+def _digest(layer: bytes | Path) -> str:
+    if isinstance(layer, bytes):
+        return hashlib.sha256(layer).hexdigest()
+    with layer.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _add_layer(whole: tarfile.TarFile, name: str, layer: bytes | Path) -> None:
+    if isinstance(layer, bytes):
+        add(whole, name, layer)
+    else:
+        whole.add(layer, name)
 
 
 def _config_name(image: str) -> str:
     return f"{image.split('/')[-1].split(':')[0]}.json"
 
 
-def _config(command: Sequence[str], layer: bytes, environment: Sequence[str]) -> dict[str, object]:
+def _config(image: Image, digests: Sequence[str]) -> dict[str, object]:
     return {
         "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()],
         "os": "linux",
-        "config": {"Env": ["PATH=/bin:/usr/bin", *environment], "Entrypoint": list(command), "Cmd": None},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
-    }
+        "config": {
+            "Env": ["PATH=/bin:/usr/bin", *image.environment], "Entrypoint": list(image.command), "Cmd": None,
+        },
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
+    }  # fmt: skip
 
 
 def busybox_layer(busybox: Path) -> bytes:

@@ -43,9 +43,9 @@ class Product:
 
     def start(self) -> Product:
         self.chart.install(self.cluster.block.api)
-        self._start_scheduler()
+        self.start_control()
         for node in self.cluster.nodes.values():
-            self._start_node(node)
+            self.start_node(node)
         for process in self.processes.values():
             process.wait_ready()
         for name, machine in self.machines.items():
@@ -72,7 +72,7 @@ class Product:
         found = self.cluster.api.items("GPUNode", version="tessera.io/v1alpha1")
         return {each["metadata"]["name"]: each for each in found}
 
-    def _start_scheduler(self) -> None:
+    def start_control(self) -> None:
         keys = self.chart.secret_files("tessera-scheduler-tls", self.directory)
         environment = self.chart.environment("Deployment", "tessera-scheduler", "scheduler") | {
             "TESSERA_KUBECONFIG": str(self.cluster.service_account("tessera-scheduler", NAMESPACE)),
@@ -85,21 +85,21 @@ class Product:
         del environment["NUMBA_CACHE_DIR"]  # the pod's own folder; here the checkout has one
         ready = _answers(f"https://{self.cluster.block.api}:9443/readyz", keys / "ca.crt")
         self._scheduler = environment, ready
-        self._add("scheduler", ["scheduler"], environment, ready)
+        self.add("scheduler", ["scheduler"], environment, ready)
 
     def start_scheduler_anew(self, **variables: str) -> None:
         """With ``variables`` beside those of the chart; returns when it is ready."""
         environment, ready = self._scheduler
         self.processes["scheduler"].stop()
-        self._add("scheduler", ["scheduler"], environment | variables, ready)
+        self.add("scheduler", ["scheduler"], environment | variables, ready)
         self.processes["scheduler"].wait_ready()
 
-    def _start_node(self, node: Node) -> None:
+    def start_node(self, node: Node) -> None:
         machine = Machine(node.name, self._models[node.name], self.directory / f"{node.name}.nvml")
         self.machines[node.name] = machine
         home = node.home / "tessera"
         common = {
-            "TESSERA_KUBECONFIG": str(self._node_identity(node)),
+            "TESSERA_KUBECONFIG": str(self.identity(node)),
             "TESSERA_NODE": node.name,
             "TESSERA_AGENT_SOCKET": str(home / "agent.sock"),
         }
@@ -116,21 +116,22 @@ class Product:
             "TESSERA_NVIDIA_CDI_DIRS": str(self.nvidia_cdi(node.name)),
         }  # fmt: skip
         home.mkdir()
-        self._add(f"agent-{node.name}", ["node-agent"], agent, (home / "agent.sock").exists)
-        self._add(f"plugin-{node.name}", ["device-plugin"], plugin, lambda: True)
+        self.add(f"agent-{node.name}", ["node-agent"], agent, (home / "agent.sock").exists)
+        self.add(f"plugin-{node.name}", ["device-plugin"], plugin, lambda: True)
 
-    def _node_identity(self, node: Node) -> Path:
+    def identity(self, node: Node, account: str = "tessera-node") -> Path:
         """The token that the kubelet would mount into the DaemonSet's pod on this node: it names the node."""
         api, name = self.cluster.api, f"identity-{node.name}"
-        spec = {"nodeName": node.name, "serviceAccountName": "tessera-node", "terminationGracePeriodSeconds": 0,
+        spec = {"nodeName": node.name, "serviceAccountName": account, "terminationGracePeriodSeconds": 0,
                 "containers": [{"name": "c", "image": BUSYBOX, "imagePullPolicy": "Never",
                                 "command": ["sleep", "1000000"]}]}  # fmt: skip
         metadata = {"name": name, "namespace": NAMESPACE}
         pod = api.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
-        kubeconfig = self.cluster.service_account("tessera-node", NAMESPACE, pod)
+        kubeconfig = self.cluster.service_account(account, NAMESPACE, pod)
         return kubeconfig.rename(kubeconfig.with_name(f"tessera-{node.name}"))
 
-    def _add(self, name: str, command: list[str], environment: dict[str, str], ready: Callable[[], object]) -> None:
+    def add(self, name: str, command: list[str], environment: dict[str, str], ready: Callable[[], object]) -> None:
+        """Starts a process of ours; ``start`` waits until all are ready."""
         environment = environment | {"TESSERA_LOG_LEVEL": "info", "TESSERA_LOG_FORMAT": "json"}
         self.processes[name] = Process(name, [TESSERA, *command], self.cluster.directory, ready, environment).start()
 

@@ -1,0 +1,106 @@
+"""Tessera with the remote pool: node-a has GPUs; node-b has none, and takes pods whose slices are on node-a."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import urllib3
+
+from tests.e2e import torch_images
+from tests.e2e.cluster.api import Json
+from tests.e2e.cluster.cluster import Cluster
+from tests.e2e.cluster.node import Node
+from tests.e2e.cluster.processes import wait_until
+from tests.e2e.product.chart import NAMESPACE
+from tests.e2e.product.product import Product
+
+GPUS, CLIENT = "node-a", "node-b"
+LEASE = "tessera.io/v1alpha1"
+EXECUTOR_MEMORY = "1536Mi"
+_VALUES = (
+    "pool.enabled=true",
+    f"pool.executor.image={torch_images.EXECUTOR}",
+    "pool.executor.cpu=300m",
+    f"pool.executor.memory={EXECUTOR_MEMORY}",
+)
+_AUTHORITY = "tessera-pool-ca"
+
+
+class Pooled(Product):
+    """As ``Product``, and ``processes`` has ``pool-controller`` too. The executors compute on the CPU."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster, models={GPUS: ["H100", "L4"]}, values=_VALUES)
+
+    def start(self) -> Pooled:
+        user, executor = torch_images.write(self.directory)
+        self.cluster.nodes[GPUS].containerd.load(executor)
+        self.cluster.nodes[CLIENT].containerd.load(user)
+        super().start()
+        wait_until(f"{CLIENT} offers slots", self._offers_slots)
+        return self
+
+    def start_control(self) -> None:
+        super().start_control()
+        spec = self.directory / "executor-spec.json"
+        spec.write_text(self.chart.find("ConfigMap", "tessera-pool-controller")["data"]["spec.json"])
+        environment = self.chart.environment("Deployment", "tessera-pool-controller", "pool-controller") | {
+            "TESSERA_KUBECONFIG": str(self.cluster.service_account("tessera-pool-controller", NAMESPACE)),
+            "TESSERA_HOST": self.cluster.block.api,
+            "TESSERA_CONTROLLER_ADDRESS": f"{self.cluster.block.api}:8444",
+            "TESSERA_GATE_IMAGE": torch_images.EXECUTOR,
+            "TESSERA_EXECUTOR_DEVICE": "cpu",
+            "TESSERA_EXECUTOR_SPEC_FILE": str(spec),
+            "TESSERA_LEASE_S": "5",
+            "TESSERA_REQUEST_TIMEOUT_S": "2",
+        }
+        self.add("pool-controller", ["pool-controller"], environment, self._controls)
+
+    def start_node(self, node: Node) -> None:
+        if node.name != CLIENT:
+            return super().start_node(node)
+        home = node.home / "tessera"
+        home.mkdir()
+        environment = self.chart.environment("DaemonSet", "tessera-client-node", "client-device-plugin") | {
+            "TESSERA_KUBECONFIG": str(self.identity(node, "tessera-client-node")),
+            "TESSERA_NODE": node.name,
+            "TESSERA_STATE_DIR": str(home / "plugin"),
+            "TESSERA_KUBELET_DIR": str(node.kubelet_dir),
+            "TESSERA_CDI_DIR": str(node.cdi_dir),
+            "TESSERA_CRI_SOCKET": str(node.containerd_socket),
+            "TESSERA_POOL_CA": str(self._authority()),
+        }
+        return self.add(f"plugin-{node.name}", ["device-plugin"], environment, lambda: True)
+
+    def leases(self) -> list[Json]:
+        return self.cluster.api.items("GPULease", version=LEASE, everywhere=True)
+
+    def executors(self) -> list[Json]:
+        """The pods of executors, those that are going too."""
+        return self.cluster.api.items("Pod", NAMESPACE, labelSelector="app.kubernetes.io/component=pool-executor")
+
+    def cut(self, address: str, seconds: float) -> None:
+        """Nothing reaches the pod of that address, nor comes from it, for so long."""
+        route = ["ip", "route"]
+        device = subprocess.run([*route, "get", address], check=True, capture_output=True, text=True).stdout.split()
+        link = device[device.index("dev") + 1]
+        subprocess.run(["ip", "link", "set", link, "down"], check=True)
+        time.sleep(seconds)  # the outage itself
+        subprocess.run(["ip", "link", "set", link, "up"], check=True)
+        subprocess.run([*route, "replace", address, "dev", link, "scope", "host"], check=True)
+
+    def _authority(self) -> Path:
+        """The ConfigMap of the pool's authority, as the kubelet would mount it."""
+        found = wait_until("the pool's authority", lambda: self.cluster.api.find("ConfigMap", _AUTHORITY, NAMESPACE))
+        path = self.directory / "pool-ca.crt"
+        path.write_text(found["data"]["ca.crt"])
+        return path
+
+    def _controls(self) -> bool:
+        with urllib3.PoolManager(retries=False, timeout=3) as pool:
+            return pool.request("GET", f"http://{self.cluster.block.api}:9445/readyz").status == 200
+
+    def _offers_slots(self) -> bool:
+        return int(self.cluster.api.get("Node", CLIENT)["status"]["allocatable"].get("tessera.io/slice", 0)) > 0

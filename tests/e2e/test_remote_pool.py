@@ -1,0 +1,207 @@
+"""A pod in an image with PyTorch and nothing of ours, on a node without a GPU, trains on a slice of another node."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from tessera.model.quantities import GIB
+from tests.e2e import torch_images
+from tests.e2e.cluster import pods
+from tests.e2e.cluster.api import Api, ApiError, Json
+from tests.e2e.cluster.processes import wait_until
+from tests.e2e.product.pooled import CLIENT, GPUS, Pooled
+from tests.e2e.product.seen import bytes_by_gpu, given
+
+pytestmark = [pytest.mark.e2e, pytest.mark.torch, pytest.mark.timeout(600)]
+
+TRAIN = """
+import sys, time, torch
+device, steps, pause = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+torch.manual_seed(0)
+inputs, wanted = torch.randn(64, 32).to(device), torch.randn(64, 1).to(device)
+model = torch.nn.Sequential(torch.nn.Linear(32, 64), torch.nn.ReLU(), torch.nn.Linear(64, 1)).to(device)
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+for step in range(steps):
+    optimizer.zero_grad()
+    loss = torch.nn.functional.mse_loss(model(inputs), wanted)
+    loss.backward()
+    optimizer.step()
+    print(f"loss {step} {loss.item():.5f}", flush=True)
+    time.sleep(pause)
+print("done", torch.cuda.is_available())
+"""
+STEPS = 40
+LEASES = int(os.environ.get("TESSERA_E2E_LEASES", "30"))
+"""How many come and go in one test, of which nothing may be left."""
+
+
+def trainer(name: str, mem: str = "2Gi", pause_s: float = 0.0, steps: int = STEPS) -> Json:
+    """Wants a slice elsewhere; prints a line a step."""
+    container = pods.container(
+        limits={"gpu-mem": mem, "gpu-core": 10}, command=_command("cuda", steps, pause_s)
+    ) | {"image": torch_images.TORCH}  # fmt: skip
+    return pods.pod(name, container, annotations={"tessera.io/remote": "required"}, restartPolicy="Never")
+
+
+def _command(device: str, steps: int, pause_s: float) -> list[str]:
+    return [torch_images.PYTHON, "-c", TRAIN, device, str(steps), str(pause_s)]
+
+
+def losses(log: str) -> dict[int, float]:
+    return {int(step): float(loss) for step, loss in re.findall(r"^loss (\d+) (\S+)$", log, re.MULTILINE)}
+
+
+def ended(pod: Json) -> bool:
+    return pod["status"].get("phase") in ("Succeeded", "Failed")
+
+
+def lease_of(pool: Pooled, pod: Json) -> Json:
+    (found,) = [each for each in pool.leases() if each["spec"]["client"]["podUID"] == pod["metadata"]["uid"]]
+    return found
+
+
+def executor_of(pool: Pooled, lease: Json) -> Json:
+    wanted = lease["status"]["executor"]["uid"]
+    (found,) = [each for each in pool.executors() if each["metadata"]["uid"] == wanted]
+    return found
+
+
+def pids(pod: Json, word: str) -> list[int]:
+    """Processes of the pod with ``word`` in their command lines, as the host has them."""
+    uid, found = pod["metadata"]["uid"], []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            cgroups, line = (folder / "cgroup").read_text(), (folder / "cmdline").read_bytes().replace(b"\0", b" ")
+        except OSError:
+            continue
+        if (uid in cgroups or uid.replace("-", "_") in cgroups) and word.encode() in line:
+            found.append(int(folder.name))
+    return found
+
+
+def kill9(pod: Json, word: str) -> None:
+    found = pids(pod, word)
+    assert found, f"no process of {pod['metadata']['name']} has {word!r} in its command line"
+    for pid in found:
+        os.kill(pid, signal.SIGKILL)
+
+
+def nothing_is_left(pool: Pooled) -> bool:
+    held = sum(int(gpu.get("allocatedBytes", 0)) for gpu in pool.gpu_nodes()[GPUS]["status"]["gpus"])
+    folders = pool.cluster.nodes[CLIENT].home / "tessera" / "plugin" / "leases"
+    kept = list(folders.iterdir()) if folders.exists() else []
+    assert not pool.leases() and not pool.executors() and not held and not kept
+    return True
+
+
+@pytest.fixture
+def local_losses(guest: Api) -> dict[int, float]:
+    """The same program on the CPU of a pod without a slice."""
+    container = pods.container(command=_command("cpu", STEPS, 0.0)) | {"image": torch_images.TORCH}
+    guest.create(pods.pod("local", container, node=CLIENT, restartPolicy="Never"))
+    pod = guest.wait("Pod", "local", ended, timeout_s=120)
+    found = losses(guest.log("local"))
+    assert pod["status"]["phase"] == "Succeeded" and len(found) == STEPS
+    return found
+
+
+def assert_same(log: str, expected: dict[int, float]) -> None:
+    assert "done True" in log, log[-2000:]
+    found = losses(log)
+    assert found.keys() == expected.keys()
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+def trained(guest: Api, name: str) -> str:
+    pod = guest.wait("Pod", name, ended, timeout_s=240)
+    log = guest.log(name)
+    assert pod["status"]["phase"] == "Succeeded", log[-3000:]
+    return log
+
+
+def middle(guest: Api, name: str) -> Json:
+    """The pod, once it has done a quarter of its steps."""
+    wait_until(f"{name} in mid-training", lambda: len(losses(guest.log(name))) >= STEPS // 4, timeout_s=180)
+    return guest.get("Pod", name)
+
+
+def test_it_trains_as_it_would_on_a_gpu_of_its_own(pooled: Pooled, guest: Api, local_losses: dict[int, float]) -> None:
+    guest.create({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "gpus"},
+                  "spec": {"hard": {"requests.tessera.io/gpu-mem": "3Gi"}}})  # fmt: skip
+    guest.create(trainer("remote", pause_s=0.1))
+    pod = middle(guest, "remote")
+    assert pod["spec"]["nodeName"] == CLIENT
+    lease = lease_of(pooled, pod)
+    assert lease["spec"]["slice"]["node"] == GPUS and lease["spec"]["slice"]["memoryBytes"] == 2 * GIB
+    executor = executor_of(pooled, lease)
+    assert executor["spec"]["nodeName"] == GPUS
+    (share,) = given(executor, "executor")
+    assert (share.uuid, share.mem_bytes) == (lease["spec"]["slice"]["gpuUUID"], 2 * GIB)
+    assert bytes_by_gpu(pooled.executors())[share.uuid] == 2 * GIB
+    wait_until("the GPU's node to show it", lambda: _allocated(pooled, share.uuid) == 2 * GIB)
+    quota = guest.get("ResourceQuota", "gpus")
+    assert quota["status"]["used"]["requests.tessera.io/gpu-mem"] == "2Gi"
+    with pytest.raises(ApiError, match="exceeded quota"):
+        guest.create(trainer("another"))
+    assert_same(trained(guest, "remote"), local_losses)
+    wait_until("nothing to be left", lambda: nothing_is_left(pooled), timeout_s=90)
+
+
+def _allocated(pool: Pooled, uuid: str) -> int:
+    gpus = pool.gpu_nodes()[GPUS]["status"]["gpus"]
+    return next(int(gpu.get("allocatedBytes", 0)) for gpu in gpus if gpu["uuid"] == uuid)
+
+
+def test_a_program_whose_executor_is_killed_is_told_so_and_the_next_start_has_another(
+    pooled: Pooled, guest: Api
+) -> None:
+    restarts = trainer("again", pause_s=0.2)
+    restarts["spec"]["restartPolicy"] = "OnFailure"
+    guest.create(restarts)
+    pod = middle(guest, "again")
+    lease = lease_of(pooled, pod)
+    kill9(executor_of(pooled, lease), "serve --socket")
+    again = guest.wait("Pod", "again", lambda p: p["status"]["phase"] == "Succeeded", timeout_s=240)
+    assert again["status"]["containerStatuses"][0]["restartCount"] >= 1
+    former = pooled.cluster.nodes[CLIENT].container_log(again, attempt=0)
+    assert "DeviceLostError" in former and lease["metadata"]["name"] in former, former[-3000:]
+    assert len(losses(guest.log("again"))) == STEPS
+
+
+@pytest.mark.parametrize("name", ["plugin-node-b", "plugin-node-a", "agent-node-a", "pool-controller", "scheduler"])
+def test_a_part_of_ours_that_is_killed_in_mid_training_is_not_noticed(
+    pooled: Pooled, guest: Api, local_losses: dict[int, float], name: str
+) -> None:
+    guest.create(trainer("steady", pause_s=0.1))
+    middle(guest, "steady")
+    process = pooled.processes[name]
+    process.kill9()
+    process.start().wait_ready()
+    assert_same(trained(guest, "steady"), local_losses)
+
+
+def test_a_link_that_breaks_is_made_anew_and_nothing_is_lost(
+    pooled: Pooled, guest: Api, local_losses: dict[int, float]
+) -> None:
+    guest.create(trainer("link", pause_s=0.2))
+    executor = executor_of(pooled, lease_of(pooled, middle(guest, "link")))
+    address = executor["status"]["podIP"]
+    pooled.cut(address, seconds=3)
+    assert_same(trained(guest, "link"), local_losses)
+
+
+@pytest.mark.timeout(1800)
+def test_many_leases_leave_nothing(pooled: Pooled, guest: Api) -> None:
+    container = pods.container(limits={"gpu-mem": "256Mi"}, command=["true"]) | {"image": torch_images.TORCH}
+    pod = pods.pod("short", container, annotations={"tessera.io/remote": "required"}, restartPolicy="Never")
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "short"},
+           "spec": {"completions": LEASES, "parallelism": 6,
+                    "template": {"metadata": pod["metadata"] | {"name": ""}, "spec": pod["spec"]}}}  # fmt: skip
+    guest.create(job)
+    guest.wait("Job", "short", lambda j: j["status"].get("succeeded") == LEASES, version="batch/v1", timeout_s=1500)
+    wait_until("nothing to be left", lambda: nothing_is_left(pooled), timeout_s=120)
