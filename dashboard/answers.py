@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from tessera.dashboard.feed import Source
-from tessera.dashboard.states import GpuState, NodeState, PodState, Totals
+from tessera.dashboard.states import GpuState, LeaseState, NodeState, PodState, Totals
 
 T = TypeVar("T")
 MAX_LIMIT = 1000
@@ -37,11 +37,12 @@ class Pool(BaseModel):
 
 
 class NodeDetail(BaseModel):
-    """A node with its GPUs and the pods that hold slices there."""
+    """A node with its GPUs, the pods there that hold slices, and the leases of its GPUs and of its pods."""
 
     node: NodeState
     gpus: list[GpuState]
     pods: list[PodState]
+    leases: list[LeaseState]
 
 
 class ErrorBody(BaseModel):

@@ -20,7 +20,7 @@ from tessera.dashboard.auth import Access, Gate
 from tessera.dashboard.feed import Feed
 from tessera.dashboard.metrics import exposition, registry_of
 from tessera.dashboard.security import Security
-from tessera.dashboard.states import GpuState, NodeState, PodState
+from tessera.dashboard.states import GpuState, LeaseState, NodeState, PodState
 
 STATIC = Path(__file__).resolve().parent / "static"
 _CODES = {400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 405: "MethodNotAllowed",
@@ -35,6 +35,7 @@ def build_app(feed: Feed, gate: Gate, *, loopback_only: bool) -> FastAPI:
     app = FastAPI(title="Tessera dashboard", version=__version__, docs_url=None, redoc_url=None,
                   openapi_url="/api/v1/openapi.json")  # fmt: skip
     app.include_router(_lists(feed, gate))
+    app.include_router(_leases(feed, gate))
     app.include_router(_live(feed, gate))
     _add_probes(app, feed, gate)
     _add_errors(app)
@@ -87,10 +88,11 @@ def _lists(feed: Feed, gate: Gate) -> APIRouter:
     async def node_detail(name: str) -> NodeDetail:
         state = feed.snapshot.nodes.get(name)
         if state is None:
-            raise HTTPException(404, f"no node with GPUs is named {name!r}")
+            raise HTTPException(404, f"no node with GPUs or with slots for clients is named {name!r}")
         gpus = [g for g in feed.snapshot.gpus.values() if g.node == name]
         pods = [p for p in feed.snapshot.pods.values() if p.node == name and p.gpus]
-        return NodeDetail(node=state, gpus=gpus, pods=pods)
+        leases = [x for x in feed.snapshot.leases.values() if name in (x.node, x.client_node)]
+        return NodeDetail(node=state, gpus=gpus, pods=pods, leases=leases)
 
     @router.get("/pods")
     async def pods(
@@ -107,6 +109,30 @@ def _lists(feed: Feed, gate: Gate) -> APIRouter:
         state = feed.snapshot.pods.get(f"{namespace}/{name}")
         if state is None:
             raise HTTPException(404, f"no pod {namespace}/{name} asks for a slice or holds one")
+        return state
+
+    return router
+
+
+def _leases(feed: Feed, gate: Gate) -> APIRouter:
+    router = _router(gate)
+
+    @router.get("/leases")
+    async def leases(
+        namespace: str = "", phase: str = "", node: str = "", client_node: str = "", pod: str = "",
+        limit: Limit = 100, after: Continue = "",
+    ) -> Page[LeaseState]:  # fmt: skip
+        found = ((k, x) for k, x in feed.snapshot.leases.items()
+                 if (not namespace or x.namespace == namespace) and (not phase or x.phase == phase)
+                 and (not node or x.node == node) and (not client_node or x.client_node == client_node)
+                 and (not pod or x.pod == pod))  # fmt: skip
+        return page_of(found, limit, after)
+
+    @router.get("/leases/{namespace}/{name}")
+    async def lease_detail(namespace: str, name: str) -> LeaseState:
+        state = feed.snapshot.leases.get(f"{namespace}/{name}")
+        if state is None:
+            raise HTTPException(404, f"no GPULease is named {namespace}/{name}")
         return state
 
     return router

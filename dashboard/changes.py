@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tessera.dashboard.states import GpuState, NodeState, PodState, Snapshot, Totals
+from tessera.dashboard.states import GpuState, LeaseState, NodeState, PodState, Snapshot, Totals
 
 T = TypeVar("T")
 
@@ -16,20 +16,24 @@ class Changes:
     gpus: tuple[GpuState, ...]
     nodes: tuple[NodeState, ...]
     pods: tuple[PodState, ...]
+    leases: tuple[LeaseState, ...]
     gone_gpus: tuple[str, ...]
     gone_nodes: tuple[str, ...]
     gone_pods: tuple[str, ...]
+    gone_leases: tuple[str, ...]
     totals: Totals
 
     def __bool__(self) -> bool:
-        return any((self.gpus, self.nodes, self.pods, self.gone_gpus, self.gone_nodes, self.gone_pods))
+        new = (self.gpus, self.nodes, self.pods, self.leases)
+        return any((*new, self.gone_gpus, self.gone_nodes, self.gone_pods, self.gone_leases))
 
 
 def between(old: Snapshot, new: Snapshot) -> Changes:
     """The changes that lead from ``old`` to ``new``."""
     return Changes(
         _changed(old.gpus, new.gpus), _changed(old.nodes, new.nodes), _changed(old.pods, new.pods),
-        _gone(old.gpus, new.gpus), _gone(old.nodes, new.nodes), _gone(old.pods, new.pods), new.totals,
+        _changed(old.leases, new.leases), _gone(old.gpus, new.gpus), _gone(old.nodes, new.nodes),
+        _gone(old.pods, new.pods), _gone(old.leases, new.leases), new.totals,
     )  # fmt: skip
 
 

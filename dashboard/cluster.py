@@ -6,16 +6,18 @@ the time allows, so that a busy cluster costs a bounded share of one core.
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from tessera.dashboard.facts import Cause, PodFacts
 from tessera.dashboard.feed import Feed
 from tessera.dashboard.holdings import Holding, holding_of
 from tessera.dashboard.snapshot import build
-from tessera.dashboard.states import Snapshot
+from tessera.dashboard.states import LeaseState, Snapshot
 from tessera.kube import wire
 from tessera.kube.convert import pod_of, told_gpu_node_of
 from tessera.kube.reflector import Change, Replaced, Upserted
+from tessera.model.gpu_leases import Phase
 from tessera.model.gpus import GpuNode
 from tessera.reasons import Code
 
@@ -32,6 +34,7 @@ class Cluster:
         self._holdings: dict[str, Holding] = {}
         self._by_uid: dict[str, str] = {}
         self._no_room: dict[str, tuple[str, str]] = {}
+        self._leases: dict[str, LeaseState] | None = None
         self._dirty = asyncio.Event()
 
     def take_node(self, change: Change[wire.GpuNode]) -> None:
@@ -41,6 +44,18 @@ class Cluster:
             self._nodes[change.object.metadata.name] = told_gpu_node_of(change.object)
         else:
             self._nodes.pop(change.object.metadata.name, None)
+        self._dirty.set()
+
+    def take_lease(self, change: Change[wire.GpuLease]) -> None:
+        """Until the first list nothing is said of leases, not even that there are none."""
+        if isinstance(change, Replaced):
+            self._leases = {state.key: state for state in map(lease_state_of, change.objects)}
+        elif self._leases is not None:
+            state = lease_state_of(change.object)
+            if isinstance(change, Upserted):
+                self._leases[state.key] = state
+            else:
+                self._leases.pop(state.key, None)
         self._dirty.set()
 
     def take_pod(self, change: Change[wire.Pod]) -> None:
@@ -71,7 +86,18 @@ class Cluster:
 
     def snapshot(self) -> Snapshot:
         """What the dashboard shows of all objects now."""
-        return build(self._nodes.values(), self._holdings.values())
+        return self._all()()
+
+    @property
+    def pooled(self) -> bool:
+        """Whether pods may have slices on other nodes."""
+        return any(node.client_slots for node in self._nodes.values())
+
+    def _all(self) -> Callable[[], Snapshot]:
+        """What there is now, to be built in another thread."""
+        nodes, holdings = list(self._nodes.values()), list(self._holdings.values())
+        leases = None if self._leases is None else list(self._leases.values())
+        return lambda: build(nodes, holdings, leases)
 
     def _keep(self, facts: PodFacts) -> None:
         key, uid = facts.pod.key, facts.pod.uid
@@ -100,8 +126,7 @@ class Cluster:
             await self._dirty.wait()
             self._dirty.clear()
             began = time.monotonic()
-            nodes, holdings = list(self._nodes.values()), list(self._holdings.values())
-            feed.publish(await asyncio.to_thread(build, nodes, holdings))
+            feed.publish(await asyncio.to_thread(self._all()))
             await asyncio.sleep(max(MIN_PAUSE_S, SHARE_OF_TIME * (time.monotonic() - began)))
 
 
@@ -116,6 +141,20 @@ def facts_of(pod: wire.Pod) -> PodFacts:
         status=Cause(status.reason, status.message),
         container=_container(status),
     )
+
+
+def lease_state_of(lease: wire.GpuLease) -> LeaseState:
+    """What the dashboard shows of a lease."""
+    meta, client, kept, status = lease.metadata, lease.spec.client, lease.spec.slice, lease.status
+    executor = status.executor or wire.LeaseExecutor()
+    return LeaseState(
+        namespace=meta.namespace, name=meta.name, uid=meta.uid, pod=client.pod, pod_uid=client.pod_uid,
+        container=client.container, client_node=client.node, node=kept.node, uuid=kept.gpu_uuid,
+        mem_bytes=kept.memory_bytes, core_percent=kept.core_percent, phase=status.phase or Phase.RESERVED,
+        epoch=status.epoch, endpoint=status.endpoint,
+        executor=f"{executor.namespace}/{executor.name}" if executor.name else "", message=status.message,
+        created=meta.creation_timestamp or "", ending=meta.deletion_timestamp is not None,
+    )  # fmt: skip
 
 
 def with_no_room(facts: PodFacts, message: str) -> PodFacts:

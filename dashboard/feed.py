@@ -84,6 +84,7 @@ class Feed:
                 "gpus": list(s.gpus.values()),
                 "nodes": list(s.nodes.values()),
                 "pods": list(s.pods.values()),
+                "leases": list(s.leases.values()),
             }
             self._whole = msgspec.json.encode(body)
         return self._whole

@@ -17,10 +17,16 @@ from tessera.reasons import Code
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """A pod that concerns the pool, and its shares by GPU UUID in the order of its containers."""
+    """A pod that concerns the pool, and its shares by GPU UUID in the order of its containers.
+
+    ``leases``: the GPULeases by which its containers have slices on other nodes, by container. ``serves_uid``: the UID
+    of the one that it serves.
+    """
 
     state: PodState
     tenants: tuple[tuple[str, Tenant], ...]
+    leases: tuple[tuple[str, str], ...] = ()
+    serves_uid: str = ""
 
 
 def holding_of(facts: PodFacts) -> Holding | None:
@@ -36,9 +42,9 @@ def holding_of(facts: PodFacts) -> Holding | None:
     state = PodState(
         namespace=pod.namespace, name=pod.name, uid=pod.uid, phase="Terminating" if pod.deleting else pod.phase,
         node=pod.node, created=facts.created, asks=asks(pod), gpus=_pod_shares(live) if live else (), waiting=waiting,
-        reason=cause.reason, message=cause.message,
+        reason=cause.reason, message=cause.message, serves=pod.lease,
     )  # fmt: skip
-    return Holding(state, tuple(tenants))
+    return Holding(state, tuple(tenants), live.leases if live else (), pod.labels.get(names.LEASE_UID, ""))
 
 
 def _problem(pod: Pod, charge: Charge | None) -> Cause:
@@ -63,7 +69,8 @@ def _cause(facts: PodFacts, waiting: bool) -> Cause:
 
 
 def _tenant(pod: Pod, container: str, share: Share) -> Tenant:
-    return Tenant(pod.namespace, pod.name, container, share.mem_bytes, _core(share), share.whole)
+    executor = pod.key if pod.lease else ""
+    return Tenant(pod.namespace, pod.name, container, share.mem_bytes, _core(share), share.whole, pod.lease, executor)
 
 
 def _core(share: Share) -> int:

@@ -21,11 +21,19 @@ class PoolCollector(Collector):
         gpus.add_metric(["healthy"], t.gpus - t.unhealthy_gpus)
         gpus.add_metric(["unhealthy"], t.unhealthy_gpus)
         yield gpus
-        pods = GaugeMetricFamily("tessera_pool_pods", "Pods that ask for slices, by state.", labels=["state"])
+        pods = GaugeMetricFamily(
+            "tessera_pool_pods", "Pods that ask for slices, by state; executors are none.", labels=["state"]
+        )
         pods.add_metric(["running"], t.running_pods)
         pods.add_metric(["waiting"], t.waiting_pods)
         pods.add_metric(["other"], t.pods - t.running_pods - t.waiting_pods)
         yield pods
+        slots = GaugeMetricFamily(
+            "tessera_pool_client_slots", "Places for containers whose slices are on other nodes.", labels=["state"]
+        )
+        slots.add_metric(["used"], t.used_slots)
+        slots.add_metric(["free"], max(0, t.client_slots - t.used_slots))
+        yield slots
         yield GaugeMetricFamily("tessera_pool_nodes", "Nodes with GPUs.", value=t.nodes)
         yield GaugeMetricFamily(
             "tessera_pool_overcommitted_gpus", "GPUs with more given than they have.", value=t.overcommitted_gpus

@@ -1,7 +1,8 @@
 """The dashboard as one object: start it, read its ``url``, stop it.
 
-It follows pods, GPUNodes and ``NoRoom`` events through the gateway and serves them. A collection that cannot be
-followed does not stop it: the page says what is missing and since when.
+It follows pods, GPUNodes, GPULeases and ``NoRoom`` events through the gateway and serves them. A collection that
+cannot be followed does not stop it: the page says what is missing and since when. Leases are missed only where nodes
+have slots for clients.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from tessera.kube.connection import Connection
 from tessera.kube.errors import ApiError, KubeError
 from tessera.kube.gateway import Gateway
 from tessera.kube.reflector import Reflector
-from tessera.kube.resources import EVENTS, GPU_NODES, PODS, TOKEN_REVIEWS, Plain, Resource
+from tessera.kube.resources import EVENTS, GPU_LEASES, GPU_NODES, PODS, TOKEN_REVIEWS, Plain, Resource
 from tessera.serving import Server, Tls
 
 SILENT_S = 90.0
@@ -95,8 +96,9 @@ class Service:
         nodes = Reflector(gateway, GPU_NODES, cluster.take_node)
         pods = Reflector(gateway, PODS, cluster.take_pod)
         events = Reflector(gateway, EVENTS, cluster.take_event, field_selector="reason=NoRoom")
-        jobs = [nodes.run(), pods.run(), events.run(), self._publish(cluster, nodes, pods)]
-        jobs.append(self._watch_source(gateway, {"gpunodes": nodes, "pods": pods}))
+        leases = Reflector(gateway, GPU_LEASES, cluster.take_lease)
+        jobs = [nodes.run(), pods.run(), events.run(), leases.run(), self._publish(cluster, nodes, pods)]
+        jobs.append(self._watch_source(gateway, cluster, {"gpunodes": nodes, "pods": pods}, {"gpuleases": leases}))
         tasks = [asyncio.create_task(job) for job in jobs]
         for task in tasks:
             task.add_done_callback(self._ended)
@@ -118,9 +120,16 @@ class Service:
             await reflector.wait_synced()
         await cluster.publish_to(self.feed)
 
-    async def _watch_source(self, gateway: Gateway, reflectors: Mapping[str, Reflector[Any]]) -> None:
+    async def _watch_source(
+        self,
+        gateway: Gateway,
+        cluster: Cluster,
+        always: Mapping[str, Reflector[Any]],
+        pooled: Mapping[str, Reflector[Any]],
+    ) -> None:
         while True:
-            self.feed.follow(source_of(reflectors, await _silence(gateway)))
+            needed = {**always, **pooled} if cluster.pooled else always
+            self.feed.follow(source_of(needed, await _silence(gateway)))
             await asyncio.sleep(CHECK_S)
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""What the dashboard shows: GPUs, nodes, pods and totals as plain values.
+"""What the dashboard shows: GPUs, nodes, pods, leases and totals as plain values.
 
 All amounts are integers, bytes or percent points of one GPU. Every value is frozen, so that two snapshots can be
 compared and only what changed is sent.
@@ -10,7 +10,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """One container's share of one GPU. ``core_percent`` 0 means no cap."""
+    """One container's share of one GPU. ``core_percent`` 0 means no cap.
+
+    Of a slice on another node than its pod's this is the container that it is for; ``lease`` is then NAMESPACE/NAME of
+    its GPULease, and ``executor`` that of the pod that holds the slice for it, empty while none does.
+    """
 
     namespace: str
     pod: str
@@ -18,6 +22,8 @@ class Tenant:
     mem_bytes: int
     core_percent: int
     whole: bool
+    lease: str = ""
+    executor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,11 @@ class GpuState:
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """A node's GPUs in sum. ``models`` counts them by model; ``level`` is the lowest enforcement level of its GPUs."""
+    """A node's GPUs in sum. ``models`` counts them by model; ``level`` is the lowest enforcement level of its GPUs.
+
+    ``client_slots`` is above 0 for a node without GPUs that takes so many containers whose slices are on other nodes;
+    ``used_slots`` of them are taken.
+    """
 
     name: str
     models: Mapping[str, int]
@@ -65,16 +75,23 @@ class NodeState:
     core_percent: int
     pods: int
     level: int
+    client_slots: int = 0
+    used_slots: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PodShare:
-    """A part of one GPU that a pod holds, over all of its containers."""
+    """A part of one GPU that a pod holds, over all of its containers.
+
+    ``lease``: NAMESPACE/NAME of the GPULease by which it is on another node, ``node``; both empty for the pod's own.
+    """
 
     uuid: str
     mem_bytes: int
     core_percent: int
     whole: bool
+    lease: str = ""
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +100,8 @@ class PodState:
 
     ``asks`` is one line for a person (``4Gi``, ``2 GPUs x 12Gi, 30%``). ``reason`` is a stable word and ``message`` a
     sentence, both empty unless the pod waits, is refused or has ended. ``gpus`` is empty while it waits and once ended.
+
+    ``serves`` is NAMESPACE/NAME of the GPULease that the pod serves as an executor, ``client`` of the pod it is for.
     """
 
     namespace: str
@@ -96,6 +115,40 @@ class PodState:
     waiting: bool
     reason: str
     message: str
+    serves: str = ""
+    client: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseState:
+    """A slice of GPU ``uuid`` of ``node`` for one container of a pod on ``client_node``.
+
+    ``executor`` is NAMESPACE/NAME of the pod that serves it, ``endpoint`` where; both are empty while there is none.
+    ``message`` says why the phase. ``ending``: its deletion was asked for.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    pod: str
+    pod_uid: str
+    container: str
+    client_node: str
+    node: str
+    uuid: str
+    mem_bytes: int
+    core_percent: int
+    phase: str
+    epoch: int
+    endpoint: str
+    executor: str
+    message: str
+    created: str
+    ending: bool = False
 
     @property
     def key(self) -> str:
@@ -104,7 +157,10 @@ class PodState:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The pool in sum. ``largest_free_bytes`` is the largest slice that one GPU could still hold."""
+    """The pool in sum. ``largest_free_bytes`` is the largest slice that one GPU could still hold.
+
+    ``nodes`` are those with GPUs. Executors are not among the pods: what they hold is their clients'.
+    """
 
     nodes: int = 0
     gpus: int = 0
@@ -119,13 +175,18 @@ class Totals:
     pods: int = 0
     running_pods: int = 0
     waiting_pods: int = 0
+    leases: int = 0
+    client_nodes: int = 0
+    client_slots: int = 0
+    used_slots: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The pool at one moment: GPUs by UUID, nodes by name, pods by ``namespace/name``, each in order of its key."""
+    """The pool at one moment: GPUs by UUID, nodes by name, pods and leases by ``namespace/name``, in order of keys."""
 
     gpus: dict[str, GpuState] = field(default_factory=dict)
     nodes: dict[str, NodeState] = field(default_factory=dict)
     pods: dict[str, PodState] = field(default_factory=dict)
     totals: Totals = Totals()
+    leases: dict[str, LeaseState] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from tessera.model.quantities import GIB
 from tessera.simulator.apiserver import ApiServer
 
 Plain = dict[str, Any]
+POOL = "tessera-system"
 
 
 def gpu_node(name: str, *uuids: str, gib: int = 40, ill: str = "") -> Plain:
@@ -74,6 +75,66 @@ def no_room(pod_name: str, message: str, namespace: str = "default", name: str =
         "type": "Warning",
         "lastTimestamp": "2026-01-01T00:00:05Z",
     }
+
+
+def lease(
+    pod_name: str, *, on: str = "host-a", uuid: str = "GPU-0", gib: int = 8, client: str = "cpu-1",
+    phase: str = "Active", namespace: str = "default", message: str = "",
+) -> Plain:  # fmt: skip
+    """A slice of GPU ``uuid`` of node ``on`` for the one container of a pod on node ``client``."""
+    meta = {"name": f"{pod_name}-1", "namespace": namespace, "uid": f"uid-lease-{pod_name}"}
+    owner = {"pod": pod_name, "podUID": f"uid-{namespace}-{pod_name}", "container": "main", "node": client}
+    kept = {"node": on, "gpuUUID": uuid, "memoryBytes": gib * GIB, "corePercent": 30}
+    status: Plain = {"phase": phase, "epoch": 2, "message": message}
+    if phase == "Active":
+        status |= {"executor": {"namespace": POOL, "name": f"executor-{pod_name}"}, "endpoint": "10.0.0.1:7443"}
+    return {
+        "apiVersion": "tessera.io/v1alpha1", "kind": "GPULease",
+        "metadata": meta | {"creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"client": owner, "slice": kept}, "status": status,
+    }  # fmt: skip
+
+
+def client_of(found: Plain) -> Plain:
+    """The pod that a lease is for."""
+    meta, client = found["metadata"], found["spec"]["client"]
+    built = pod(client["pod"], mem="8Gi", namespace=meta["namespace"], on=client["node"])
+    assignment = {"version": 1, "containers": {client["container"]: {"lease": meta["name"]}}}
+    built["metadata"]["annotations"] = {"tessera.io/assignment": json.dumps(assignment)}
+    return built
+
+
+def executor_of(found: Plain) -> Plain:
+    """The pod that holds a lease's slice."""
+    meta, kept = found["metadata"], found["spec"]["slice"]
+    share = {"uuid": kept["gpuUUID"], "mem": kept["memoryBytes"], "core": kept["corePercent"]}
+    built = pod(f"executor-{found['spec']['client']['pod']}", mem="8Gi", namespace=POOL, on=kept["node"])
+    built["metadata"]["annotations"] = {
+        "tessera.io/assignment": json.dumps({"version": 1, "containers": {"main": {"gpus": [share]}}}),
+        "state.tessera.io/lease": f"{meta['namespace']}/{meta['name']}",
+    }
+    built["metadata"]["labels"] = {"state.tessera.io/lease-uid": meta["uid"]}
+    return built
+
+
+def client_node(name: str, slots: int = 16) -> Plain:
+    status = wire.GpuNodeStatus(client_slots=slots)
+    node = wire.GpuNode(metadata=wire.ObjectMeta(name=name, uid=f"uid-{name}"), status=status)
+    built: Plain = msgspec.to_builtins(node)
+    return built
+
+
+def fill_pool(api: ApiServer) -> None:
+    """Beside ``fill``: a client node with two pods, one served by an executor, one whose executor was lost."""
+    api.store.put("gpunodes", client_node("cpu-1"))
+    served = lease("train")
+    lost = lease(
+        "eval", uuid="GPU-1", phase="Lost", message="executor executor-eval: container gate ended with status 1"
+    )
+    for each in (served, lost):
+        api.store.put("gpuleases", each)
+        api.store.put("pods", client_of(each))
+    api.store.put("pods", executor_of(served))
 
 
 def fill(api: ApiServer) -> None:

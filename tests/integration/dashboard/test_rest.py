@@ -148,7 +148,7 @@ async def test_probes_and_metrics(client: aiohttp.ClientSession) -> None:
 
 async def test_the_schema_names_every_route(client: aiohttp.ClientSession) -> None:
     paths = (await get(client, "/api/v1/openapi.json"))["paths"]
-    assert {"/api/v1/pool", "/api/v1/gpus", "/api/v1/nodes/{name}", "/api/v1/pods", "/api/v1/stream"} <= set(paths)
+    assert {"/api/v1/pool", "/api/v1/gpus", "/api/v1/nodes/{name}", "/api/v1/pods", "/api/v1/leases"} <= set(paths)
 
 
 async def test_not_ready_before_the_first_list() -> None:

@@ -12,20 +12,22 @@ from tessera.dashboard.feed import KEPT_CHANGES, Feed, Source
 from tessera.dashboard.states import Snapshot
 from tessera.model.assignment import Share
 from tessera.model.quantities import GIB
-from tests.unit.dashboard.clusters import gpu, node, running, snapshot
+from tests.unit.dashboard.clusters import gpu, lease, node, running, snapshot
 
 
 def pool(*slices: int) -> Snapshot:
-    """One node with two GPUs and a pod for each of ``slices`` GiB."""
+    """One node with two GPUs, and a pod and a lease for each of ``slices`` GiB."""
     facts = [running(f"p{i}", Share(f"G{i % 2}", gib * GIB)) for i, gib in enumerate(slices)]
-    return snapshot([node("a", gpu("G0"), gpu("G1"))] if slices else [], facts)
+    leases = [lease(f"l{i}", Share(f"G{i % 2}", gib * GIB)) for i, gib in enumerate(slices)]
+    return snapshot([node("a", gpu("G0"), gpu("G1"))] if slices else [], facts, leases)
 
 
 def applied(old: Snapshot, changes: Changes) -> Snapshot:
     gpus = {k: g for k, g in old.gpus.items() if k not in changes.gone_gpus} | {g.uuid: g for g in changes.gpus}
     nodes = {k: n for k, n in old.nodes.items() if k not in changes.gone_nodes} | {n.name: n for n in changes.nodes}
     pods = {k: p for k, p in old.pods.items() if k not in changes.gone_pods} | {p.key: p for p in changes.pods}
-    return Snapshot(gpus, nodes, pods, changes.totals)
+    leases = {k: x for k, x in old.leases.items() if k not in changes.gone_leases} | {x.key: x for x in changes.leases}
+    return Snapshot(gpus, nodes, pods, changes.totals, leases)
 
 
 @given(st.lists(st.integers(1, 4), max_size=5), st.lists(st.integers(1, 4), max_size=5))
@@ -38,6 +40,7 @@ def test_changes_lead_from_the_old_to_the_new(before: list[int], after: list[int
 def test_only_what_changed_is_sent() -> None:
     changes = between(pool(1, 1), pool(1, 2))
     assert [g.uuid for g in changes.gpus] == ["G1"] and [p.name for p in changes.pods] == ["p1"]
+    assert [x.pod for x in changes.leases] == ["l1"]
 
 
 def test_a_version_moves_only_when_something_changed() -> None:
@@ -70,7 +73,7 @@ async def test_a_reader_gets_the_source_then_changes_then_the_end() -> None:
     assert _read(await anext(events)) == ("source", {"connected": True, "message": ""})
     feed.publish(pool(2))
     name, data = _read(await anext(events))
-    assert name == "change" and data["version"] == "e.2" and data["changes"]["totals"]["allocated_bytes"] == 2 * GIB
+    assert name == "change" and data["version"] == "e.2" and data["changes"]["totals"]["allocated_bytes"] == 4 * GIB
     feed.close()
     assert [e async for e in events] == []
 
