@@ -43,6 +43,7 @@ def holding_of(facts: PodFacts) -> Holding | None:
         namespace=pod.namespace, name=pod.name, uid=pod.uid, phase="Terminating" if pod.deleting else pod.phase,
         node=pod.node, created=facts.created, asks=asks(pod), gpus=_pod_shares(live) if live else (), waiting=waiting,
         reason=cause.reason, message=cause.message, serves=pod.lease,
+        leases=tuple(f"{pod.namespace}/{lease}" for _, lease in live.leases) if live else (),
     )  # fmt: skip
     return Holding(state, tuple(tenants), live.leases if live else (), pod.labels.get(names.LEASE_UID, ""))
 

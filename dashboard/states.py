@@ -101,7 +101,8 @@ class PodState:
     ``asks`` is one line for a person (``4Gi``, ``2 GPUs x 12Gi, 30%``). ``reason`` is a stable word and ``message`` a
     sentence, both empty unless the pod waits, is refused or has ended. ``gpus`` is empty while it waits and once ended.
 
-    ``serves`` is NAMESPACE/NAME of the GPULease that the pod serves as an executor, ``client`` of the pod it is for.
+    ``leases`` names, as NAMESPACE/NAME, the GPULeases by which its slices are on other nodes. ``serves`` is the one
+    that the pod serves as an executor, ``client`` the pod that it is for.
     """
 
     namespace: str
@@ -115,6 +116,7 @@ class PodState:
     waiting: bool
     reason: str
     message: str
+    leases: tuple[str, ...] = ()
     serves: str = ""
     client: str = ""
 

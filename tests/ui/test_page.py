@@ -1,25 +1,16 @@
 """The page in a real Chromium, over a real dashboard and a simulated API server."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
+from playwright.async_api import Browser, expect
 
 from tessera.dashboard.service import Service
 from tessera.simulator.apiserver import ApiServer
 from tests.integration.dashboard.objects import dashboard, eventually, fill, gpu_node, no_room, pod
+from tests.ui.pages import Watched, cells, needs_chromium, watching
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-ARGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed")
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[ApiServer]:
-    async with ApiServer() as server:
-        yield server
+pytestmark = needs_chromium
 
 
 @pytest.fixture
@@ -32,44 +23,9 @@ async def service(api: ApiServer) -> AsyncIterator[Service]:
 
 
 @pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        started = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
-        yield started
-        await started.close()
-
-
-class Watched:
-    """A page whose console errors and requests elsewhere are noted."""
-
-    def __init__(self, page: Page, url: str) -> None:
-        self.page, self.errors, self.elsewhere = page, list[str](), list[str]()
-        page.on("console", self._console)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("request", lambda request: self._request(request, url))
-
-    def _console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            self.errors.append(message.text)
-
-    def _request(self, request: Request, url: str) -> None:
-        if not request.url.startswith(url):
-            self.elsewhere.append(request.url)
-
-
-@pytest.fixture
 async def watched(browser: Browser, service: Service) -> AsyncIterator[Watched]:
-    page = await browser.new_page(viewport={"width": 1440, "height": 900})
-    page.set_default_timeout(20_000)
-    found = Watched(page, service.url)
-    await page.goto(service.url)
-    await expect(page.locator("#link")).to_have_text("Live")
-    yield found
-    assert found.errors == [] and found.elsewhere == []
-
-
-async def cells(page: Page, wanted: int) -> None:
-    await expect(page.locator("#heat")).to_have_attribute("data-cells", str(wanted))
+    async with watching(browser, service.url) as found:
+        yield found
 
 
 async def test_the_map_has_a_cell_for_each_gpu_and_the_sums_are_right(watched: Watched) -> None:

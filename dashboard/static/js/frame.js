@@ -1,6 +1,6 @@
 // The head of the page, its sums, its notices and the sign-in.
 import { Component, html } from "./html.js";
-import { bytes, number, percent, room } from "./format.js";
+import { bytes, count, number, percent, room } from "./format.js";
 import { signedIn, signIn, signOut } from "./live.js";
 import { Bar } from "./lists.js";
 
@@ -27,7 +27,7 @@ export function Totals({ totals: t }) {
   const tiles = [
     ["Memory given", `${percent(t.allocated_bytes, t.mem_bytes)}%`, `${bytes(t.allocated_bytes)} of ${bytes(t.mem_bytes)}`, [t.allocated_bytes, t.mem_bytes]],
     ["Compute given", `${percent(t.core_percent, t.gpus * 100)}%`, `${number(t.core_percent)} of ${number(t.gpus * 100)} points`, [t.core_percent, t.gpus * 100]],
-    ["GPUs", number(t.gpus), `on ${number(t.nodes)} nodes · ${number(t.idle_gpus)} idle`, null, t.unhealthy_gpus && `${number(t.unhealthy_gpus)} unhealthy`],
+    ["GPUs", number(t.gpus), `on ${count(t.nodes, "node")} · ${number(t.idle_gpus)} idle${t.client_nodes ? ` · for ${count(t.client_nodes, "client node")}` : ""}`, null, t.unhealthy_gpus && `${number(t.unhealthy_gpus)} unhealthy`],
     ["Pods running", number(t.running_pods), `of ${number(t.pods)}`, null, t.waiting_pods && `${number(t.waiting_pods)} waiting`],
     ["Largest free slice", t.largest_free_bytes ? room(t.largest_free_bytes) : "none", `${bytes(t.free_bytes)} free in all`, null, t.overcommitted_gpus && `${number(t.overcommitted_gpus)} GPUs over-committed`],
   ];

@@ -31,10 +31,19 @@ function NodeRow({ node, chosen }) {
   return html`<tr class=${chosen ? "chosen-row" : ""} data-node=${node.name}>
     <th scope="row"><button type="button" class="link" aria-pressed=${chosen} title="Show only this node"
       onClick=${() => set({ node: chosen ? "" : node.name, podRows: 25 })}>${node.name}</button></th>
+    ${node.gpus === 0 && node.client_slots > 0 ? html`<${Slots} node=${node} />` : html`
     <td>${Object.entries(node.models).map(([model, count]) => `${count} × ${model}`).join(", ") || "unknown"}${node.unhealthy_gpus > 0 && html` <span class="tag bad">${node.unhealthy_gpus} unhealthy</span>`}</td>
     <td class="gauge"><${Bar} part=${node.allocated_bytes} whole=${node.mem_bytes} label="memory given" />
       <span class="small">${bytes(node.allocated_bytes)} of ${bytes(node.mem_bytes)}</span></td>
-    <td class="num">${percent(node.core_percent, node.gpus * 100)}%</td><td class="num">${node.pods}</td><td>${LEVELS[node.level] ?? node.level}</td></tr>`;
+    <td class="num">${percent(node.core_percent, node.gpus * 100)}%</td><td class="num">${node.pods}</td><td>${LEVELS[node.level] ?? node.level}</td>`}</tr>`;
+}
+
+/** A node without GPUs: what it has for containers whose slices are elsewhere. */
+function Slots({ node }) {
+  return html`<td><span class="tag" title="Its pods have their slices on other nodes">client node</span></td>
+    <td class="gauge"><${Bar} part=${node.used_slots} whole=${node.client_slots} label="slots used" />
+      <span class="small">${number(node.used_slots)} of ${count(node.client_slots, "slot")}</span></td>
+    <td class="num">–</td><td class="num">${node.pods}</td><td>–</td>`;
 }
 
 const KINDS = [
@@ -55,8 +64,7 @@ export function Pods({ pods, text, kind, rows, node, gpu }) {
     <header class="card-head"><h2 id="pods-title">Pods <span class="tally">${number(found.length)}</span></h2>
       <div class="switch" role="group" aria-label="Which pods">${KINDS.map(([name, label]) => html`<button type="button"
         aria-pressed=${kind === name} onClick=${() => set({ podKind: name, podRows: 25 })}>${label}</button>`)}</div>
-      ${node && html`<button type="button" class="chip" onClick=${() => set({ node: "" })} aria-label=${`Stop filtering by node ${node}`}>node ${node} ✕</button>`}
-      ${gpu && html`<button type="button" class="chip" onClick=${() => set({ gpu: "" })} aria-label="Stop filtering by GPU">one GPU ✕</button>`}
+      <${Filters} node=${node} gpu=${gpu} />
       <input type="search" placeholder="Filter pods" aria-label="Filter pods" value=${text}
         onInput=${(event) => set({ podText: event.target.value, podRows: 25 })} /></header>
     ${found.length === 0 ? html`<p class="empty">${pods.size ? "No pod matches." : html`No pod asks for a slice yet. Try <code>tessera.io/gpu-mem: 4Gi</code> in a container's limits.`}</p>`
@@ -67,14 +75,20 @@ export function Pods({ pods, text, kind, rows, node, gpu }) {
   </section>`;
 }
 
+/** What the lists are cut down to, each to be undone. */
+export function Filters({ node, gpu }) {
+  return html`${node && html`<button type="button" class="chip" onClick=${() => set({ node: "" })} aria-label=${`Stop filtering by node ${node}`}>node ${node} ✕</button>`}
+    ${gpu && html`<button type="button" class="chip" onClick=${() => set({ gpu: "" })} aria-label="Stop filtering by GPU">one GPU ✕</button>`}`;
+}
+
 function searchable(pod) {
-  return `${pod.namespace}/${pod.name} ${pod.node} ${pod.phase} ${pod.reason} ${pod.gpus.map((g) => g.uuid).join(" ")}`.toLowerCase();
+  return `${pod.namespace}/${pod.name} ${pod.client} ${pod.node} ${pod.phase} ${pod.reason} ${pod.gpus.map((g) => `${g.uuid} ${g.node}`).join(" ")}`.toLowerCase();
 }
 
 function PodRow({ pod }) {
   const phase = pod.waiting ? "Waiting" : pod.phase;
   return html`<tr data-pod=${`${pod.namespace}/${pod.name}`} data-phase=${phase}>
-    <th scope="row"><span class="ns">${pod.namespace}/</span>${pod.name}</th>
+    <th scope="row"><span class="ns">${pod.namespace}/</span>${pod.name}${pod.serves && html` <span class="tag" title=${`GPULease ${pod.serves}`}>computes for ${pod.client || pod.serves}</span>`}</th>
     <td><span class=${`phase ${phase.toLowerCase()}`}>${phase}</span>${pod.reason && !pod.waiting && html` <span class="small" title=${pod.message}>${pod.reason}</span>`}</td>
     <td>${asked(pod.asks) || "–"}</td><td><${Holds} pod=${pod} /></td><td>${pod.node || "–"}</td><td class="num">${age(pod.created)}</td></tr>`;
 }
@@ -82,17 +96,17 @@ function PodRow({ pod }) {
 function Holds({ pod }) {
   if (!pod.gpus.length) return html`<span class="muted">${pod.waiting ? pod.reason : "–"}</span>`;
   return pod.gpus.map((share) => html`<button type="button" class="chip" title=${share.uuid} onClick=${() => set({ gpu: share.uuid })}>
-    ${place(share.uuid)} · ${share.whole ? "whole" : bytes(share.mem_bytes)}${!share.whole && share.core_percent ? ` · ${share.core_percent}%` : ""}</button>`);
+    ${place(share.uuid)}${share.node && ` on ${share.node}`} · ${share.whole ? "whole" : bytes(share.mem_bytes)}${!share.whole && share.core_percent ? ` · ${share.core_percent}%` : ""}</button>`);
 }
 
-function place(uuid) {
+export function place(uuid) {
   const gpu = state.gpus.get(uuid);
   return gpu && gpu.index >= 0 ? `GPU ${gpu.index}` : "GPU ?";
 }
 
 const asked = (text) => text.replace(/(\d)(Ki|Mi|Gi|Ti)\b/g, "$1 $2B");
 
-function More({ shown, total, onMore }) {
+export function More({ shown, total, onMore }) {
   if (shown >= total) return null;
   return html`<p class="pager">${number(shown)} of ${number(total)} <button type="button" onClick=${onMore}>Show more</button></p>`;
 }
@@ -101,7 +115,8 @@ function More({ shown, total, onMore }) {
 export function Waiting({ pods, rows = SHOWN_WAITING }) {
   const groups = new Map();
   for (const pod of pods.values()) {
-    if (!pod.waiting) continue;
+    // What an executor waits for is said of its lease.
+    if (!pod.waiting || pod.serves) continue;
     const cause = `${pod.reason}\n${pod.message}`;
     if (groups.has(cause)) groups.get(cause).push(pod);
     else groups.set(cause, [pod]);

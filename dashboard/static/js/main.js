@@ -1,6 +1,7 @@
 // Starts the page: draws the state whenever it changes and keeps it fresh.
 import { html, render } from "./html.js";
 import { Head, Notices, SignIn, Totals } from "./frame.js";
+import { Leases } from "./leases.js";
 import { Nodes, Pods, Waiting } from "./lists.js";
 import { follow } from "./live.js";
 import { Chosen, GpuTable, HeatMap, Legend } from "./pool.js";
@@ -27,6 +28,7 @@ function App() {
           <${Waiting} pods=${s.pods} />
           <${Nodes} nodes=${s.nodes} text=${s.nodeText} rows=${s.nodeRows} chosen=${s.node} />
         </div>
+        ${(s.leases.size > 0 || s.totals.client_nodes > 0) && html`<${Leases} leases=${s.leases} text=${s.leaseText} rows=${s.leaseRows} node=${s.node} gpu=${s.gpu} />`}
         <${Pods} pods=${s.pods} text=${s.podText} kind=${s.podKind} rows=${s.podRows} node=${s.node} gpu=${s.gpu} />`}
     </main>`;
 }

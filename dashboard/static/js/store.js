@@ -3,6 +3,7 @@ export const state = {
   gpus: new Map(),
   nodes: new Map(),
   pods: new Map(),
+  leases: new Map(),
   totals: null,
   version: "",
   synced: false,
@@ -15,6 +16,8 @@ export const state = {
   podText: "",
   podKind: "all",
   podRows: 25,
+  leaseText: "",
+  leaseRows: 25,
   nodeText: "",
   nodeRows: 15,
   tableOpen: false,
@@ -42,14 +45,15 @@ export function set(patch) {
   else requestAnimationFrame(draw);
 }
 
-const podKey = (pod) => `${pod.namespace}/${pod.name}`;
+const nameKey = (object) => `${object.namespace}/${object.name}`;
 
 /** Takes a whole snapshot as the server sends it. */
 export function takeSnapshot(body) {
   set({
     gpus: new Map(body.gpus.map((gpu) => [gpu.uuid, gpu])),
     nodes: new Map(body.nodes.map((node) => [node.name, node])),
-    pods: new Map(body.pods.map((pod) => [podKey(pod), pod])),
+    pods: new Map(body.pods.map((pod) => [nameKey(pod), pod])),
+    leases: new Map(body.leases.map((lease) => [nameKey(lease), lease])),
     totals: body.totals,
     version: body.version,
     synced: body.synced,
@@ -63,7 +67,8 @@ export function takeChanges({ version, changes }) {
   set({
     gpus: merged(state.gpus, changes.gpus, (gpu) => gpu.uuid, changes.gone_gpus),
     nodes: merged(state.nodes, changes.nodes, (node) => node.name, changes.gone_nodes),
-    pods: merged(state.pods, changes.pods, podKey, changes.gone_pods),
+    pods: merged(state.pods, changes.pods, nameKey, changes.gone_pods),
+    leases: merged(state.leases, changes.leases, nameKey, changes.gone_leases),
     totals: changes.totals,
     version,
     synced: true,

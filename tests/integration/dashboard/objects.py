@@ -104,15 +104,16 @@ def client_of(found: Plain) -> Plain:
     return built
 
 
-def executor_of(found: Plain) -> Plain:
-    """The pod that holds a lease's slice."""
+def executor_of(found: Plain, *, waits: bool = False) -> Plain:
+    """The pod that holds a lease's slice, or ``waits`` for its node."""
     meta, kept = found["metadata"], found["spec"]["slice"]
     share = {"uuid": kept["gpuUUID"], "mem": kept["memoryBytes"], "core": kept["corePercent"]}
-    built = pod(f"executor-{found['spec']['client']['pod']}", mem="8Gi", namespace=POOL, on=kept["node"])
-    built["metadata"]["annotations"] = {
-        "tessera.io/assignment": json.dumps({"version": 1, "containers": {"main": {"gpus": [share]}}}),
-        "state.tessera.io/lease": f"{meta['namespace']}/{meta['name']}",
-    }
+    on = "" if waits else kept["node"]
+    built = pod(f"executor-{found['spec']['client']['pod']}", mem="8Gi", namespace=POOL, on=on)
+    built["metadata"]["annotations"] = {"state.tessera.io/lease": f"{meta['namespace']}/{meta['name']}"}
+    if not waits:
+        assignment = {"version": 1, "containers": {"main": {"gpus": [share]}}}
+        built["metadata"]["annotations"]["tessera.io/assignment"] = json.dumps(assignment)
     built["metadata"]["labels"] = {"state.tessera.io/lease-uid": meta["uid"]}
     return built
 

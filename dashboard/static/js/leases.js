@@ -1,0 +1,59 @@
+// Slices on other nodes than their pods': which pod each is for, where it is, and how far it has come.
+import { html } from "./html.js";
+import { age, bytes, number } from "./format.js";
+import { Filters, More, place } from "./lists.js";
+import { set } from "./store.js";
+
+const MORE = 100;
+
+/** Phases in words: short, and as a sentence. */
+const PHASES = {
+  Reserved: ["kept", "Its room is kept. No executor serves yet."],
+  Ready: ["ready", "An executor serves. The container may start."],
+  Active: ["in use", "The container uses it."],
+  Detached: ["not in use", "An executor serves, and no container uses it."],
+  Migrating: ["moving", "The session moves to another executor."],
+  Lost: ["lost", "The executor is gone, and with it the session. Another is made."],
+  Released: ["ending", "Nobody needs it any more. It goes with its executor."],
+};
+
+export function Leases({ leases, text, rows, node, gpu }) {
+  const wanted = text.trim().toLowerCase();
+  const found = [...leases.values()].filter((lease) => (!node || node === lease.node || node === lease.client_node) &&
+    (!gpu || lease.uuid === gpu) && (!wanted || searchable(lease).includes(wanted)));
+  return html`<section class="card" aria-labelledby="leases-title">
+    <header class="card-head"><h2 id="leases-title">Slices on other nodes <span class="tally">${number(found.length)}</span></h2>
+      <${Filters} node=${node} gpu=${gpu} />
+      <input type="search" placeholder="Filter leases" aria-label="Filter leases" value=${text}
+        onInput=${(event) => set({ leaseText: event.target.value, leaseRows: 25 })} /></header>
+    ${found.length === 0 ? html`<p class="empty">${leases.size ? "No lease matches." : html`No pod has its slice on another node. Try the annotation <code>tessera.io/remote: allowed</code>.`}</p>`
+    : html`<div class="scroll"><table id="leases"><thead><tr><th scope="col">For</th><th scope="col">State</th><th scope="col">Slice</th>
+        <th scope="col">Client node</th><th scope="col">Executor</th><th scope="col" class="num">Epoch</th><th scope="col" class="num">Age</th></tr></thead>
+      <tbody>${found.slice(0, rows).map((lease) => html`<${LeaseRow} key=${`${lease.namespace}/${lease.name}`} lease=${lease} />`)}</tbody></table></div>`}
+    <${More} shown=${Math.min(rows, found.length)} total=${found.length} onMore=${() => set({ leaseRows: rows + MORE })} />
+  </section>`;
+}
+
+function searchable(lease) {
+  return `${lease.namespace}/${lease.pod} ${lease.name} ${lease.container} ${lease.client_node} ${lease.node} ${lease.uuid} ${lease.executor} ${lease.phase} ${words(lease)[0]}`.toLowerCase();
+}
+
+function words(lease) {
+  return PHASES[lease.ending ? "Released" : lease.phase] ?? [lease.phase, ""];
+}
+
+function LeaseRow({ lease }) {
+  const [word, sentence] = words(lease);
+  return html`<tr data-lease=${`${lease.namespace}/${lease.name}`} data-phase=${lease.phase}>
+    <th scope="row" title=${`GPULease ${lease.namespace}/${lease.name}`}><span class="ns">${lease.namespace}/</span>${lease.pod} <span class="ns small">${lease.container}</span></th>
+    <td><span class=${`phase ${(lease.ending ? "released" : lease.phase).toLowerCase()}`} title=${sentence}>${word}</span>
+      ${lease.message && html`<span class="small why">${lease.message}</span>`}</td>
+    <td><button type="button" class="chip" title=${lease.uuid} onClick=${() => set({ gpu: lease.uuid })}>${place(lease.uuid)} on ${lease.node} · ${bytes(lease.mem_bytes)}${lease.core_percent ? ` · ${lease.core_percent}%` : ""}</button></td>
+    <td>${lease.client_node}</td><td title=${lease.endpoint}>${lease.executor ? html`<span class="ns">${lease.executor.split("/")[0]}/</span><span class="mono">${short(lease.executor.split("/")[1])}</span>` : "–"}</td>
+    <td class="num">${lease.epoch}</td><td class="num">${age(lease.created)}</td></tr>`;
+}
+
+/** The name of an executor holds a UID. */
+function short(name) {
+  return name.length > 26 ? `${name.slice(0, 17)}…${name.slice(-6)}` : name;
+}
