@@ -1,24 +1,34 @@
 """``kubectl tessera``: the pool as the API server knows it, with the user's own kubeconfig and rights.
 
-Reads only, but for ``defragment --execute``. Needs nothing of ours to run in the cluster but the objects it shows; the
-numbers are computed by the same code as the dashboard's, plans by the scheduler's.
+Reads only, but for ``defragment --execute`` and ``lease delete``. Needs nothing of ours to run in the cluster but the
+objects it shows; the numbers are computed by the same code as the dashboard's, plans by the scheduler's.
 """
 
-import asyncio
-import json
-import sys
-from collections.abc import Coroutine
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tessera.cli import kubectl_leases
+from tessera.cli.kubectl_options import (
+    AllNamespaces,
+    Context,
+    Kubeconfig,
+    Namespace,
+    Output,
+    OutputOption,
+    Server,
+    access_by,
+    fail,
+    named,
+    namespace_by,
+    outcome,
+    show,
+)
+
 if TYPE_CHECKING:
-    from tessera.cli.kubectl_reading import Access
     from tessera.scheduler.told import Source
 
-T = TypeVar("T")
-PIPE_WIDTH = 1000
 NO_PLAN, STOPPED = 3, 4
 """Exit statuses beside 0 and 1: there is no (whole) plan; a plan was begun and not finished."""
 app = typer.Typer(
@@ -32,25 +42,12 @@ app = typer.Typer(
 )
 
 
-class Output(StrEnum):
-    TABLE = "table"
-    JSON = "json"
-
-
 class Top(StrEnum):
     NODES = "nodes"
     GPUS = "gpus"
     TENANTS = "tenants"
 
 
-Kubeconfig = Annotated[str, typer.Option("--kubeconfig", help="Path of a kubeconfig.", show_default=False)]
-Context = Annotated[str, typer.Option("--context", help="Context within the kubeconfig.", show_default=False)]
-Server = Annotated[str, typer.Option("--server", help="URL of an API server without sign-in.", show_default=False)]
-Namespace = Annotated[
-    str, typer.Option("-n", "--namespace", help="Namespace; default the context's.", show_default=False)
-]
-AllNamespaces = Annotated[bool, typer.Option("-A", "--all-namespaces", help="Pods of all namespaces.")]
-OutputOption = Annotated[Output, typer.Option("-o", "--output", help="table or json.")]
 TrustDomain = Annotated[
     str,
     typer.Option(
@@ -69,6 +66,7 @@ Lease = Annotated[
     ),
 ]
 NodeOption = Annotated[str, typer.Option("--node", help="Only this node.", show_default=False)]
+app.add_typer(kubectl_leases.app)
 
 
 @app.command()
@@ -83,16 +81,16 @@ def top(
     from tessera.cli import kubectl_reading as reading
     from tessera.cli import kubectl_tables as tables
 
-    snapshot = _run(reading.pool(_access(kubeconfig, context, server)))
+    snapshot = outcome(reading.pool(access_by(kubeconfig, context, server)))
     if what is Top.NODES:
         nodes = sorted(snapshot.nodes.values(), key=lambda n: -n.allocated_bytes)
-        _show(output, nodes, lambda: tables.nodes(nodes, snapshot.totals))
+        show(output, nodes, lambda: tables.nodes(nodes, snapshot.totals))
     elif what is Top.GPUS:
         found = sorted(snapshot.gpus.values(), key=lambda g: -g.allocated_bytes)
-        _show(output, found, lambda: tables.gpus(found))
+        show(output, found, lambda: tables.gpus(found))
     else:
         tenants = reading.tenants(snapshot)
-        _show(output, tenants, lambda: tables.tenants(tenants))
+        show(output, tenants, lambda: tables.tenants(tenants))
 
 
 @app.command()
@@ -107,11 +105,11 @@ def gpus(
     from tessera.cli import kubectl_reading as reading
     from tessera.cli import kubectl_tables as tables
 
-    snapshot = _run(reading.pool(_access(kubeconfig, context, server)))
+    snapshot = outcome(reading.pool(access_by(kubeconfig, context, server)))
     if node and node not in snapshot.nodes:
-        _fail(f"--node: found {node!r}; allowed: {', '.join(snapshot.nodes) or 'none, no node reports GPUs'}")
+        fail(f"--node: found {node!r}; allowed: {', '.join(snapshot.nodes) or 'none, no node reports GPUs'}")
     found = [g for g in snapshot.gpus.values() if node in ("", g.node)]
-    _show(output, found, lambda: tables.gpus(found))
+    show(output, found, lambda: tables.gpus(found))
 
 
 @app.command()
@@ -128,12 +126,12 @@ def pods(
     from tessera.cli import kubectl_reading as reading
     from tessera.cli import kubectl_tables as tables
 
-    access = _access(kubeconfig, context, server)
-    where = "" if all_namespaces else namespace or _namespace(access)
-    snapshot = _run(reading.pods(access, where))
+    access = access_by(kubeconfig, context, server)
+    where = "" if all_namespaces else namespace or namespace_by(access)
+    snapshot = outcome(reading.pods(access, where))
     found = [p for p in snapshot.pods.values() if p.waiting or not pending]
     empty = f"No pod {'waits' if pending else 'asks for a slice'} in {where or 'any namespace'}."
-    _show(output, found, lambda: tables.pods(found) if found else empty)
+    show(output, found, lambda: tables.pods(found) if found else empty)
 
 
 @app.command()
@@ -149,12 +147,12 @@ def explain(
     from tessera.cli import kubectl_reading as reading
     from tessera.cli import kubectl_tables as tables
 
-    access = _access(kubeconfig, context, server)
-    where, name = _pod(access, pod, namespace)
-    story = _run(reading.explain(access, where, name))
+    access = access_by(kubeconfig, context, server)
+    where, name = named(access, "POD", pod, namespace)
+    story = outcome(reading.explain(access, where, name))
     if story is None:
-        _fail(f"pod {name}: asks for no slice and holds none")
-    _show(output, story, lambda: tables.story(story))
+        fail(f"pod {name}: asks for no slice and holds none")
+    show(output, story, lambda: tables.story(story))
 
 
 @app.command("drain-plan")
@@ -172,12 +170,12 @@ def drain_plan(
 
     kind, _, name = place.partition("/")
     if kind not in ("node", "gpu") or not name:
-        _fail(f"PLACE: found {place!r}; allowed: node/NAME or gpu/UUID")
+        fail(f"PLACE: found {place!r}; allowed: node/NAME or gpu/UUID")
     source = _source(lease, trust_domain)
-    found = _run(moves.drain(_access(kubeconfig, context, server), kind, name, source))
+    found = outcome(moves.drain(access_by(kubeconfig, context, server), kind, name, source))
     if isinstance(found, str):
-        _fail(found)
-    _show(output, found, lambda: moves.drain_table(found))
+        fail(found)
+    show(output, found, lambda: moves.drain_table(found))
     raise typer.Exit(0 if found.complete else NO_PLAN)
 
 
@@ -198,18 +196,18 @@ def defragment(
     """The fewest moves that let a waiting pod in. Status 3: there is no plan; 4: stopped on the way."""
     from tessera.cli import kubectl_moves as moves
 
-    access = _access(kubeconfig, context, server)
-    where, name = _pod(access, pod, namespace)
+    access = access_by(kubeconfig, context, server)
+    where, name = named(access, "POD", pod, namespace)
     source = _source(lease, trust_domain)
     if not execute:
-        plan = _run(moves.plan(access, where, name, max_moves, source))
+        plan = outcome(moves.plan(access, where, name, max_moves, source))
         if isinstance(plan, str):
-            _fail(plan)
-        _show(output, plan, lambda: moves.plan_table(plan))
+            fail(plan)
+        show(output, plan, lambda: moves.plan_table(plan))
         raise typer.Exit(0 if plan.node else NO_PLAN)
-    outcome = _run(moves.execute(access, where, name, max_moves, timeout, source))
-    _show(output, outcome, lambda: moves.outcome_table(outcome))
-    raise typer.Exit({"bound": 0, "no plan": NO_PLAN}.get(outcome.end, STOPPED))
+    ended = outcome(moves.execute(access, where, name, max_moves, timeout, source))
+    show(output, ended, lambda: moves.outcome_table(ended))
+    raise typer.Exit({"bound": 0, "no plan": NO_PLAN}.get(ended.end, STOPPED))
 
 
 @app.command()
@@ -225,69 +223,13 @@ def main() -> None:
     app()
 
 
-def _access(kubeconfig: str, context: str, server: str) -> "Access":
-    from tessera.cli.kubectl_reading import Access
-
-    return Access(kubeconfig, context, server)
-
-
-def _namespace(access: "Access") -> str:
-    from tessera.kube.connection import ConfigurationError, default_namespace
-
-    try:
-        return default_namespace(access.settings())
-    except ConfigurationError as error:
-        _fail(str(error))
-
-
 def _source(lease: str, trust_domain: str) -> "Source":
     from tessera.scheduler.told import source_of
 
     try:
         return source_of(lease, trust_domain)
     except ValueError as error:
-        _fail(str(error))
-
-
-def _pod(access: "Access", pod: str, namespace: str) -> tuple[str, str]:
-    """Namespace and name of a pod as a user names it."""
-    before, _, name = pod.rpartition("/")
-    if "/" in before or not name:
-        _fail(f"POD: found {pod!r}; allowed: NAME or NAMESPACE/NAME")
-    if before and namespace and before != namespace:
-        _fail(f"POD: found {pod!r} beside --namespace {namespace}; allowed: one of the two")
-    return before or namespace or _namespace(access), name
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Runs ``work``; what the outside world refuses becomes one sentence."""
-    from tessera.kube.connection import ConfigurationError
-    from tessera.kube.errors import ApiError, KubeError
-
-    try:
-        return asyncio.run(work)
-    except ApiError as error:
-        _fail(error.message or str(error))
-    except (KubeError, ConfigurationError) as error:
-        _fail(str(error))
-
-
-def _fail(sentence: str) -> NoReturn:
-    print(f"error: {sentence}", file=sys.stderr)
-    raise typer.Exit(1)
-
-
-def _show(output: Output, value: Any, table: Any) -> None:
-    if output is Output.JSON:
-        import msgspec
-
-        plain = msgspec.to_builtins(value)
-        print(json.dumps({"items": plain} if isinstance(plain, list) else plain, indent=2))
-        return
-    from rich.console import Console
-
-    # A pipe gets whole lines: nothing is folded at a width that nobody sees.
-    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table())
+        fail(str(error))
 
 
 if __name__ == "__main__":

@@ -4,16 +4,16 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tessera.dashboard.cluster import facts_of, newest_no_room, with_no_room
+from tessera.dashboard.cluster import facts_of, lease_state_of, newest_no_room, with_no_room
 from tessera.dashboard.holdings import Holding, holding_of
 from tessera.dashboard.snapshot import build
-from tessera.dashboard.states import GpuState, PodState, Snapshot
+from tessera.dashboard.states import GpuState, LeaseState, PodState, Snapshot
 from tessera.kube import wire
 from tessera.kube.connection import connect
 from tessera.kube.convert import told_gpu_node_of
 from tessera.kube.errors import ApiError
 from tessera.kube.gateway import Gateway
-from tessera.kube.resources import EVENTS, GPU_NODES, PODS
+from tessera.kube.resources import EVENTS, GPU_LEASES, GPU_NODES, PODS
 from tessera.settings import KubeSettings
 
 
@@ -36,7 +36,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class TenantRow:
-    """One container's share of one GPU, seen from the pool."""
+    """One container's share of one GPU, seen from the pool; ``lease`` and ``executor`` as of a ``Tenant``."""
 
     namespace: str
     pod: str
@@ -46,6 +46,8 @@ class TenantRow:
     mem_bytes: int
     core_percent: int
     whole: bool
+    lease: str = ""
+    executor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,15 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """One pod, the GPUs it holds parts of, and what was said about it, oldest first."""
+    """One pod, the GPUs it holds parts of, and what was said about it, oldest first.
+
+    ``leases``: those by which its slices are on other nodes, or the one that it serves, as far as they can be read.
+    """
 
     pod: PodState
     gpus: tuple[GpuState, ...]
     events: tuple[EventRow, ...]
+    leases: tuple[LeaseState, ...] = ()
 
 
 async def pool(access: Access) -> Snapshot:
@@ -75,12 +81,13 @@ async def pool(access: Access) -> Snapshot:
 async def pods(access: Access, namespace: str) -> Snapshot:
     """The pods of ``namespace`` (empty: all) and all GPUs that the user may see."""
     async with Gateway(connect(access.settings())) as gateway:
-        nodes, found, events = await asyncio.gather(
+        nodes, found, events, leases = await asyncio.gather(
             _nodes(gateway, needed=not namespace),
             gateway.list(PODS, namespace=namespace),
             _no_room(gateway, namespace),
+            _leases(gateway, namespace),
         )
-    return build([told_gpu_node_of(n) for n in nodes], _holdings(found, newest_no_room(events)))
+    return build([told_gpu_node_of(n) for n in nodes], _holdings(found, newest_no_room(events)), leases)
 
 
 async def explain(access: Access, namespace: str, name: str) -> Story | None:
@@ -89,21 +96,26 @@ async def explain(access: Access, namespace: str, name: str) -> Story | None:
         pod = await gateway.get(PODS, name, namespace=namespace)
         selector = f"involvedObject.name={name},involvedObject.kind=Pod"
         events = await gateway.list(EVENTS, namespace=namespace, field_selector=selector)
-        node = await _node(gateway, pod.spec.node_name)
-    mine = sorted((e for e in events if e.involved_object.uid in ("", pod.metadata.uid)), key=_when)
-    held = _holdings([pod], newest_no_room(mine))
-    if not held:
-        return None
-    snapshot = build([told_gpu_node_of(n) for n in node], held)
-    state = held[0].state
+        mine = sorted((e for e in events if e.involved_object.uid in ("", pod.metadata.uid)), key=_when)
+        held = _holdings([pod], newest_no_room(mine))
+        if not held:
+            return None
+        leases = await _leases_of(gateway, held[0].state)
+        places = {pod.spec.node_name, *(lease.node for lease in leases or ())}
+        nodes = [node for name in sorted(places) for node in await _node(gateway, name)]
+    snapshot = build([told_gpu_node_of(n) for n in nodes], held, leases)
+    state = snapshot.pods[held[0].state.key]
     gpus = tuple(snapshot.gpus[share.uuid] for share in state.gpus)
-    return Story(state, gpus, tuple(EventRow(_when(e), e.type, e.reason, e.message) for e in mine))
+    said = tuple(EventRow(_when(e), e.type, e.reason, e.message) for e in mine)
+    return Story(state, gpus, said, tuple(leases or ()))
 
 
 def tenants(snapshot: Snapshot) -> list[TenantRow]:
     """Every share of every GPU, largest first."""
     rows = [
-        TenantRow(t.namespace, t.pod, t.container, g.node, g.uuid, t.mem_bytes, t.core_percent, t.whole)
+        TenantRow(
+            t.namespace, t.pod, t.container, g.node, g.uuid, t.mem_bytes, t.core_percent, t.whole, t.lease, t.executor
+        )
         for g in snapshot.gpus.values()
         for t in g.tenants
     ]
@@ -131,6 +143,31 @@ async def _node(gateway: Gateway, name: str) -> Sequence[wire.GpuNode]:
         if error.not_found or error.forbidden:
             return []
         raise
+
+
+async def _leases(gateway: Gateway, namespace: str) -> list[LeaseState] | None:
+    """The GPULeases; ``None`` where they cannot be read, which is not the same as none."""
+    try:
+        return [lease_state_of(found) for found in await gateway.list(GPU_LEASES, namespace=namespace)]
+    except ApiError as error:
+        if error.forbidden or error.not_found:
+            return None
+        raise
+
+
+async def _leases_of(gateway: Gateway, pod: PodState) -> list[LeaseState] | None:
+    """The GPULeases that a pod has, or serves; ``None`` where they cannot be read."""
+    found = []
+    for key in (*pod.leases, *filter(None, [pod.serves])):
+        namespace, _, name = key.partition("/")
+        try:
+            found.append(lease_state_of(await gateway.get(GPU_LEASES, name, namespace=namespace)))
+        except ApiError as error:
+            if error.forbidden:
+                return None
+            if not error.not_found:
+                raise
+    return found
 
 
 async def _no_room(gateway: Gateway, namespace: str) -> list[wire.Event]:

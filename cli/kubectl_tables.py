@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tessera.cli.kubectl_reading import Story, TenantRow
-from tessera.dashboard.states import GpuState, NodeState, PodShare, PodState, Totals
+from tessera.dashboard.states import GpuState, LeaseState, NodeState, PodShare, PodState, Totals
 from tessera.model.quantities import GIB, MIB
 
 LEVELS = {-1: "none", 0: "watched", 1: "MPS", 2: "partition", 3: "driver"}
@@ -22,6 +22,10 @@ def nodes(rows: Sequence[NodeState], totals: Totals) -> RenderableType:
         return "No node reports GPUs yet."
     table = grid("NODE", "GPUS", "MODEL", "GIVEN", ">MEMORY", "", ">COMPUTE", ">PODS", "HELD BY", "HEALTH")
     for n in rows:
+        if n.client_slots and not n.gpus:
+            used = f"client node: {n.used_slots} of {_slots(n.client_slots)} used"
+            table.add_row(escape(n.name), "0", used, "-", "-", "", "-", str(n.pods), "-", "-")
+            continue
         ill = Text(f"{n.unhealthy_gpus} unhealthy", "red") if n.unhealthy_gpus else Text("healthy", "green")
         models = ", ".join(f"{count} x {model}" for model, count in n.models.items()) or "unknown"
         table.add_row(
@@ -34,6 +38,9 @@ def nodes(rows: Sequence[NodeState], totals: Totals) -> RenderableType:
         f"{totals.gpus} GPUs on {totals.nodes} nodes: {size(totals.allocated_bytes)} of {size(totals.mem_bytes)} "
         f"given, largest free slice {size(totals.largest_free_bytes)}, {waiting}."
     )
+    if totals.client_nodes:
+        where = "1 client node" if totals.client_nodes == 1 else f"{totals.client_nodes} client nodes"
+        line += f" {totals.used_slots} of {_slots(totals.client_slots)} used on {where}."
     return Group(table, Text(line, "dim"))
 
 
@@ -56,10 +63,10 @@ def tenants(rows: Sequence[TenantRow]) -> RenderableType:
     """One line a share of a GPU."""
     if not rows:
         return "No pod holds a slice."
-    table = grid("NAMESPACE", "POD", "CONTAINER", "NODE", "GPU", ">MEMORY", ">COMPUTE")
+    table = grid("NAMESPACE", "POD", "CONTAINER", "NODE", "GPU", ">MEMORY", ">COMPUTE", "LEASE")
     for t in rows:
         core = "whole" if t.whole else f"{t.core_percent}%" if t.core_percent else "no cap"
-        table.add_row(t.namespace, t.pod, t.container, t.node, t.uuid, size(t.mem_bytes), core)
+        table.add_row(t.namespace, t.pod, t.container, t.node, t.uuid, size(t.mem_bytes), core, t.lease or "-")
     return table
 
 
@@ -69,8 +76,10 @@ def pods(rows: Sequence[PodState]) -> RenderableType:
     for p in rows:
         phase = "Waiting" if p.waiting else p.phase
         colour = {"Running": "green", "Waiting": "yellow", "Failed": "red"}.get(phase, "")
-        holds = "; ".join(_held(s) for s in p.gpus) or "-"
+        holds = "; ".join(_held(s) for s in p.gpus) or ", ".join(p.leases) or "-"
         why = ": ".join(part for part in (p.reason, p.message) if part)
+        if p.serves:
+            why = "; ".join(filter(None, (f"computes for {p.client or p.serves}", why)))
         table.add_row(p.namespace, p.name, Text(phase, colour), p.asks, holds, p.node or "-", escape(why))
     return table
 
@@ -79,13 +88,19 @@ def story(found: Story) -> RenderableType:
     """One pod in sentences."""
     pod, by_uuid = found.pod, {g.uuid: g for g in found.gpus}
     lines = [Text.assemble((f"{pod.key}", "bold"), f" asks for {pod.asks or 'something that cannot be read'}.")]
+    if pod.serves:
+        lines.append(Text(f"It is the executor of GPULease {pod.serves}, for {pod.client or 'a pod not known'}."))
     if pod.waiting:
         lines.append(Text(f"It waits: {pod.reason}: {pod.message}", "yellow"))
     elif pod.gpus:
         lines.append(Text(f"It is {pod.phase} on {pod.node} and holds:"))
         lines += [Text(f"  {_where(share, by_uuid[share.uuid])}") for share in pod.gpus]
+        lines += [Text(f"  {_served(lease)}") for lease in found.leases if lease.key in pod.leases]
         if pod.reason:
             lines.append(Text(f"{pod.reason}: {pod.message}", "yellow"))
+    elif pod.leases and not pod.reason:
+        lines.append(Text(f"It is {pod.phase} on {pod.node}; its slices are on other nodes, by GPULeases that you may "
+                          f"not read: {', '.join(pod.leases)}"))  # fmt: skip
     else:
         why = f": {pod.reason}: {pod.message}" if pod.reason else ""
         lines.append(Text(f"It is {pod.phase} on {pod.node} and holds nothing{why}"))
@@ -107,10 +122,27 @@ def _where(share: PodShare, gpu: GpuState) -> str:
     core = f", {share.core_percent}% of its compute" if share.core_percent else ", compute without a cap"
     what = "all" if share.whole else size(share.mem_bytes)
     model = f"GPU {gpu.index}, {gpu.model}" if gpu.index >= 0 else "a GPU that its node does not report"
+    model += f", on {share.node}" if share.node else ""
     why = f" ({gpu.evidence})" if gpu.evidence else ""
     held = "" if share.whole else f", held by {LEVELS.get(gpu.level, str(gpu.level))}{why}"
     ill = "" if gpu.healthy else f"; unhealthy: {gpu.health_reason}"
     return f"{what} of {share.uuid} ({model}){'' if share.whole else core}{held}{ill}"
+
+
+def served_by(lease: LeaseState) -> str:
+    """By whom the slice of a lease is served, and where."""
+    if not lease.executor:
+        return "no executor"
+    return f"executor {lease.executor}{f' at {lease.endpoint}' if lease.endpoint else ''}"
+
+
+def _served(lease: LeaseState) -> str:
+    phase = "ending" if lease.ending else lease.phase
+    return f"container {lease.container}: GPULease {lease.key} is {phase}, epoch {lease.epoch}, {served_by(lease)}"
+
+
+def _slots(count: int) -> str:
+    return "1 slot" if count == 1 else f"{count} slots"
 
 
 def _whys(rows: Sequence[GpuState]) -> list[Text]:
@@ -124,7 +156,8 @@ def _whys(rows: Sequence[GpuState]) -> list[Text]:
 
 def _held(share: PodShare) -> str:
     core = f" {share.core_percent}%" if share.core_percent and not share.whole else ""
-    return f"{share.uuid} {'whole' if share.whole else size(share.mem_bytes)}{core}"
+    where = f" on {share.node}" if share.node else ""
+    return f"{share.uuid} {'whole' if share.whole else size(share.mem_bytes)}{core}{where}"
 
 
 def grid(*columns: str) -> Table:

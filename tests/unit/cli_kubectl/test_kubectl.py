@@ -1,35 +1,16 @@
 """``kubectl tessera`` against a simulated API server: tables, JSON, errors of one sentence."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from tessera.cli.kubectl import app
 from tessera.cli.kubectl_tables import size
 from tessera.model.quantities import GIB, MIB
 from tessera.simulator.apiserver import ApiServer
-from tests.integration.dashboard.objects import fill, no_room, pod
-
-Run = Callable[..., Awaitable[Result]]
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[ApiServer]:
-    async with ApiServer() as server:
-        fill(server)
-        yield server
-
-
-@pytest.fixture
-def run(api: ApiServer) -> Run:
-    async def invoke(*argv: str) -> Result:
-        return await asyncio.to_thread(CliRunner().invoke, app, [*argv, "--server", api.url])
-
-    return invoke
+from tests.integration.dashboard.objects import no_room, pod
+from tests.unit.cli_kubectl.conftest import Run
 
 
 async def items(run: Run, *argv: str) -> list[dict[str, Any]]:
