@@ -28,9 +28,8 @@ def verbs(role: Json) -> dict[str, set[str]]:
 
 
 def test_without_the_pool_there_is_nothing_of_it() -> None:
-    assert not [
-        o for o in render().objects if "pool" in o["metadata"]["name"] or "lease-writers" in o["metadata"]["name"]
-    ]
+    found = [o for o in render().objects if o["kind"] != "CustomResourceDefinition"]
+    assert not [o for o in found if "pool" in o["metadata"]["name"] or "lease" in o["metadata"]["name"]]
 
 
 def test_executors_have_an_image_of_their_own() -> None:
@@ -114,3 +113,20 @@ def test_leases_are_written_by_the_system_only(rendered: Rendered) -> None:
     for account in ("scheduler", "pool-controller", "client-node"):
         assert f"system:serviceaccount:{NAMESPACE}:tessera-{account}" in conditions
     assert [v["expression"] for v in policy["spec"]["validations"]] == ["false"]
+    (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
+    assert rule["operations"] == ["CREATE", "UPDATE"], "whose deletion is asked for is left to RBAC"
+
+
+def test_users_read_their_leases_and_end_them_by_kubernetes_own_roles(rendered: Rendered) -> None:
+    view, edit = rendered.one("ClusterRole", "tessera-leases-view"), rendered.one("ClusterRole", "tessera-leases-edit")
+    assert verbs(view) == {"gpuleases": {"get", "list", "watch"}} and verbs(edit) == {"gpuleases": {"delete"}}
+    for role, name in ((view, "view"), (edit, "edit")):
+        assert role["metadata"]["labels"][f"rbac.authorization.k8s.io/aggregate-to-{name}"] == "true"
+
+
+def test_the_dashboard_reads_leases_and_writes_nothing(rendered: Rendered) -> None:
+    found = verbs(rendered.one("ClusterRole", "tessera-dashboard"))
+    assert found["gpuleases"] == {"get", "list", "watch"}
+    assert {name for name, may in found.items() if may - {"get", "list", "watch"}} == {
+        "tokenreviews", "subjectaccessreviews"
+    }  # fmt: skip

@@ -59,7 +59,6 @@ SET = (
     "pool.enabled=true",
     "node.agent.shim=true",
     f"node.agent.contextBytes={CONTEXT_BYTES}",
-    "pool.enabled=true",
 )
 VALUES = ("--namespace", SYSTEM, *(word for each in SET for word in ("--set", each)))
 FAMILIES = ("pods", "templates", "cronjobs", "podtemplates")
@@ -445,6 +444,40 @@ def test_a_client_node_attaches_leases_of_its_own_containers_and_changes_nothing
     assert [each["metadata"]["name"] for each in plugin.items("GPULease", **mine)] == ["of-client"]
 
 
+def test_who_may_edit_a_namespace_reads_its_leases_and_ends_them_and_writes_nothing_in_them(
+    admission: Admission,
+) -> None:
+    api, version = admission.api, "tessera.io/v1alpha1"
+    api.create(_lease("whose", api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "whose"}})))
+    accounts = {}
+    for role in ("view", "edit"):
+        api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": role, "namespace": "default"}},
+                   {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+                    "metadata": {"name": role, "namespace": "default"},
+                    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+                    "subjects": [{"kind": "ServiceAccount", "name": role, "namespace": "default"}]})  # fmt: skip
+        accounts[role] = admission.cluster.as_user(api.service_account_token(role, "default"))
+    viewer, editor = accounts["view"], accounts["edit"]
+
+    def ended(by: Api) -> str:
+        return _refusal(lambda: by.delete("GPULease", "whose", "default", version))
+
+    def reads(by: Api) -> bool:
+        return not _refusal(lambda: by.get("GPULease", "whose", "default", version))
+
+    wait_until("the roles to be put together", lambda: reads(viewer) and reads(editor))
+    assert "cannot delete resource" in ended(viewer)
+    for change in ({"spec": {"slice": {"memoryBytes": 2}}}, {"metadata": {"finalizers": []}}):
+        for by in (viewer, editor):
+            words = _refusal(
+                lambda by=by, change=change: by.patch("GPULease", "whose", change, namespace="default", version=version)
+            )
+            assert "cannot patch resource" in words or "allowed: to read and to delete them" in words
+    wait_until("the editor's right to delete", lambda: ended(editor) == "")
+    kept = api.get("GPULease", "whose", "default", version)["metadata"]
+    assert kept["deletionTimestamp"] and kept["finalizers"] == ["pool.tessera.io/executor"]
+
+
 def _lease(name: str, node: Json) -> Json:
     """A lease of a container on ``node``, which owns it: there is no such pod."""
     client = {"pod": "nobody", "podUID": "uid", "container": "main", "node": node["metadata"]["name"]}
@@ -466,7 +499,7 @@ def test_an_upgrade_keeps_the_certificates_and_the_api_server_takes_every_object
     admission.kubectl.helm("upgrade", "tessera", str(CHART), *VALUES, "--set", "log.level=debug")
     assert certificates() == before
     deployed = {d["metadata"]["name"] for d in admission.api.items("Deployment", SYSTEM, "apps/v1")}
-    assert deployed == {"tessera-scheduler", "tessera-kube-scheduler", "tessera-dashboard"}
+    assert deployed == {f"tessera-{n}" for n in ("scheduler", "kube-scheduler", "dashboard", "pool-controller")}
     assert not admission.refusal(pod({"gpu-mem": "4Gi"})), "the webhook's bundle still fits"
 
 
@@ -474,7 +507,8 @@ def test_the_policies_have_no_type_warnings_that_matter(admission: Admission) ->
     policies = admission.api.items("ValidatingAdmissionPolicy", version="admissionregistration.k8s.io/v1")
     names = {p["metadata"]["name"] for p in policies}
     slices = (f"slices-{family}" for family in FAMILIES)
-    assert names == {f"tessera-{n}" for n in ("assignments", "capacity", "leases", "nodes", *slices)}
+    ours = ("assignments", "capacity", "lease-writers", "leases", "nodes", *slices)
+    assert names == {f"tessera-{n}" for n in ours}
     warnings = [w for p in policies for w in p.get("status", {}).get("typeChecking", {}).get("expressionWarnings", [])]
     assert not warnings, warnings
 
