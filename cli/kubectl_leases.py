@@ -79,8 +79,9 @@ def delete(
 ) -> None:
     """Takes a pod's slice away, with your own rights.
 
-    The executor ends, and the program in the pod is told that its device is lost. The pod itself stays, and the lease
-    is not made again: when a container of the pod starts anew, the pod ends. Delete the pod for another slice.
+    The executor ends, and the program in the pod is told within about a minute that its device is lost. The pod itself
+    stays, and the lease is not made again: when a container of the pod starts anew, the pod ends. Delete the pod for
+    another slice.
     """
     from tessera.cli import kubectl_lease_reading as reading
 

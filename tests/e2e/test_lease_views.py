@@ -71,7 +71,8 @@ def test_who_deletes_a_lease_ends_its_program_and_is_given_no_other(pooled: Pool
     wait_until("the lease to be gone", lambda: not guest.find("GPULease", name, version=LEASE), timeout_s=60)
     pod = guest.wait("Pod", "ended", lambda p: p["status"].get("phase") == "Failed", timeout_s=120)
     former = pooled.cluster.nodes[CLIENT].container_log(pod, attempt=0)
-    assert "DeviceLostError" in former and "its lease is over" in former, former[-3000:]
+    assert f"DeviceLostError: the remote device was lost: lease {guest.namespace}/{name}" in former, former[-3000:]
+    assert "found none; allowed: a GPULease that is there" in _events(guest, "ended"), "why it does not start anew"
     wait_until("nothing to be left", lambda: nothing_is_left(pooled), timeout_s=90)
 
 
@@ -83,6 +84,11 @@ def _editor(namespace: str) -> tuple[Json, Json]:
                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
                "subjects": [{"kind": "ServiceAccount", "name": "editor", "namespace": namespace}]}  # fmt: skip
     return account, binding
+
+
+def _events(guest: Api, pod: str) -> str:
+    said = guest.items("Event", fieldSelector=f"involvedObject.name={pod}")
+    return "\n".join(each.get("message", "") for each in said)
 
 
 def _deleted(config: Path, namespace: str, name: str) -> subprocess.CompletedProcess[str] | None:
