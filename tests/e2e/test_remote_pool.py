@@ -65,6 +65,10 @@ def lease_of(pool: Pooled, pod: Json) -> Json:
     return found
 
 
+def key_of(lease: Json) -> str:
+    return f"{lease['metadata']['namespace']}/{lease['metadata']['name']}"
+
+
 def executor_of(pool: Pooled, lease: Json) -> Json:
     wanted = lease["status"]["executor"]["uid"]
     (found,) = [each for each in pool.executors() if each["metadata"]["uid"] == wanted]
@@ -166,10 +170,10 @@ def test_a_program_whose_executor_is_killed_is_told_so_and_the_next_start_has_an
     pod = middle(guest, "again")
     lease = lease_of(pooled, pod)
     kill9(executor_of(pooled, lease), "serve --socket")
-    again = guest.wait("Pod", "again", lambda p: p["status"]["phase"] == "Succeeded", timeout_s=240)
-    assert again["status"]["containerStatuses"][0]["restartCount"] >= 1
-    former = pooled.cluster.nodes[CLIENT].container_log(again, attempt=0)
-    assert "DeviceLostError" in former and lease["metadata"]["name"] in former, former[-3000:]
+    node, told = pooled.cluster.nodes[CLIENT], f"DeviceLostError: the remote device was lost: lease {key_of(lease)}"
+    wait_until("the program to be told", lambda: told in node.container_log(pod, attempt=0), timeout_s=60)
+    again = guest.wait("Pod", "again", ended, timeout_s=240)
+    assert (again["status"]["phase"], again["status"]["containerStatuses"][0]["restartCount"]) == ("Succeeded", 1)
     assert len(losses(guest.log("again"))) == STEPS
 
 

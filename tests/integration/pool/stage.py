@@ -103,13 +103,14 @@ Issue = Callable[[Plain, str], Awaitable[str]]
 
 
 class Kubelet:
-    """Binds and runs executors, and ends those that are to go."""
+    """Binds and runs executors, and ends those that are to go; does nothing while ``held``."""
 
     def __init__(self, gateway: Gateway, issue: Issue, folder: Path) -> None:
         self._gateway, self._issue, self._folder = gateway, issue, folder
         self.running: dict[str, Running] = {}
         self.make_executor: MakeExecutor = idle
         self.with_gates: Callable[[], bool] = lambda: True
+        self.held = False
         self.tokens: dict[str, str] = {}
         self.authority = b""
         self._addresses: dict[str, str] = {}
@@ -117,7 +118,7 @@ class Kubelet:
     async def run(self) -> None:
         while True:
             with suppress(KubeError):
-                for pod in await self._gateway.list(untyped(PODS), namespace=POOL):
+                for pod in [] if self.held else await self._gateway.list(untyped(PODS), namespace=POOL):
                     with suppress(KubeError):
                         await self._step(pod)
             await asyncio.sleep(0.01)

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from tessera.dashboard.facts import Cause, PodFacts
 from tessera.dashboard.holdings import holding_of
 from tessera.model import names
-from tessera.model.assignment import Assignment, Share, encode
+from tessera.model.assignment import Share
 from tessera.model.charges import charge_of
-from tessera.model.gpus import GpuNode
 from tessera.model.ledger import Ledger
 from tessera.model.pods import ContainerSpec
 from tessera.model.quantities import GIB
@@ -140,13 +139,3 @@ def _asks(limits: dict[str, str]) -> str:
     holding = holding_of(PodFacts(pod("x", limits=limits)))
     assert holding is not None
     return holding.state.asks
-
-
-def test_nodes_for_clients_of_other_nodes_gpus_are_no_part_of_the_pool() -> None:
-    asked = replace(pod("far", Share("G0", 4 * GIB), on="c", phase="Running"), annotations={})
-    bound = replace(asked, annotations={names.ASSIGNMENT: encode(Assignment((), "", (("main", "far-1"),)))})
-    shown = snapshot([node("a", gpu("G0")), GpuNode("c", (), 8)], [PodFacts(bound)])
-    assert shown.nodes.keys() == {"a"} and shown.totals.nodes == 1
-    state = shown.pods["default/far"]
-    assert (state.node, state.gpus, state.reason) == ("c", (), "") and not state.waiting
-    assert shown.gpus["G0"].allocated_bytes == 0, "the slice is its lease's"
