@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch demo test check fmt gen native e2e e2e-pool escape test-remote test-remote-full test-gpu fuzz-remote bench-shim bench-watcher bench-extender bench-packing bench-parity bench-policy lock
+.PHONY: help setup setup-torch demo test check fmt gen native e2e e2e-pool escape test-remote test-remote-full test-gpu fuzz-remote bench-shim bench-watcher bench-remote bench-extender bench-packing bench-parity bench-policy lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -84,6 +84,9 @@ bench-shim: $(STAMP)  ## what the shim costs a call, against the fake driver alo
 
 bench-watcher: $(STAMP)  ## how long a process lives that takes more memory than its slice
 	@$(RUN) $(BIN)/python -m benchmarks.watcher $(ARGS)
+
+bench-remote: setup-torch  ## what the remote device's client costs an operator, and a longer wire a step
+	@$(RUN) $(BIN)/python -m benchmarks.remote $(ARGS)
 
 bench-extender: $(STAMP)  ## measure the extender (real Kubernetes programs where there are some; ARGS=--quick)
 	@unshare --net -- sh -c 'ip link set lo up && exec "$$@"' bench \

@@ -1,11 +1,12 @@
 """The arguments of a call, taken apart: what tells one kind of call from another, and what changes from call to call.
 
 In the key a tensor stands by its ``Spec`` and a float by its type, since a value that changes at every step (a learning
-rate's correction) would never be found again. Floats in lists, and those of a call without tensors such as ``arange``,
-decide on sizes and stand by their value.
+rate's correction) would never be found again. Floats in lists decide on sizes and stand by their value, but for those
+of one operator for many tensors; so do those of a call without tensors such as ``arange``.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -13,16 +14,29 @@ import torch
 from tessera.remote.client.generators import handle_of
 from tessera.remote.client.handles import Handle
 from tessera.remote.client.specs import Spec
+from tessera.remote.client.tensor import RemoteTensor
 from tessera.remote.protocol.values import Named, Slot, Tag, Value
 
-Resolve = Callable[[torch.Tensor], tuple[Spec, Handle]]
-"""The spec and handle of a tensor; one of another device is sent first, or refused."""
+Resolve = Callable[[torch.Tensor], RemoteTensor]
+"""What is sent for a tensor of another device, or refused."""
 
 _NAMED = {torch.dtype: Tag.DTYPE, torch.layout: Tag.LAYOUT, torch.memory_format: Tag.MEMORY_FORMAT}
 
 
+class Call:
+    """``key``: what calls of one kind have in common; ``handles`` of tensors and generators, and ``floats``: what fills
+    its slots."""
+
+    __slots__ = ("floats", "handles", "key")
+    key: tuple[Any, ...]
+
+    def __init__(self) -> None:
+        self.handles: list[Handle] = []
+        self.floats: list[float] = []
+
+
 class Remote:
-    """A tensor in the arguments of a ``Call``."""
+    """A tensor in a ``Pattern``."""
 
     __slots__ = ("spec",)
 
@@ -30,71 +44,105 @@ class Remote:
         self.spec = spec
 
 
-class Call:
-    """``args`` and ``kwargs`` hold a ``Remote`` in the place of each tensor, and the session's device for any other."""
+class Pattern:
+    """What calls of one kind have in common.
 
-    __slots__ = ("_parts", "_resolve", "args", "floats", "function", "handles", "key", "kwargs")
+    ``args`` and ``kwargs`` hold a ``Remote`` in the place of each tensor, and the session's device for any other.
+    """
 
-    def __init__(self, function: Any, args: Any, kwargs: dict[str, Any], resolve: Resolve) -> None:
-        self.function, self._resolve = function, resolve
-        self._parts: list[Any] = [function]
-        self.handles: list[Handle] = []
-        self.floats: list[float] = []
-        self.args = [self._top(value) for value in args]
-        self.kwargs = {}
-        for name, value in kwargs.items():
-            self._parts.append(name)
-            self.kwargs[name] = self._top(value)
-        if not self.handles:
-            self._parts.extend(self.floats)
-        self.key = tuple(self._parts)
+    __slots__ = ("args", "floats", "function", "handles", "key", "kwargs")
 
-    def _top(self, value: Any) -> Any:
-        if type(value) is float:
-            self._parts.append(float)
-            self.floats.append(value)
-            return value
-        return self._value(value)
+    def __init__(self, call: Call, args: Any, kwargs: dict[str, Any]) -> None:
+        self.key, self.function = call.key, call.key[0]
+        self.handles, self.floats = len(call.handles), len(call.floats)
+        specs = (handle.spec for handle in call.handles if handle.spec is not None)
+        self.args = [_pattern(value, specs) for value in args]
+        self.kwargs = {name: _pattern(value, specs) for name, value in kwargs.items()}
 
-    def _value(self, value: Any) -> Any:
+
+def taken_apart(function: Any, args: Any, kwargs: dict[str, Any], resolve: Resolve) -> Call:
+    """Every operator passes here: what calls mostly have is told apart first."""
+    call, parts = Call(), [function]
+    for value in args:
         kind = type(value)
-        if kind is int or value is None:
-            self._parts.append(value)
-            return value
-        if isinstance(value, torch.Tensor):
-            spec, handle = self._resolve(value)
-            self._parts.append(spec)
-            self.handles.append(handle)
-            return Remote(spec)
-        if kind is list or kind is tuple:
-            self._parts.append((list, len(value)))
-            return [self._value(item) for item in value]
-        if kind is torch.device:
-            self._parts.append(Slot.DEVICE)
-            return Slot.DEVICE
-        if isinstance(value, torch.Generator):
-            self._parts.append(torch.Generator)
-            self.handles.append(handle_of(value))
-            return Slot.GENERATOR
-        self._parts.append((kind, value))
-        return value
+        if kind is RemoteTensor:
+            handle = value._handle
+            parts.append(handle.spec)
+            call.handles.append(handle)
+        elif kind is int:
+            parts.append(value)
+        else:
+            _take(value, parts, call, resolve)
+    for name, value in kwargs.items():
+        parts.append(name)
+        _take(value, parts, call, resolve)
+    if not call.handles:
+        parts.extend(call.floats)
+    call.key = tuple(parts)
+    return call
 
 
-def wire_value(value: Any, *, top: bool = True) -> Value:
-    """Raises ``ValueError`` for what cannot be sent."""
+def _take(value: Any, parts: list[Any], call: Call, resolve: Resolve) -> None:
+    if type(value) is float:
+        parts.append(float)
+        call.floats.append(value)
+    else:
+        _take_inner(value, parts, call, resolve)
+
+
+def _take_inner(value: Any, parts: list[Any], call: Call, resolve: Resolve) -> None:
+    kind = type(value)
+    if kind is int or value is None:
+        parts.append(value)
+    elif kind is list or kind is tuple:
+        parts.append((list, len(value)))
+        take = _take if for_each(parts[0]) else _take_inner
+        for item in value:
+            take(item, parts, call, resolve)
+    elif isinstance(value, torch.Tensor):
+        handle = (value if kind is RemoteTensor else resolve(value))._handle
+        parts.append(handle.spec)
+        call.handles.append(handle)
+    elif kind is torch.device:
+        parts.append(Slot.DEVICE)
+    elif isinstance(value, torch.Generator):
+        parts.append(torch.Generator)
+        call.handles.append(handle_of(value))
+    else:
+        parts.append((kind, value))
+
+
+def _pattern(value: Any, specs: Iterator[Spec]) -> Any:
+    if isinstance(value, torch.Tensor):
+        return Remote(next(specs))
+    if isinstance(value, list | tuple):
+        return [_pattern(item, specs) for item in value]
+    if isinstance(value, torch.device):
+        return Slot.DEVICE
+    return Slot.GENERATOR if isinstance(value, torch.Generator) else value
+
+
+@functools.cache
+def for_each(function: Any) -> bool:
+    """Whether lists are of what stands alone elsewhere: one tensor or number for each call that it is made of."""
+    return bool(function.__name__.startswith("_foreach_"))
+
+
+def wire_value(value: Any, *, slots: bool, top: bool = True) -> Value:
+    """``slots``: floats in lists are slots too. Raises ``ValueError`` for what cannot be sent."""
     if isinstance(value, Remote) or value is Slot.GENERATOR:
         return Slot.TENSOR
-    if top and type(value) is float:
+    if (top or slots) and type(value) is float:
         return Slot.FLOAT
     if isinstance(value, list):
-        return [wire_value(item, top=False) for item in value]
+        return [wire_value(item, slots=slots, top=False) for item in value]
     tag = _NAMED.get(type(value))
     if tag is not None:
         return Named(tag, str(value).removeprefix("torch."))
     return value  # type: ignore[no-any-return]
 
 
-def with_metas(call: Call) -> tuple[list[Any], dict[str, Any], list[tuple[torch.Tensor, Spec]]]:
+def with_metas(pattern: Pattern) -> tuple[list[Any], dict[str, Any], list[tuple[torch.Tensor, Spec]]]:
     """The arguments with a tensor without memory for each tensor, and these with what they were."""
     metas: list[tuple[torch.Tensor, Spec]] = []
 
@@ -108,5 +156,5 @@ def with_metas(call: Call) -> tuple[list[Any], dict[str, Any], list[tuple[torch.
             return torch.device("meta")
         return None if value is Slot.GENERATOR else value
 
-    args = [of(value) for value in call.args]
-    return args, {name: of(value) for name, value in call.kwargs.items()}, metas
+    args = [of(value) for value in pattern.args]
+    return args, {name: of(value) for name, value in pattern.kwargs.items()}, metas

@@ -11,8 +11,8 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from tessera.remote.client import custom_operators, kept
-from tessera.remote.client.arguments import Call
-from tessera.remote.client.handles import Deferred, Handle, first_number
+from tessera.remote.client.arguments import Call, Pattern, taken_apart
+from tessera.remote.client.handles import Deferred, Handle, first_number, numbers_of
 from tessera.remote.client.plans import Plan, Plans, Resized, fresh_of, tree_of
 from tessera.remote.client.resizing import resized
 from tessera.remote.client.session import Session
@@ -24,6 +24,7 @@ from tessera.remote.protocol.records import Code
 
 Special = Callable[["Device", Any, tuple[Any, ...], dict[str, Any]], Any]
 """What is done in place of sending a call."""
+_CALL, _CALL_SYNC = int(Code.CALL), int(Code.CALL_SYNC)
 
 
 class Device:
@@ -31,6 +32,7 @@ class Device:
 
     def __init__(self, open_session: Callable[[], Session], special: Mapping[Any, Special]) -> None:
         self._open, self._special = open_session, special
+        self._ways: dict[Any, Special | None] = {}
         self._session: Session | None = None
         self.seed_value: int = torch.initial_seed() % (1 << 64)
         self._plans: Plans | None = None
@@ -71,10 +73,8 @@ class Device:
 
     def run(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One operator, whatever its arguments."""
-        special = self._special.get(function)
-        if special is None and function.namespace != "aten":
-            special = custom_operators.run
         try:
+            special = self._ways[function] if function in self._ways else self._way(function)
             return self.call(function, args, kwargs) if special is None else special(self, function, args, kwargs)
         except Exception as error:
             task = kept.running()
@@ -82,66 +82,68 @@ class Device:
                 raise
             return kept.keep(task, error)
 
+    def _way(self, function: Any) -> Special | None:
+        other = None if function.namespace == "aten" else custom_operators.run
+        way = self._ways[function] = self._special.get(function, other)
+        return way
+
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One operator, on the executor."""
-        session = self.session
-        assert self._plans is not None
-        call = Call(function, args, kwargs, self._resolve)
-        try:
-            plan = self._plans.get(call)
-        except Resized as wanted:
-            resized(self, tensors_of([*args, *kwargs.values()])[wanted.at], wanted.spec)
-            return self.call(function, args, kwargs)
+        session, plans = self._session or self.session, self._plans
+        assert plans is not None
+        call = taken_apart(function, args, kwargs, self._resolve)
+        plan = plans.known.get(call.key)
+        if plan is None:
+            try:
+                plan = plans.get(Pattern(call, args, kwargs))
+            except Resized as wanted:
+                resized(self, tensors_of([*args, *kwargs.values()])[wanted.at], wanted.spec)
+                return self.call(function, args, kwargs)
         if plan.waits:
             return self._waited(call, plan, args, kwargs)
-        handles = self._deferred(call, plan) if plan.view else self._sent(call, len(plan.outputs))
-        outputs = [
-            None if spec is None else RemoteTensor(spec, handle)
-            for spec, handle in zip(plan.outputs, handles, strict=True)
-        ]
+        handles = self._deferred(call, plan) if plan.view else self._sent(session, call, plan)
         if self._blocking:
-            session.flush()
             self.synchronize()
-        return _grown(plan.tree, outputs, args, kwargs)
+        if plan.one is not None:
+            return RemoteTensor.of(handles[0], plan.one)
+        return _grown(plan.tree, _tensors(handles), args, kwargs)
 
-    def _sent(self, call: Call, outputs: int) -> list[Handle]:
+    def _sent(self, session: Session, call: Call, plan: Plan) -> list[Handle]:
         first = first_number()
-        self._send(call, first)
-        return [Handle(self.session, number) for number in range(first, first + outputs)]
+        self._send(call, plan, first)
+        return [Handle(session, number, spec) for number, spec in enumerate(plan.outputs, first)]
 
-    def _send(self, call: Call, first: int) -> None:
-        """The plan is looked up here: a number of the one from before may mean something else by now."""
-        plans = self._plans
+    def _send(self, call: Call, plan: Plan, first: int) -> None:
+        """The numbers of the plan may mean something else by now, also because an argument had to be made."""
+        session, plans = self._session or self.session, self._plans
         assert plans is not None
-        numbers = [handle.number for handle in call.handles]
+        numbers = numbers_of(call.handles)
         with plans.lock:
-            plan = plans.get(call)
-            self.session.put(plan.packed.pack(Code.CALL, plan.form, plan.layout, first, *numbers, *call.floats))
+            plan = plans.current(plan)
+            session.put(plan.pack(_CALL, plan.form, plan.layout, first, *numbers, *call.floats))
 
     def _deferred(self, call: Call, plan: Plan) -> list[Handle]:
-        deferred = Deferred(self.session, functools.partial(self._send, call))
-        return [deferred.output() for _ in plan.outputs]
+        deferred = Deferred(self.session, functools.partial(self._send, call, plan))
+        return [deferred.output(spec) for spec in plan.outputs]
 
     def _waited(self, call: Call, plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        first, plans = first_number(), self._plans
-        numbers = [handle.number for handle in call.handles]
+        first, session, plans, function = first_number(), self.session, self._plans, plan.pattern.function
         assert plans is not None
-
-        def record(request: int) -> bytes:
-            return plan.packed.pack(Code.CALL_SYNC, plan.form, 0, first, request, *numbers, *call.floats)
-
-        reply = self._ask(record)
-        assert isinstance(reply[0], replies.Outputs)
-        specs = [_spec(output) for output in reply[0].outputs]
-        outputs = [
-            None if spec is None else RemoteTensor(spec, Handle(self.session, number))
-            for number, spec in enumerate(specs, first)
-        ]
-        returns = call.function._schema.returns
+        numbers = numbers_of(call.handles)
+        with plans.lock:
+            form = plans.current(plan).form
+            asked = session.asked(
+                lambda request: plan.pack(_CALL_SYNC, form, 0, first, request, *numbers, *call.floats)
+            )
+        reply = _told(session.answer(asked))[0]
+        assert isinstance(reply, replies.Outputs)
+        specs = [_spec(output) for output in reply.outputs]
+        outputs = _tensors([Handle(session, number, spec) for number, spec in enumerate(specs, first)])
+        returns = function._schema.returns
         result = tuple(outputs) if len(returns) > 1 else outputs[0] if outputs else None
-        tree = tree_of(call.function, result, fresh_of(call.function, result))
+        tree = tree_of(function, result, fresh_of(function, result))
         if plan.asked:
-            plans.learn(call, tuple(specs), tree)
+            plans.learn(plan, tuple(specs), tree)
         return _grown(tree, outputs, args, kwargs)
 
     def upload(self, tensor: torch.Tensor) -> RemoteTensor:
@@ -149,7 +151,8 @@ class Device:
         ordered, back = dense_order(tensor.detach().resolve_conj().resolve_neg())
         number = first_number()
         self.session.upload(new_record(number, ordered), bytes_of(ordered))
-        made = RemoteTensor(Spec(tuple(ordered.shape), ordered.stride(), ordered.dtype), Handle(self.session, number))
+        spec = Spec(tuple(ordered.shape), ordered.stride(), ordered.dtype)
+        made = RemoteTensor.of(Handle(self.session, number, spec), spec)
         if back == tuple(range(tensor.dim())):
             return made
         permuted: RemoteTensor = self.call(torch.ops.aten.permute.default, (made, list(back)), {})
@@ -188,18 +191,26 @@ class Device:
             self.put(records.Seed(self.seed_value))
 
     def _ask(self, record: Callable[[int], bytes]) -> tuple[replies.Reply, bytearray]:
-        reply, data = self.session.ask(record)
-        if isinstance(reply, replies.Failed):
-            raise _exception(reply)
-        return reply, data
+        return _told(self.session.ask(record))
 
-    def _resolve(self, tensor: torch.Tensor) -> tuple[Spec, Handle]:
+    def _resolve(self, tensor: torch.Tensor) -> RemoteTensor:
         if isinstance(tensor, RemoteTensor):
-            return tensor._spec, tensor._handle
+            return tensor
         if tensor.device.type != "cpu":
             raise RuntimeError(f"tensor: found one on {tensor.device}; allowed: the remote device and CPU scalars")
-        sent = self.upload(tensor)
-        return sent._spec, sent._handle
+        return self.upload(tensor)
+
+
+def _told(answer: tuple[replies.Reply, bytearray]) -> tuple[replies.Reply, bytearray]:
+    """Raises the error that the answer tells of."""
+    if isinstance(answer[0], replies.Failed):
+        raise _exception(answer[0])
+    return answer
+
+
+def _tensors(handles: list[Handle]) -> list[RemoteTensor | None]:
+    """``None`` for a place that the operator leaves empty."""
+    return [None if handle.spec is None else RemoteTensor.of(handle, handle.spec) for handle in handles]
 
 
 def _packed(record: records.Record) -> bytes:

@@ -3,9 +3,10 @@
 import itertools
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from tessera.remote.client.session import Session
+from tessera.remote.client.specs import Spec
 
 MOST_OUTPUTS = 1 << 16
 _calls = itertools.count(1)
@@ -20,13 +21,16 @@ def first_number() -> int:
 class Handle:
     """A tensor on the executor, freed there when the last tensor here has gone.
 
-    Of a view there is nothing on the executor until an operator needs it: ``made_by`` asks for it then.
+    Of a view there is nothing on the executor until an operator needs it: ``made_by`` asks for it then. ``spec``
+    ``None``: no operator of the client uses it as a tensor.
     """
 
-    __slots__ = ("__weakref__", "_made_by", "_number", "_session")
+    __slots__ = ("__weakref__", "_made_by", "_number", "_session", "spec")
 
-    def __init__(self, session: Session, number: int = 0, made_by: "Deferred | None" = None) -> None:
-        self._session, self._number, self._made_by = session, number, made_by
+    def __init__(
+        self, session: Session, number: int = 0, spec: Spec | None = None, made_by: "Deferred | None" = None
+    ) -> None:
+        self._session, self._number, self.spec, self._made_by = session, number, spec, made_by
 
     @property
     def number(self) -> int:
@@ -44,19 +48,26 @@ class Handle:
             self._session.queue.free(self._number)
 
 
+def numbers_of(handles: Iterable[Handle]) -> list[int]:
+    """On the executor, where what was not there is made."""
+    return [handle._number or handle.number for handle in handles]
+
+
 class Deferred:
     """A call that is sent when one of its outputs is needed, or never. ``send`` gets the first output's number.
 
     The outputs keep the call alive, and not it them: one that has gone meanwhile is freed as soon as it is made.
     """
 
+    __slots__ = ("_outputs", "_send", "_session")
+
     def __init__(self, session: Session, send: Callable[[int], None]) -> None:
         self._session, self._send = session, send
         self._outputs: list[weakref.ref[Handle]] = []
 
-    def output(self) -> Handle:
+    def output(self, spec: Spec | None) -> Handle:
         """The next one."""
-        handle = Handle(self._session, made_by=self)
+        handle = Handle(self._session, 0, spec, self)
         self._outputs.append(weakref.ref(handle))
         return handle
 

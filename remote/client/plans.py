@@ -1,6 +1,6 @@
 """How calls of one operator with arguments of one kind are sent and what they make: worked out once, then looked up."""
 
-import struct
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tessera.remote.client.arguments import Call, wire_value, with_metas
+from tessera.remote.client.arguments import Pattern, for_each, wire_value, with_metas
 from tessera.remote.client.specs import Spec, flat, spec_of
 from tessera.remote.protocol import records
 from tessera.remote.protocol.schemas import is_argument, is_view, name_of, schema_number
@@ -37,15 +37,19 @@ class Plan:
     """``outputs``: the new tensors, ``None`` where the operator gives none.
 
     ``tree``: what the operator returns, with the number of an output in each place, or the name or (negative, from -1)
-    position of the argument that it returns. ``waits``: only the executor knows the outputs, for a call that is
-    ``asked`` the first time only.
+    position of the argument that it returns. ``one``: the output, where that is all. ``waits``: only the executor knows
+    the outputs, for a call that is ``asked`` the first time only. ``age``: that of the ``Plans`` in which its numbers
+    mean what they say.
     """
 
+    pattern: Pattern
+    age: int
     form: int
     layout: int
-    packed: struct.Struct
+    pack: Callable[..., bytes]
     outputs: tuple[Spec | None, ...]
     tree: Any
+    one: Spec | None
     view: bool
     waits: bool
     asked: bool = False
@@ -54,70 +58,69 @@ class Plan:
 class Plans:
     """``send`` queues a packed record. Numbers of forms and layouts are used again when they run out.
 
-    ``lock`` is held from looking up a plan until its call is queued, so that the numbers still mean the same.
+    ``lock`` is held from asking whether a plan is ``current`` until its call is queued.
     """
 
     def __init__(self, send: Callable[[bytes], None]) -> None:
         self._send = send
         self.lock = threading.RLock()
-        self._plans: dict[Any, Plan] = {}
+        self.known: dict[Any, Plan] = {}
+        self.age = 0
         self._forms: dict[Any, int] = {}
         self._layouts: dict[Any, int] = {}
 
-    def get(self, call: Call) -> Plan:
-        """Raises what the operator raises for such arguments, and ``Resized``."""
-        return self._plans.get(call.key) or self._made(call)
-
-    def _made(self, call: Call) -> Plan:
-        """By one thread at a time: a number is that of one form."""
+    def get(self, pattern: Pattern) -> Plan:
+        """By one thread at a time: a number is that of one form. Raises what the operator raises for such arguments,
+        and ``Resized``."""
         with self.lock:
-            if plan := self._plans.get(call.key):
+            if plan := self.known.get(pattern.key):
                 return plan
-            if max(len(self._plans), len(self._forms), len(self._layouts)) >= records.MAX_KNOWN - 1:
-                for known in (self._plans, self._forms, self._layouts):
+            if max(len(self.known), len(self._forms), len(self._layouts)) >= records.MAX_KNOWN - 1:
+                self.age += 1
+                for known in (self.known, self._forms, self._layouts):
                     known.clear()
-            plan = self._plans[call.key] = self._make(call)
+            plan = self.known[pattern.key] = self._make(pattern)
             return plan
 
-    def learn(self, call: Call, outputs: tuple[Spec | None, ...], tree: Any) -> None:
+    def current(self, plan: Plan) -> Plan:
+        """The plan in its place whose numbers the executor knows now."""
+        return plan if plan.age == self.age else self.get(plan.pattern)
+
+    def learn(self, plan: Plan, outputs: tuple[Spec | None, ...], tree: Any) -> None:
         """What the executor made of a call that is asked once."""
+        pattern = plan.pattern
         with self.lock:
-            packed = records.call_struct(records.Code.CALL, len(call.handles), len(call.floats))
-            self._plans[call.key] = Plan(self._form(call), self._layout(outputs), packed, outputs, tree, False, False)
+            self.known[pattern.key] = self._plan(pattern, outputs, tree, waits=False)
 
-    def _make(self, call: Call) -> Plan:
-        asked = call.function in _ASKED
+    def _make(self, pattern: Pattern) -> Plan:
+        function = pattern.function
+        asked = function in _ASKED
         # Indexed by numbers, not by a mask, a result has sizes that are known.
-        known = _SYNCHRONOUS.isdisjoint(call.function.tags) or call.function is torch.ops.aten.index.Tensor
-        waits = asked or not known
-        outputs: tuple[Spec | None, ...] = ()
-        tree: Any = None
-        if not waits:
-            try:
-                outputs, tree = _predict(call)
-            except NotImplementedError:
-                waits = True
-        code = records.Code.CALL_SYNC if waits else records.Code.CALL
-        return Plan(
-            self._form(call),
-            0 if waits else self._layout(outputs),
-            records.call_struct(code, len(call.handles), len(call.floats)),
-            outputs,
-            tree,
-            is_view(call.function),
-            waits,
-            asked,
-        )
+        known = _SYNCHRONOUS.isdisjoint(function.tags) or function is torch.ops.aten.index.Tensor
+        if known and not asked:
+            with contextlib.suppress(NotImplementedError):
+                return self._plan(pattern, *_predict(pattern), waits=False)
+        return self._plan(pattern, (), None, waits=True, asked=asked)
 
-    def _form(self, call: Call) -> int:
-        args = [wire_value(value) for value in call.args]
-        kwargs = [item for name, value in call.kwargs.items() for item in (name, wire_value(value))]
-        key = (call.function, repr(args), repr(kwargs))
+    def _plan(
+        self, pattern: Pattern, outputs: tuple[Spec | None, ...], tree: Any, *, waits: bool, asked: bool = False
+    ) -> Plan:
+        code = records.Code.CALL_SYNC if waits else records.Code.CALL
+        form, layout = self._form(pattern), 0 if waits else self._layout(outputs)
+        pack = records.call_struct(code, pattern.handles, pattern.floats).pack
+        one = outputs[0] if tree == 0 and len(outputs) == 1 else None
+        view = is_view(pattern.function)
+        return Plan(pattern, self.age, form, layout, pack, outputs, tree, one, view, waits, asked)
+
+    def _form(self, pattern: Pattern) -> int:
+        function = pattern.function
+        slots = for_each(function)
+        args = [wire_value(value, slots=slots) for value in pattern.args]
+        kwargs = [item for name, value in pattern.kwargs.items() for item in (name, wire_value(value, slots=slots))]
+        key = (function, repr(args), repr(kwargs))
         if key not in self._forms:
             number, out = len(self._forms), bytearray()
-            records.put_form(
-                records.Form(number, name_of(call.function), schema_number(call.function), args, kwargs), out
-            )
+            records.put_form(records.Form(number, name_of(function), schema_number(function), args, kwargs), out)
             self._send(bytes(out))
             self._forms[key] = number
         return self._forms[key]
@@ -167,14 +170,15 @@ def _values(function: Any, result: Any) -> tuple[Any, ...]:
     return tuple(result) if count > 1 else (result,) if count else ()
 
 
-def _predict(call: Call) -> tuple[tuple[Spec | None, ...], Any]:
-    args, kwargs, metas = with_metas(call)
-    result = call.function(*args, **kwargs)
+def _predict(pattern: Pattern) -> tuple[tuple[Spec | None, ...], Any]:
+    args, kwargs, metas = with_metas(pattern)
+    function = pattern.function
+    result = function(*args, **kwargs)
     for at, (meta, spec) in enumerate(metas):
         if (now := spec_of(meta)) != spec:
             raise Resized(at, now)
-    fresh = fresh_of(call.function, result)
+    fresh = fresh_of(function, result)
     if not all(one is None or isinstance(one, torch.Tensor) for one in fresh):
-        raise RuntimeError(f"{call.function}: found a result that is no tensor; not supported on a remote device")
+        raise RuntimeError(f"{function}: found a result that is no tensor; not supported on a remote device")
     outputs = tuple(None if one is None else spec_of(one) for one in fresh)
-    return outputs, tree_of(call.function, result, fresh)
+    return outputs, tree_of(function, result, fresh)

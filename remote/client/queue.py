@@ -18,18 +18,15 @@ class Queue:
     """Any thread appends, one at a time takes."""
 
     def __init__(self) -> None:
-        self._items: deque[bytes | int] = deque()
-        self.put = self._items.append
-        self.free = self._items.append
-
-    def __len__(self) -> int:
-        return len(self._items)
+        self.items: deque[bytes | int] = deque()
+        self.put = self.items.append
+        self.free = self.items.append
 
     def batches(self) -> Iterator[bytes]:
         """All that was there at the beginning, as payloads of BATCH frames."""
         out, freed = bytearray(), list[int]()
-        for _ in range(len(self._items)):
-            item = self._items.popleft()
+        for _ in range(len(self.items)):
+            item = self.items.popleft()
             if isinstance(item, int):
                 freed.append(item)
                 continue

@@ -14,7 +14,7 @@ aten = torch.ops.aten
 def become(tensor: RemoteTensor, other: RemoteTensor) -> RemoteTensor:
     """From now on ``tensor`` is what ``other`` is, and shares its memory."""
     _DATA.__set__(tensor, other)
-    tensor._spec, tensor._handle = other._spec, other._handle
+    tensor._handle = other._handle
     return tensor
 
 
@@ -58,7 +58,7 @@ def _cross_over(tensor: torch.Tensor, data: torch.Tensor) -> None:
     else:
         made.requires_grad_(needs)
     tensor.grad = None
-    attributes = {name: value for name, value in vars(tensor).items() if name not in ("_spec", "_handle", "_is_param")}
+    attributes = {name: value for name, value in vars(tensor).items() if name not in ("_handle", "_is_param")}
     torch.utils.swap_tensors(tensor, made)
     vars(tensor).update(attributes)
     if grad is not None and grad.device == tensor.device:

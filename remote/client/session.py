@@ -21,16 +21,16 @@ from tessera.remote.protocol.peer import Ended, Peer
 from tessera.remote.protocol.streams import Stream
 
 BATCH_RECORDS = 32
-LINGER_S = 200e-6
-"""A record that no batch was filled for leaves after this."""
+LINGER_S, BUSY_S = 200e-6, 1e-3
+"""A record that no batch was filled for leaves after the first; while others are filled, after the second at most."""
 GRACE_S = 60.0
 
 
 class _Pending:
     """A request whose answer has not come in full."""
 
-    def __init__(self) -> None:
-        self.done = threading.Event()
+    def __init__(self, number: int) -> None:
+        self.number, self.done = number, threading.Event()
         self.reply: replies.Reply | None = None
         self.data = bytearray()
         self.at = 0
@@ -52,7 +52,7 @@ class Session:
         self._requests: dict[int, _Pending] = {}
         self._numbers = itertools.count(1)
         self._lost: DeviceLostError | None = None
-        self._some = threading.Event()
+        self._some, self._batches = threading.Event(), 0
         self._closing = False
         stream, self.welcome = self._attachment.begin(mem_bytes)
         self._peer.attach(stream, self.welcome.received)
@@ -62,7 +62,7 @@ class Session:
     def put(self, record: bytes) -> None:
         """Queues a packed record; it leaves with a full batch or soon."""
         self.queue.put(record)
-        if len(self.queue) >= BATCH_RECORDS:
+        if len(self.queue.items) >= BATCH_RECORDS:
             self.flush()
         elif not self._some.is_set():
             self._some.set()
@@ -84,16 +84,23 @@ class Session:
 
     def ask(self, record: Callable[[int], bytes]) -> tuple[replies.Reply, bytearray]:
         """Sends the record made for a new request and waits for the answer. Raises ``DeviceLostError``."""
-        number, pending = next(self._numbers), _Pending()
-        self._requests[number] = pending
+        return self.answer(self.asked(record))
+
+    def asked(self, record: Callable[[int], bytes]) -> "_Pending":
+        """Queues the record made for a new request, of which ``answer`` is then to be asked."""
+        pending = _Pending(next(self._numbers))
+        self._requests[pending.number] = pending
+        self.queue.put(record(pending.number))
+        return pending
+
+    def answer(self, pending: "_Pending") -> tuple[replies.Reply, bytearray]:
+        """Waits for it. Raises ``DeviceLostError``."""
         try:
-            with self._order:
-                self.queue.put(record(number))
-                self._flush()
+            self.flush()
             if self._lost is None:
                 pending.done.wait()
         finally:
-            self._requests.pop(number, None)
+            self._requests.pop(pending.number, None)
         if pending.reply is None:
             raise self._lost or DeviceLostError("the session ended")
         return pending.reply, pending.data
@@ -107,8 +114,8 @@ class Session:
         self._lose("it was closed")
 
     def _flush(self) -> None:
-        self._some.clear()
         for batch in self.queue.batches():
+            self._batches += 1
             self._send(Kind.BATCH, batch)
 
     def _send(self, kind: Kind, payload: bytes) -> None:
@@ -120,11 +127,18 @@ class Session:
             raise self._lost or DeviceLostError(str(ended)) from None
 
     def _linger(self) -> None:
+        """Sends what lies there when no batch has left meanwhile: each waking of this thread holds up the program."""
+        pause_s, seen = LINGER_S, 0
         while self._lost is None:
             self._some.wait()
-            time.sleep(LINGER_S)
-            with contextlib.suppress(DeviceLostError):
-                self.flush()
+            time.sleep(pause_s)
+            busy = self._batches != seen
+            pause_s = BUSY_S if busy else LINGER_S
+            if not busy:
+                self._some.clear()
+                with contextlib.suppress(DeviceLostError):
+                    self.flush()
+            seen = self._batches
 
     def _deliver(self, kind: Kind, payload: bytes) -> None:
         if kind is Kind.REPLY:

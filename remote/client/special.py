@@ -47,7 +47,8 @@ def _scalar(device: Device, function: Any, args: Args, kwargs: Kwargs) -> Any:
 
 
 def _alias(device: Device, function: Any, args: Args, kwargs: Kwargs) -> Any:
-    return RemoteTensor(args[0]._spec, args[0]._handle)
+    handle = args[0]._handle
+    return RemoteTensor.of(handle, handle.spec)
 
 
 def _equal(device: Device, function: Any, args: Args, kwargs: Kwargs) -> bool:

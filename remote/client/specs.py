@@ -1,17 +1,28 @@
 """How a tensor lies in memory, and what an operator makes of tensors that lie so: torch's meta tensors tell."""
 
-from typing import Any, NamedTuple
+import threading
+import weakref
+from typing import Any
 
 import torch
 
 
-class Spec(NamedTuple):
-    """Sizes, strides and offset in elements."""
+class Spec:
+    """Sizes, strides and offset in elements. There is one for each kind, so that two are equal only if they are one."""
 
+    __slots__ = ("__weakref__", "dtype", "offset", "sizes", "strides")
     sizes: tuple[int, ...]
     strides: tuple[int, ...]
     dtype: torch.dtype
-    offset: int = 0
+    offset: int
+
+    def __new__(cls, sizes: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype, offset: int = 0) -> "Spec":
+        kind = sizes, strides, dtype, offset
+        with _making:
+            if (spec := _made.get(kind)) is None:
+                spec = _made[kind] = super().__new__(cls)
+                spec.sizes, spec.strides, spec.dtype, spec.offset = kind
+        return spec
 
     @property
     def extent(self) -> int:
@@ -23,6 +34,10 @@ class Spec(NamedTuple):
         """A tensor of this kind without memory."""
         whole = torch.empty(self.extent, dtype=self.dtype, device="meta")
         return whole.as_strided(self.sizes, self.strides, self.offset)
+
+
+_making = threading.RLock()
+_made: "weakref.WeakValueDictionary[Any, Spec]" = weakref.WeakValueDictionary()
 
 
 def spec_of(tensor: torch.Tensor) -> Spec:

@@ -1,5 +1,6 @@
 """A tensor on the remote device: no memory here, only what it is and which one it is there."""
 
+import functools
 from typing import Any
 
 import torch
@@ -9,26 +10,36 @@ from tessera.remote.client.specs import Spec
 
 DEVICE = "tessera"
 """What the device is called without the alias."""
+_make = torch.Tensor._make_wrapper_subclass
+
+
+@functools.lru_cache(maxsize=1)
+def _device() -> torch.device:
+    """torch takes the name once it is registered."""
+    return torch.device(DEVICE, 0)
 
 
 class RemoteTensor(torch.Tensor):
     """Autograd, hooks and views are torch's own; operators go to the device of ``remote``."""
 
-    _spec: Spec
     _handle: Handle
     remote: Any = None
     """Runs operators: set once the device is there."""
 
     @staticmethod
-    def __new__(cls, spec: Spec, handle: Handle) -> "RemoteTensor":
-        made: RemoteTensor = torch.Tensor._make_wrapper_subclass(
-            cls, spec.sizes, spec.strides, spec.offset, dtype=spec.dtype, device=torch.device(DEVICE, 0)
+    def of(handle: Handle, spec: Spec) -> "RemoteTensor":
+        """``spec``: the handle's."""
+        made: RemoteTensor = _make(
+            RemoteTensor, spec.sizes, spec.strides, spec.offset, dtype=spec.dtype, device=_device()
         )
-        made._spec, made._handle = spec, handle
+        made._handle = handle
         return made
 
-    def __init__(self, spec: Spec, handle: Handle) -> None:
-        super().__init__()
+    @property
+    def _spec(self) -> Spec:
+        spec = self._handle.spec
+        assert spec is not None
+        return spec
 
     @classmethod
     def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
