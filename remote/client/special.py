@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 
-from tessera.remote.client import recurrent
+from tessera.remote import operators
+from tessera.remote.client import attention, recurrent
 from tessera.remote.client.device import Device, Special
 from tessera.remote.client.resizing import become, resized
 from tessera.remote.client.specs import Spec
@@ -122,6 +123,8 @@ SPECIAL: dict[Any, Special] = {
     aten.detach.default: _alias,
     aten.alias.default: _alias,
     aten.lift_fresh.default: _alias,
+    aten.scaled_dot_product_attention.default: attention.whole,
+    operators.attention_backward: lambda device, function, args, kwargs: device.call(function, args, kwargs),
     aten.equal.default: _equal,
     aten.allclose.default: _allclose,
     aten._conj.default: _instead(aten.conj_physical.default),

@@ -1,7 +1,7 @@
 """The operators that a session may call: a committed list of overloads, of which each is looked up once.
 
 An overload that is not listed is refused by name. The list is positive: what reads memory by unchecked indices, opens
-files or takes another process's memory is not on it.
+files or takes another process's memory is not on it. ``tessera.remote.operators`` adds those of our own.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from tessera.remote import operators
 from tessera.remote.protocol.schemas import is_argument, is_view, schema_number
 
 _LISTS = Path(__file__).parent / "allowed"
@@ -42,7 +43,7 @@ def allowed() -> frozenset[str]:
     if not path.exists():
         known = ", ".join(sorted(path.stem for path in _LISTS.glob("*.txt")))
         raise RefusedOperator(f"torch: found {torch.__version__}; allowed: {known}")
-    return frozenset(path.read_text().split())
+    return operators.NAMES | frozenset(path.read_text().split())
 
 
 def find(name: str, schema: int) -> Overload:

@@ -1,0 +1,54 @@
+"""``scaled_dot_product_attention`` as one operator of the executor in each direction.
+
+With dropout, with a mask that learns, and under ``torch.func`` it is taken apart, as torch does for any device.
+"""
+
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from tessera.remote import operators
+
+_WHOLE = torch.ops.aten.scaled_dot_product_attention.default
+
+
+def library() -> torch.library.Library:
+    """Registers the kernel for as long as it lives."""
+    made = torch.library.Library("aten", "IMPL")
+    made.impl("scaled_dot_product_attention", _attention, "AutogradPrivateUse1")
+    return made
+
+
+def whole(device: Any, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Below autograd."""
+    query, key, value, mask, dropout_p, is_causal = (*args, *(None, 0.0, False)[len(args) - 3 :])
+    if dropout_p:
+        return _WHOLE.decompose(*args, **kwargs)
+    scale, enable_gqa = kwargs.get("scale"), kwargs.get("enable_gqa", False)
+    return device.call(operators.attention, (query, key, value, mask, is_causal, scale, enable_gqa), {})
+
+
+def _attention(
+    query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False,
+    *, scale: float | None = None, enable_gqa: bool = False,
+) -> Any:  # fmt: skip
+    learns = attn_mask is not None and attn_mask.requires_grad
+    if dropout_p or learns or torch._C._are_functorch_transforms_active():
+        return _WHOLE.decompose(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+    return _Attention.apply(query, key, value, attn_mask, is_causal, scale, enable_gqa)
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query: Any, key: Any, value: Any, mask: Any, *rest: Any) -> Any:
+        ctx.save_for_backward(query, key, value, mask)
+        ctx.rest = rest
+        is_causal, scale, enable_gqa = rest
+        with torch._C._AutoDispatchBelowAutograd():
+            return _WHOLE(query, key, value, mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Any) -> Any:
+        return (*operators.attention_backward(grad, *ctx.saved_tensors, *ctx.rest), None, None, None, None)

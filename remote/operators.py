@@ -1,0 +1,48 @@
+"""Operators of our own, which both sides know. Each is for every kind of device, and stands on the executor's list.
+
+Attention is one operator, forward and backward: torch itself takes it apart for a device that is not built in. The
+executor's torch chooses the kernel; the backward pass computes forward once more, so that nothing of one kind of device
+has to be kept.
+"""
+
+from typing import Any
+
+import torch
+
+_library = torch.library.Library("tessera", "DEF")
+_ARGUMENTS = "Tensor query, Tensor key, Tensor value, Tensor? attn_mask, bool is_causal, float? scale, bool enable_gqa"
+_library.define(f"attention({_ARGUMENTS}) -> Tensor")
+_library.define(f"attention_backward(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)")
+attention = torch.ops.tessera.attention.default
+attention_backward = torch.ops.tessera.attention_backward.default
+
+NAMES = frozenset({"tessera::attention", "tessera::attention_backward"})
+
+
+def _forward(query: Any, key: Any, value: Any, mask: Any, is_causal: bool, scale: Any, enable_gqa: bool) -> Any:
+    return torch.ops.aten.scaled_dot_product_attention.default(
+        query, key, value, mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
+    )
+
+
+def _backward(grad: Any, query: Any, key: Any, value: Any, *rest: Any) -> Any:
+    inputs = [tensor.detach().requires_grad_() for tensor in (query, key, value)]
+    with torch.enable_grad():
+        made = _forward(*inputs, *rest)
+    return torch.autograd.grad(made, inputs, grad)
+
+
+def _meta(query: Any, key: Any, value: Any, *rest: Any) -> Any:
+    """Fused kernels write the heads of a word side by side."""
+    made = _forward(query, key, value, *rest)
+    return made if made.dim() != 4 else made.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def _meta_backward(grad: Any, query: Any, key: Any, value: Any, *rest: Any) -> Any:
+    return tuple(torch.empty_like(tensor) for tensor in (query, key, value))
+
+
+_library.impl("attention", _forward, "CompositeExplicitAutograd")
+_library.impl("attention", _meta, "Meta")
+_library.impl("attention_backward", _backward, "CompositeExplicitAutograd")
+_library.impl("attention_backward", _meta_backward, "Meta")
