@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-torch demo test check fmt gen native e2e e2e-pool escape test-remote test-remote-full test-gpu fuzz-remote bench-shim bench-watcher bench-remote bench-extender bench-packing bench-parity bench-policy lock
+.PHONY: help setup setup-torch demo test check fmt gen native e2e e2e-pool escape test-remote test-remote-programs test-remote-minors test-remote-full test-gpu fuzz-remote bench-shim bench-watcher bench-remote bench-extender bench-packing bench-parity bench-policy lock
 
 PYTHON ?= python3
 VENV := .venv
@@ -60,6 +60,13 @@ e2e-pool: setup-torch  ## run the end-to-end suite of the remote pool, as e2e
 
 test-remote: setup-torch  ## run the tests of the remote device (with the torch of setup-torch)
 	@$(RUN) $(BIN)/python -m pytest -n 2 --dist loadfile -o timeout=600 -m torch tests/remote $(ARGS)
+
+test-remote-programs: setup-torch  ## programs of torchvision, transformers, timm, Lightning on the remote device
+	@$(BIN)/python -m tests.remote.environments programs
+	@$(RUN) $(BIN)/python -m pytest -o timeout=600 -m programs tests/remote/programs $(ARGS)
+
+test-remote-minors: setup-torch  ## the remote device's core on torch 2.10 and newer (0.5 GB each); ARGS="2.10" names some
+	@$(BIN)/python -m tests.remote.minors $(ARGS)
 
 test-remote-full: setup-torch  ## every operator of PyTorch's database on the remote device; ARGS names some
 	@$(RUN) $(BIN)/python -m tests.remote.opinfo.full $(ARGS)

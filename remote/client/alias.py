@@ -62,7 +62,15 @@ def install(module: RemoteModule) -> None:
     torch.Generator = generators.factory(mapped)
     RemoteGenerator.shown = torch.device(_CUDA, 0)
     for name, value in names(module).items():
-        setattr(torch.cuda, name, value)
+        _replace(name, value)
+
+
+def _replace(name: str, value: Any) -> None:
+    """In ``torch.cuda``, and in the module of it where the name comes from, which programs use as well."""
+    former = getattr(torch.cuda, name, None)
+    for module in (torch.cuda, torch.cuda.graphs, torch.cuda.memory, torch.cuda.random, torch.cuda.streams):
+        if module is torch.cuda or vars(module).get(name, value) is former:
+            setattr(module, name, value)
 
 
 def _index(index: int | None) -> int:

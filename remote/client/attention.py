@@ -22,7 +22,8 @@ def library() -> torch.library.Library:
 
 def whole(device: Any, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Below autograd."""
-    query, key, value, mask, dropout_p, is_causal = (*args, *(None, 0.0, False)[len(args) - 3 :])
+    rest: tuple[Any, ...] = (None, 0.0, False)
+    query, key, value, mask, dropout_p, is_causal = args + rest[len(args) - 3 :]
     if dropout_p:
         return _WHOLE.decompose(*args, **kwargs)
     scale, enable_gqa = kwargs.get("scale"), kwargs.get("enable_gqa", False)

@@ -96,7 +96,7 @@ class Event:
 
 def names(module: RemoteModule) -> Mapping[str, Any]:
     """By name, what the module gets."""
-    out: dict[str, Any] = {name: _Refusal(name) for name in torch.cuda.__all__ if name not in _KEPT}
+    out: dict[str, Any] = {name: _refusal(name) for name in torch.cuda.__all__ if name not in _KEPT}
     out.update(dict.fromkeys(_NOTHING, _nothing))
     out.update({name: value for name, value in vars(torch.cuda).items() if name.endswith(("Storage", "Tensor"))})
     for name in _MODULE:
@@ -132,9 +132,15 @@ def _nothing(*_: Any, **__: Any) -> None:
     return
 
 
-class _Refusal:
-    """What is not here: called or looked into, it says so."""
+def _refusal(name: str) -> Any:
+    """What is not here: called or looked into, it says so; a class is one still, for annotations and ``isinstance``."""
+    refusal = _Refusal(name)
+    if not isinstance(getattr(torch.cuda, name), type):
+        return refusal
+    return type(name, (), {"__module__": torch.cuda.__name__, "__new__": lambda cls, *_, **__: refusal()})
 
+
+class _Refusal:
     def __init__(self, name: str) -> None:
         self._name = name
         functools.update_wrapper(self, getattr(torch.cuda, name), updated=())

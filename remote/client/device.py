@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from tessera.remote.client import custom_operators, kept
+from tessera.remote.client import custom_operators, inference, kept
 from tessera.remote.client.arguments import Call, Pattern, taken_apart
 from tessera.remote.client.handles import Deferred, Handle, first_number, numbers_of
 from tessera.remote.client.plans import Plan, Plans, Resized, fresh_of, tree_of
@@ -21,6 +21,7 @@ from tessera.remote.client.tensor import RemoteTensor
 from tessera.remote.client.transfers import bytes_of, dense_order, new_record, tensor_of
 from tessera.remote.protocol import records, replies
 from tessera.remote.protocol.records import Code
+from tessera.remote.protocol.schemas import is_view
 
 Special = Callable[["Device", Any, tuple[Any, ...], dict[str, Any]], Any]
 """What is done in place of sending a call."""
@@ -84,6 +85,8 @@ class Device:
 
     def _way(self, function: Any) -> Special | None:
         other = None if function.namespace == "aten" else custom_operators.run
+        if other is None and is_view(function) and inference.is_composite(function):
+            other = inference.taken_apart
         way = self._ways[function] = self._special.get(function, other)
         return way
 
@@ -101,12 +104,12 @@ class Device:
                 return self.call(function, args, kwargs)
         if plan.waits:
             return self._waited(call, plan, args, kwargs)
-        handles = self._deferred(call, plan) if plan.view else self._sent(session, call, plan)
+        if plan.view:
+            return inference.seen(args[0], lambda: _made(self._deferred(call, plan), plan, args, kwargs))
+        handles = self._sent(session, call, plan)
         if self._blocking:
             self.synchronize()
-        if plan.one is not None:
-            return RemoteTensor.of(handles[0], plan.one)
-        return _grown(plan.tree, _tensors(handles), args, kwargs)
+        return _made(handles, plan, args, kwargs)
 
     def _sent(self, session: Session, call: Call, plan: Plan) -> list[Handle]:
         first = first_number()
@@ -123,7 +126,7 @@ class Device:
             session.put(plan.pack(_CALL, plan.form, plan.layout, first, *numbers, *call.floats))
 
     def _deferred(self, call: Call, plan: Plan) -> list[Handle]:
-        deferred = Deferred(self.session, functools.partial(self._send, call, plan))
+        deferred = Deferred(self.session, functools.partial(self._send, call, plan), call.handles[0])
         return [deferred.output(spec) for spec in plan.outputs]
 
     def _waited(self, call: Call, plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -199,6 +202,12 @@ class Device:
         if tensor.device.type != "cpu":
             raise RuntimeError(f"tensor: found one on {tensor.device}; allowed: the remote device and CPU scalars")
         return self.upload(tensor)
+
+
+def _made(handles: list[Handle], plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if plan.one is not None:
+        return RemoteTensor.of(handles[0], plan.one)
+    return _grown(plan.tree, _tensors(handles), args, kwargs)
 
 
 def _told(answer: tuple[replies.Reply, bytearray]) -> tuple[replies.Reply, bytearray]:

@@ -22,15 +22,16 @@ class Handle:
     """A tensor on the executor, freed there when the last tensor here has gone.
 
     Of a view there is nothing on the executor until an operator needs it: ``made_by`` asks for it then. ``spec``
-    ``None``: no operator of the client uses it as a tensor.
+    ``None``: no operator of the client uses it as a tensor. ``base``: what it is a view of and itself is none.
     """
 
-    __slots__ = ("__weakref__", "_made_by", "_number", "_session", "spec")
+    __slots__ = ("__weakref__", "_made_by", "_number", "_session", "base", "spec")
 
     def __init__(
         self, session: Session, number: int = 0, spec: Spec | None = None, made_by: "Deferred | None" = None
     ) -> None:
         self._session, self._number, self.spec, self._made_by = session, number, spec, made_by
+        self.base: Handle | None = None if made_by is None else made_by.base
 
     @property
     def number(self) -> int:
@@ -57,12 +58,14 @@ class Deferred:
     """A call that is sent when one of its outputs is needed, or never. ``send`` gets the first output's number.
 
     The outputs keep the call alive, and not it them: one that has gone meanwhile is freed as soon as it is made.
+    ``base``: what they are views of.
     """
 
-    __slots__ = ("_outputs", "_send", "_session")
+    __slots__ = ("_outputs", "_send", "_session", "base")
 
-    def __init__(self, session: Session, send: Callable[[int], None]) -> None:
+    def __init__(self, session: Session, send: Callable[[int], None], base: Handle) -> None:
         self._session, self._send = session, send
+        self.base = base.base or base
         self._outputs: list[weakref.ref[Handle]] = []
 
     def output(self, spec: Spec | None) -> Handle:

@@ -96,9 +96,9 @@ class RemoteModule:
         return major, minor
 
     def get_device_properties(self, device: Any = None) -> SimpleNamespace:
-        """As ``torch.cuda`` names them."""
+        """As ``torch.cuda`` names them; the cache's size is not told, and 0."""
         welcome, (major, minor) = self._device.session.welcome, self.get_device_capability()
         return SimpleNamespace(
             name=welcome.device, total_memory=self.total_bytes, major=major, minor=minor,
-            multi_processor_count=welcome.multiprocessors,
+            multi_processor_count=welcome.multiprocessors, L2_cache_size=0,
         )  # fmt: skip

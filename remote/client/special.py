@@ -7,6 +7,7 @@ import torch
 from tessera.remote import operators
 from tessera.remote.client import attention, recurrent
 from tessera.remote.client.device import Device, Special
+from tessera.remote.client.inference import seen
 from tessera.remote.client.resizing import become, resized
 from tessera.remote.client.specs import Spec
 from tessera.remote.client.tensor import DEVICE, RemoteTensor
@@ -49,7 +50,7 @@ def _scalar(device: Device, function: Any, args: Args, kwargs: Kwargs) -> Any:
 
 def _alias(device: Device, function: Any, args: Args, kwargs: Kwargs) -> Any:
     handle = args[0]._handle
-    return RemoteTensor.of(handle, handle.spec)
+    return seen(args[0], lambda: RemoteTensor.of(handle, handle.spec))
 
 
 def _equal(device: Device, function: Any, args: Args, kwargs: Kwargs) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from tessera.remote.client.addresses import RemoteStorage, address_of
 from tessera.remote.client.handles import Handle
 from tessera.remote.client.specs import Spec
 
@@ -51,6 +52,16 @@ class RemoteTensor(torch.Tensor):
         shown = repr(self.detach().cpu())
         grad = ", requires_grad=True" if self.requires_grad else ""
         return f"{shown[:-1]}, device='{self.device}'{grad})"
+
+    def data_ptr(self) -> int:
+        return address_of(self._handle)
+
+    def untyped_storage(self) -> RemoteStorage:
+        return RemoteStorage.of(self._handle)
+
+    @property
+    def __cuda_array_interface__(self) -> Any:
+        raise AttributeError("__cuda_array_interface__: the tensor's memory is on a remote device")
 
     def tolist(self) -> Any:
         return self.detach().cpu().tolist()

@@ -28,7 +28,7 @@ _DENIED = re.compile(
     r"_unsafe_index|masked_index|tensor_unsafe|from_file|quantize|qint|_nested|nested_|cudnn|miopen|mkldnn|_mps|_fw_|sparse_coo"
     r"|_backward_hook|record_stream|pin_memory|set_(\.|$)|resize|_print|fbgemm|_thnn|_cslt|_weight_int|_dyn_quant"
     r"|per_sample_weights|lift|_cufft|_assert|_test_|_nccl|_transform_bias|_has_compatible|_triton|_standard_gamma_grad_"
-    r"|_make_per|_fake_quant|fake_quantize|_pack_padded|_pad_packed"
+    r"|_slow_conv2d_backward|_sparse_broadcast|_make_per|_fake_quant|fake_quantize|_pack_padded|_pad_packed"
 )
 
 

@@ -135,7 +135,7 @@ class Restore(NamedTuple):
 Record = Form | Call | Layout | Free | Read | Sync | New | Seed | Memory | Generator | State | Restore
 
 _FORM, _CALL, _REQUEST, _PAIR = (struct.Struct(form) for form in ("<IQ", "<IIQ", "<Q", "<QQ"))
-_COUNT, _LAYOUT = struct.Struct("<I"), struct.Struct("<IB")
+_COUNT, _LAYOUT = struct.Struct("<I"), struct.Struct("<IH")
 _ABSENT = 0xFF
 _SINGLE = {Sync: Code.SYNC, Seed: Code.SEED, Memory: Code.MEMORY}
 _DOUBLE = {Read: Code.READ, Generator: Code.GENERATOR, State: Code.STATE, Restore: Code.RESTORE}

@@ -54,7 +54,8 @@ def _arguments(rng: random.Random, function: Any) -> tuple[list[Value], list[Val
     args: list[Value] = []
     kwargs: list[Value] = []
     for argument in function._schema.arguments:
-        value = _value(rng, str(argument.type))
+        # Of some constants torch tells that they are numbers, which it takes too.
+        value = _value(rng, str(argument.real_type if rng.random() < 0.9 else argument.type))
         if argument.kwarg_only:
             kwargs += [argument.name, value]
         else:

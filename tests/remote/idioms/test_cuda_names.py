@@ -9,7 +9,8 @@ pytestmark = pytest.mark.torch
 
 
 def test_every_public_name_is_in_the_table(cuda):
-    assert sorted(torch.cuda.__all__) == sorted([*ANSWERS, *KEPT, *NOTHING, *REFUSED])
+    table = sorted([*ANSWERS, *KEPT, *NOTHING, *REFUSED])
+    assert sorted(torch.cuda.__all__) == [name for name in table if name in torch.cuda.__all__]
 
 
 @pytest.mark.parametrize("name", sorted(ANSWERS))
@@ -23,10 +24,22 @@ def test_a_name_with_nothing_to_do(cuda, name):
     assert getattr(torch.cuda, name)() is None
 
 
-@pytest.mark.parametrize("name", sorted(REFUSED))
+@pytest.mark.parametrize("name", sorted(REFUSED & {*torch.cuda.__all__}))
 def test_a_name_that_is_refused(cuda, name):
     with pytest.raises(NotImplementedError, match=f"torch.cuda.{name}: not supported on a remote device"):
         getattr(torch.cuda, name)()
+
+
+def test_a_name_is_the_same_in_the_module_that_it_comes_from(cuda):
+    for module in (torch.cuda.graphs, torch.cuda.memory, torch.cuda.random, torch.cuda.streams):
+        for name in {*vars(module), *torch.cuda.__all__} - KEPT:
+            if not name.startswith("_") and hasattr(module, name) and hasattr(torch.cuda, name):
+                assert getattr(module, name) is getattr(torch.cuda, name), name
+
+
+def test_a_class_that_is_refused_is_a_class(cuda):
+    assert str(torch.cuda.CUDAGraph | None) == "torch.cuda.CUDAGraph | None"
+    assert not isinstance(torch.ones(1, device=cuda), torch.cuda.CUDAGraph)
 
 
 def test_default_generators_are_refused(cuda):

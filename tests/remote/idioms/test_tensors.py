@@ -216,3 +216,7 @@ def test_empty_and_single_tensors(same):
         return nothing, nothing.sum(), one, one + 1, one.item(), torch.cat([nothing, torch.ones(2, 3, device=device)])
 
     same(program)
+
+
+def test_a_list_of_more_tensors_than_a_byte_counts(same):
+    same(lambda device: torch._foreach_add([torch.full((2,), float(at), device=device) for at in range(300)], 1.0))

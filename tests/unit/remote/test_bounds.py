@@ -45,8 +45,8 @@ def test_headers(header: bytes, sentence: str) -> None:
         (bytes([records.Code.SYNC]), "payload: found 0 bytes where 8 are announced"),
         (struct.pack("<BI", records.Code.FREE, 0xFFFFFFFF), "payload: found 0 bytes where 34359738360 are announced"),
         (struct.pack("<BIIQ", records.Code.CALL, 9, 0, 1), "call: found form 9, which was not sent"),
-        (struct.pack("<BIBB", records.Code.LAYOUT, 1, 1, 65), "layout: found 65 dimensions; allowed: up to 64"),
-        (struct.pack("<BIB", records.Code.LAYOUT, 1 << 16, 0), "form or layout: found number 65536; allowed: up to"),
+        (struct.pack("<BIHB", records.Code.LAYOUT, 1, 1, 65), "layout: found 65 dimensions; allowed: up to 64"),
+        (struct.pack("<BIH", records.Code.LAYOUT, 1 << 16, 0), "form or layout: found number 65536; allowed: up to"),
         (struct.pack("<BQB", records.Code.NEW, 1, Tag.NONE), "new tensor: found no dtype"),
         (struct.pack("<BQBH1sB", records.Code.NEW, 1, Tag.DTYPE, 1, b"f", 65), "sizes: found 65; allowed: up to 64"),
         (struct.pack("<BQBH1s", records.Code.NEW, 1, Tag.DTYPE, 1, b"\xff"), "text: found bytes that are not UTF-8"),
@@ -153,7 +153,7 @@ def test_huge_counts_are_refused_before_anything_is_made_for_them() -> None:
     announced = [
         struct.pack("<BI", records.Code.FREE, 0xFFFFFFFF),
         FORM + bytes([Tag.LIST, 255, 255]) * MAX_DEPTH,
-        struct.pack("<BIB", records.Code.LAYOUT, 1, 255),
+        struct.pack("<BIH", records.Code.LAYOUT, 1, 0xFFFF),
     ]
     tracemalloc.start()
     try:
