@@ -41,8 +41,9 @@ def calls(rng: random.Random, count: int, handles: list[int]) -> Iterator[tuple[
     names = sorted(allowed())
     for number in range(count):
         name = rng.choice(names)
-        base, _, overload = name.removeprefix("aten::").partition(".")
-        function = getattr(getattr(torch.ops.aten, base), overload or "default")
+        namespace, _, rest = name.partition("::")
+        base, _, overload = rest.partition(".")
+        function = getattr(getattr(getattr(torch.ops, namespace), base), overload or "default")
         args, kwargs = _arguments(rng, function)
         form = records.Form(0, name, schema_number(function), args, kwargs)
         slots, floats = records.slots_of([*args, *kwargs])
