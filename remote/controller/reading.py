@@ -10,6 +10,8 @@ from tessera.model.assignment import AssignmentError, decode
 from tessera.remote.controller.records import Attach, Executor, Record, Status
 
 _ENDED = ("Succeeded", "Failed")
+_MESSAGE = 1024
+"""Characters that a status keeps of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def status_patch(record: Record, status: Status, namespace: str, now: str) -> di
             "executor": executor if status.executor else None,
             "endpoint": status.endpoint or None,
             "serverName": record.known.server_name if status.endpoint else None,
-            "message": status.message[:1024] or None,
+            "message": status.message[:_MESSAGE] or None,
             "renewTime": now,
         },
     }
@@ -124,4 +126,4 @@ def _waits(pod: wire.Pod) -> str:
         waiting = found.state.waiting
         if waiting and waiting.reason not in ("", "ContainerCreating"):
             said = f"container {found.name}: {waiting.reason}" + (f": {waiting.message}" if waiting.message else "")
-    return said and f"executor {pod.metadata.name}: {said}"
+    return said and f"executor {pod.metadata.name}: {said}"[:_MESSAGE]

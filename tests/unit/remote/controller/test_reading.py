@@ -1,5 +1,6 @@
 """What the controller sees in objects, and what it writes of a status."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -12,7 +13,8 @@ from tessera.model.gpu_leases import Phase
 from tessera.remote.controller.pods import Options, executor_pod
 from tessera.remote.controller.reading import client_pod, executor_of, record_of, status_patch
 from tessera.remote.controller.records import Attach, Status
-from tests.unit.remote.controller.test_steps import record
+from tessera.remote.controller.steps import Wait, Write
+from tests.unit.remote.controller.test_steps import NAME, record, step
 
 OPTIONS = Options("pool", "controller:8444", "torch:1", "tessera:1", "executors", "ca", cpu="2", memory="4Gi")
 
@@ -59,6 +61,20 @@ def test_what_an_executor_waits_for_is_said_by_others() -> None:
     found = executor_of(pod(metadata={"name": "e"}, spec={"nodeName": "n"}, status=status), 1)
     assert found.waits == "executor e: container gate: ErrImagePull: no such image"
     assert executor_of(pod(spec={"nodeName": "n"}), 1).waits == ""
+
+
+def test_long_words_of_others_are_written_once() -> None:
+    """The lease keeps a part of them: that it is not the whole is no news."""
+    said = {"type": "PodScheduled", "status": "False", "message": "0/5000 nodes are available: " + "n" * 4000}
+    found = executor_of(pod(metadata={"name": NAME, "uid": "uid-1"}, status={"conditions": [said]}), 1)
+    seen = record(epoch=1, executor=NAME, executor_uid="uid-1")
+    match step(seen, found):
+        case Write(status):
+            stored = status_patch(seen, status, "pool", "t")["status"]["message"]
+            assert stored.startswith(f"executor {NAME}: 0/5000 nodes") and len(stored) == 1024
+            assert step(replace(seen, status=replace(status, message=stored)), found) == Wait()
+        case other:
+            raise AssertionError(other)
 
 
 def test_a_client_is_a_bound_pod_whose_assignment_names_leases() -> None:
