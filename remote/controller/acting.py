@@ -59,7 +59,8 @@ class Acting:
             case Create(name, epoch):
                 await self._create(record, name, epoch)
             case Delete(executor):
-                await self.end(executor)
+                if await self._is_as_read(record):
+                    await self.end(executor)
             case Drop():
                 await self._drop(record)
             case Free():
@@ -73,6 +74,16 @@ class Acting:
         except ApiError as error:
             if not (error.not_found or error.conflict):
                 raise
+
+    async def _is_as_read(self, record: Record) -> bool:
+        """A deletion is not fenced by the lease: a new leader may see executors sooner than what they were made for."""
+        try:
+            found = await self._gateway.get(GPU_LEASES, record.known.name, namespace=record.known.namespace)
+        except ApiError as error:
+            if error.not_found:
+                return False
+            raise
+        return (found.metadata.uid, found.metadata.resource_version) == (record.known.uid, record.version)
 
     async def _write(self, record: Record, status: Status) -> None:
         stamp = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
