@@ -139,8 +139,17 @@ def _object(name: str, payload: bytes | bytearray | memoryview) -> dict[str, Any
 
 
 def _checked(kind: type, item: "Field[Any]", value: Any) -> Any:
-    if type(value) is not item.type or (item.type is int and not 0 <= value < 1 << 64):
+    if type(value) is not item.type or not (0 <= value < 1 << 64 if item.type is int else _sayable(value)):
         allowed = "0 to 2^64 - 1" if item.type is int else "text"
         shown = "nothing" if value is MISSING else repr(value)[:60]
         raise ProtocolError(f"{kind.__name__}.{item.name}: found {shown}; allowed: {allowed}")
     return value
+
+
+def _sayable(text: str) -> bool:
+    """JSON may name halves of characters, which no encoding has."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -95,11 +95,15 @@ def counted(gate: Gate, reason: str, count: int = 1) -> bool:
     [
         (Kind.HELLO, HELLO, "Torch", TORCH),
         (Kind.HELLO, b"{}", "Malformed", "Hello.torch: found nothing; allowed: text"),
+        (
+            Kind.HELLO, b'{"torch": "2.15.0", "container": "\\ud800"}', "Malformed",
+            "Hello.container: found '\\ud800'; allowed: text",
+        ),
         (Kind.ACK, b"", "Malformed", "first frame: found ACK; allowed: HELLO"),
         (Kind.HELLO, b'{"torch": "2.15.0", "protocol": 2}', "Protocol", "protocol: found version 2; allowed: 1"),
         (Kind.HELLO, b'{"torch": "2.15.0", "session": "x"}', "SessionLost", "session: found one that is not here any"),
     ],
-)
+)  # fmt: skip
 def test_a_first_frame_that_is_not_taken(serve: Serve, kind: Kind, payload: bytes, reason: str, text: str) -> None:
     gate = serve()
     refused = answer(connect(), kind, payload)
