@@ -60,7 +60,7 @@ class Gate:
     def receive(self, stream: Stream, hello: Hello) -> socket.socket | None:
         """Where the bytes of a client go that is let in. Raises ``Refusal``."""
         if hello.lease != self._lease:
-            raise Refusal("Lease", f"lease: found {hello.lease!r}; allowed: {self._lease!r}")
+            raise Refusal("Lease", f"lease: found {hello.lease!r}; allowed: the one that this executor serves")
         if self._following.over:
             raise Refusal("SessionLost", f"lease: found {self._lease} over")
         self._current(hello.epoch)

@@ -109,6 +109,7 @@ async def test_a_lease_that_belongs_to_another(pool: Stage, lease: GpuLease) -> 
     await pool.phase(other, "Ready")
     _, answer = await pool.hello(lease, pool.token("other"), lease=other.key)
     assert answer.reason == "Lease" and other.key in answer.text
+    assert lease.key not in answer.text, "whose the executor is, is nobody else's business"
     await refused(pool, lease, pool.token("other"), reason="another-pod", says="default/other")
 
 
