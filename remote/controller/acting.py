@@ -1,6 +1,7 @@
 """One step, carried out: a write to the API server, fenced by what was read."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -13,7 +14,7 @@ from tessera.kube.resources import GPU_LEASES, PODS, untyped
 from tessera.model import names
 from tessera.model.gpu_leases import Phase
 from tessera.remote.controller.pods import Options, executor_pod
-from tessera.remote.controller.reading import executor_of, fence, leases_of, status_patch
+from tessera.remote.controller.reading import MESSAGE, executor_of, fence, leases_of, status_patch
 from tessera.remote.controller.records import SERVING, Client, Executor, Record, Status
 from tessera.remote.controller.steps import Create, Delete, Drop, Free, Step, Write
 
@@ -102,8 +103,16 @@ class Acting:
             await self._gateway.create(untyped(PODS), executor_pod(record, name, epoch, pod, self._options))
             log.info("executor made", lease=record.known.key, executor=name)
         except ApiError as error:
-            if not error.already_exists:
-                raise
+            if error.already_exists:
+                return
+            if not error.temporary:
+                await self._say(record, f"executor {name} is not taken: {error.message}"[:MESSAGE])
+            raise
+
+    async def _say(self, record: Record, message: str) -> None:
+        """To who waits for the lease."""
+        if message != record.status.message:
+            await self._write(record, replace(record.status, message=message))
 
     async def _drop(self, record: Record) -> None:
         lease = record.known

@@ -10,7 +10,7 @@ from tessera.model.assignment import AssignmentError, decode
 from tessera.remote.controller.records import Attach, Executor, Record, Status
 
 _ENDED = ("Succeeded", "Failed")
-_MESSAGE = 1024
+MESSAGE = 1024
 """Characters that a status keeps of one."""
 
 
@@ -58,7 +58,7 @@ def status_patch(record: Record, status: Status, namespace: str, now: str) -> di
             "executor": executor if status.executor else None,
             "endpoint": status.endpoint or None,
             "serverName": record.known.server_name if status.endpoint else None,
-            "message": status.message[:_MESSAGE] or None,
+            "message": status.message[:MESSAGE] or None,
             "renewTime": now,
         },
     }
@@ -126,4 +126,4 @@ def _waits(pod: wire.Pod) -> str:
         waiting = found.state.waiting
         if waiting and waiting.reason not in ("", "ContainerCreating"):
             said = f"container {found.name}: {waiting.reason}" + (f": {waiting.message}" if waiting.message else "")
-    return said and f"executor {pod.metadata.name}: {said}"[:_MESSAGE]
+    return said and f"executor {pod.metadata.name}: {said}"[:MESSAGE]

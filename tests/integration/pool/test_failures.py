@@ -79,6 +79,18 @@ async def test_answers_that_are_lost_and_requests_that_fail(pool: Stage, verb: s
     await until(pool.nothing_left, "nothing left")
 
 
+async def test_an_executor_that_may_not_be_made_is_said_on_its_lease(pool: Stage) -> None:
+    """A quota, a policy of the pool's namespace, a priority class that is gone: who waits for it learns of it."""
+    lease = await pool.client("train", bound=False)
+    pool.server.faults.fail_next(1000, 403, verb="create", plural="pods")
+    await pool.bind(lease)
+    status = await until(lambda: pool.status(lease).get("message") and pool.status(lease), "a message")
+    said = f"executor {status['executor']['name']} is not taken: "
+    assert status["phase"] == "Reserved" and status["message"].startswith(said)
+    pool.server.faults.clear()
+    assert "message" not in await pool.phase(lease, "Ready")
+
+
 async def test_a_lease_whose_pod_is_not_bound_with_it_is_swept() -> None:
     clock = [0.0]
     async with stage(clock=lambda: clock[0]) as pool:
