@@ -70,14 +70,15 @@ def fence(record: Record) -> dict[str, str]:
 
 
 def executor_of(pod: wire.Pod, port: int) -> Executor:
-    """``port``: of its gate."""
+    """``port``: of its gate. Only the annotation says that a pod is one: an admission policy keeps it from others."""
     meta, status = pod.metadata, pod.status
+    lease = meta.annotations.get(names.LEASE, "")
     host = f"[{status.pod_ip}]" if ":" in status.pod_ip else status.pod_ip
     return Executor(
         name=meta.name,
         uid=meta.uid,
-        lease_uid=meta.labels.get(names.LEASE_UID, ""),
-        lease=meta.annotations.get(names.LEASE, ""),
+        lease_uid=meta.labels.get(names.LEASE_UID, "") if lease else "",
+        lease=lease,
         endpoint=f"{host}:{port}" if host else "",
         deleting=meta.deletion_timestamp is not None,
         fault=_fault(status),

@@ -35,6 +35,12 @@ def test_an_executors_address_is_its_gates() -> None:
     assert executor_of(pod(), 7443).endpoint == ""
 
 
+def test_a_label_alone_makes_no_executor() -> None:
+    """Labels are anybody's who writes pods in the pool's namespace; the annotation is the controller's."""
+    forged = pod(metadata={"name": NAME, "uid": "u", "labels": {names.LEASE_UID: "lease-uid"}})
+    assert executor_of(forged, 1).lease_uid == ""
+
+
 @pytest.mark.parametrize(
     ("status", "fault"),
     [
