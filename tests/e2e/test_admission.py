@@ -19,8 +19,13 @@ from starlette.applications import Starlette
 
 from tessera.kube import wire
 from tessera.kube.convert import pod_of
+from tessera.model.assignment import Share
 from tessera.model.demands import demand_of
+from tessera.model.gpu_leases import Client, GpuLease
 from tessera.reasons import Reason
+from tessera.remote.controller.pods import Options as PoolOptions
+from tessera.remote.controller.pods import executor_pod
+from tessera.remote.controller.records import Record
 from tessera.scheduler.webhook.compatibility import Dialect
 from tessera.scheduler.webhook.patches import applied
 from tessera.scheduler.webhook.rewrite import Options, rewrite
@@ -333,9 +338,8 @@ def test_nobody_forges_an_assignment(admission: Admission) -> None:
 
 def test_only_the_pools_controller_says_which_lease_a_pod_serves(admission: Admission) -> None:
     api, name = admission.api, "tessera-pool-controller"
-    if not [each for each in api.items("ServiceAccount", SYSTEM) if each["metadata"]["name"] == name]:
-        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": SYSTEM}}
-        api.create(account)
+    account = {"name": "tessera-pool-executor", "namespace": "default"}
+    api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"}
     subject = {"kind": "ServiceAccount", "name": name, "namespace": SYSTEM}
     api.create({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
@@ -343,7 +347,8 @@ def test_only_the_pools_controller_says_which_lease_a_pod_serves(admission: Admi
     controller = admission.cluster.as_user(api.service_account_token(name, SYSTEM))
 
     def executor(namespace: str, **notes: str) -> Json:
-        body = pod({"gpu-mem": "4Gi"}, name="x", notes={"state.tessera.io/lease": "default/l", **notes})
+        notes |= {"state.tessera.io/lease": "default/l"}
+        body = pod({"gpu-mem": "4Gi"}, name="x", notes=notes, serviceAccountName=account["name"])
         body["metadata"]["namespace"] = namespace
         return body
 
@@ -352,14 +357,42 @@ def test_only_the_pools_controller_says_which_lease_a_pod_serves(admission: Admi
 
     wait_until("the controller's rights", lambda: "cannot create" not in refused(controller, executor(SYSTEM)))
     assert refused(controller, executor(SYSTEM)) == ""
-    assert "state.tessera.io/lease]: found a value from admin" in refused(api, executor(SYSTEM))
+    body = executor(SYSTEM)
+    body["spec"]["serviceAccountName"] = "default"
+    assert "state.tessera.io/lease]: found a value from admin" in refused(api, body)
     assert f"found a value from system:serviceaccount:{SYSTEM}:{name}" in refused(controller, executor("default"))
     given = executor(SYSTEM, **{"tessera.io/assignment": "{}"})
     assert "metadata.annotations[tessera.io/assignment]: found a value" in refused(controller, given)
+    for spec, sentence in (
+        ({"serviceAccountName": "tessera-scheduler"}, "spec.serviceAccountName: found another"),
+        ({"hostPID": True}, "found a way to the host"),
+        ({"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}, "found a way to the host"),
+        ({"volumes": [{"name": "v", "secret": {"secretName": "tessera-scheduler-tls"}}]}, "found a Secret"),
+        ({"volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "s"}}]}}]}, "found a Secret"),
+    ):
+        body = executor(SYSTEM)
+        body["spec"] |= spec
+        assert sentence in refused(controller, body), spec
+    secret = {"valueFrom": {"secretKeyRef": {"name": "tessera-pool-ca", "key": "tls.key"}}}
+    body = executor(SYSTEM)
+    body["spec"]["containers"][0]["env"] = [{"name": "A", **secret}]
+    assert "found a Secret" in refused(controller, body)
+    assert refused(controller, _executor()) == "", "as the controller makes them"
+    forged = pod(name="x", serviceAccountName=account["name"])
+    forged["metadata"]["namespace"] = SYSTEM
+    assert "in a pod of admin; allowed: in executors that the pool makes" in refused(api, forged)
     controller.create(executor(SYSTEM))
     changed = {"metadata": {"annotations": {"state.tessera.io/lease": "default/other"}}}
     assert "found a value" in _refusal(lambda: controller.patch("Pod", "x", changed, namespace=SYSTEM))
     api.delete("Pod", "x", SYSTEM, "v1")
+
+
+def _executor() -> Json:
+    share = Share("GPU-0", 4 << 30, 30)
+    lease = GpuLease("default", "l", "uid", Client("p", "pod-uid", "main", "client"), "node", share)
+    options = PoolOptions(SYSTEM, "controller:8444", "torch", "tessera", "tessera-pool-executor", "tessera-pool-ca")
+    made = executor_pod(Record(lease, "1"), "executor-uid-1", 1, wire.Pod(), options)
+    return {"apiVersion": "v1", "kind": "Pod", **made}
 
 
 def test_the_pools_token_is_mounted_where_slices_may_be_elsewhere(admission: Admission) -> None:
@@ -507,7 +540,7 @@ def test_the_policies_have_no_type_warnings_that_matter(admission: Admission) ->
     policies = admission.api.items("ValidatingAdmissionPolicy", version="admissionregistration.k8s.io/v1")
     names = {p["metadata"]["name"] for p in policies}
     slices = (f"slices-{family}" for family in FAMILIES)
-    ours = ("assignments", "capacity", "lease-writers", "leases", "nodes", *slices)
+    ours = ("assignments", "capacity", "executors", "lease-writers", "leases", "nodes", *slices)
     assert names == {f"tessera-{n}" for n in ours}
     warnings = [w for p in policies for w in p.get("status", {}).get("typeChecking", {}).get("expressionWarnings", [])]
     assert not warnings, warnings
