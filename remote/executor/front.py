@@ -49,7 +49,7 @@ class Front:
         self._listener, self._receive, self._context, self._arrive = listener, receive, context, arrive
         self.refused: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._carried: set[socket.socket] = set()
+        self._admitted: set[socket.socket] = set()
         self._waiting = threading.BoundedSemaphore(WAITING)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._accept, daemon=True)
@@ -65,9 +65,9 @@ class Front:
         self._thread.join()
 
     def cut(self) -> None:
-        """Ends all connections that are carried."""
+        """Ends all connections that were let in, or are about to be."""
         with self._lock:
-            for raw in self._carried:
+            for raw in self._admitted:
                 shut(raw)
 
     def _accept(self) -> None:
@@ -87,14 +87,21 @@ class Front:
     def _serve(self, raw: socket.socket, address: str) -> None:
         with raw:
             try:
-                work = self._greet(raw)
-            except Refusal as refusal:
-                self._refused(address, refusal)
-                return
+                work = self._received(raw, address)
+                if work is not None:
+                    work()
             finally:
-                self._waiting.release()
-            if work is not None:
-                work()
+                with self._lock:
+                    self._admitted.discard(raw)
+
+    def _received(self, raw: socket.socket, address: str) -> Callable[[], None] | None:
+        try:
+            return self._greet(raw)
+        except Refusal as refusal:
+            self._refused(address, refusal)
+            return None
+        finally:
+            self._waiting.release()
 
     def _greet(self, raw: socket.socket) -> Callable[[], None] | None:
         """What is left to do with a connection once it is received. Raises ``Refusal``."""
@@ -107,20 +114,13 @@ class Front:
                             raise Refusal("Malformed", "first frame: found MOVE; allowed: HELLO")
                         return self._arrive(stream, move)
                     case hello:
+                        with self._lock:
+                            self._admitted.add(raw)  # before it is let in, so that no cut passes it by
                         other = self._receive(stream, hello)
             except Refusal as refusal:
                 _tell(stream, refusal)
                 raise
-        return None if other is None else lambda: self._carry(raw, stream, other)
-
-    def _carry(self, raw: socket.socket, stream: Stream, other: socket.socket) -> None:
-        with self._lock:
-            self._carried.add(raw)
-        try:
-            join(stream, other)
-        finally:
-            with self._lock:
-                self._carried.discard(raw)
+        return None if other is None else lambda: join(stream, other)
 
     def _opened(self, raw: socket.socket) -> Stream:
         try:

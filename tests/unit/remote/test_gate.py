@@ -143,6 +143,29 @@ def test_a_crowd_that_says_nothing_is_bounded_and_then_gone(serve: Serve, monkey
         close(stream)
 
 
+def test_who_is_let_in_while_all_are_cut_is_cut_too() -> None:
+    """The epoch may end between the answer to a client and the carrying of what he says."""
+    ends: list[socket.socket] = []
+
+    def receive(_: Stream, __: greeting.Hello) -> socket.socket:
+        door.cut()
+        ours, its = socket.socketpair()
+        ends.append(its)
+        return ours
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    door = front.Front(listener, receive)
+    door.start()
+    with socket.create_connection(listener.getsockname()) as stream:
+        stream.settimeout(30)
+        stream.sendall(pack_header(Kind.HELLO, len(HELLO)) + HELLO)
+        assert stream.recv(1) == b""
+    ends[0].settimeout(30)
+    assert ends[0].recv(1) == b"", "the session's end is told too"
+    ends[0].close()
+    door.stop()
+
+
 def test_the_gate_goes_on_after_accepting_failed(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     failures = iter([OSError(24, "Too many open files")])
