@@ -19,7 +19,6 @@ _OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.initial_reconnect_backoff_ms", 200),
 ]
-_TEMPORARY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 
 class Controller:
@@ -60,9 +59,9 @@ class Controller:
         return [("authorization", f"Bearer {self._token_file.read_text().strip()}")]
 
 
-def temporary(error: grpc.RpcError) -> bool:
-    """Whether the same call may do better later."""
-    return error.code() in _TEMPORARY
+def said(error: Exception) -> str:
+    """What is written of a call that failed."""
+    return f"{error.code().name}: {error.details()}" if isinstance(error, grpc.RpcError) else str(error)
 
 
 def _refusal(error: grpc.RpcError) -> Refusal:

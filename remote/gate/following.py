@@ -11,6 +11,7 @@ import structlog
 from tessera.pb.remote.v1 import remote_pb2
 from tessera.remote.executor.handover import Allowance
 from tessera.remote.executor.refusals import Refusal
+from tessera.remote.gate.controller import said
 
 log = structlog.get_logger()
 RETRY_S = 0.5
@@ -73,23 +74,22 @@ class Following:
 
     def _entered(self, allowance: Allowance, *, once: bool = False) -> bool:
         """Tells the executor, as soon as there is one."""
-        said = ""
+        told = ""
         while not self._stopping.is_set():
             try:
                 self._executor.enter(allowance)
                 return True
             except (OSError, Refusal) as error:
-                if str(error) != said:
+                if str(error) != told:
                     log.info("executor not in the epoch yet", epoch=allowance.epoch, error=str(error))
-                    said = str(error)
+                    told = str(error)
                 if once or self._stopping.wait(TELL_S):
                     break
         return False
 
     def _report(self, error: Exception) -> None:
-        said = f"{error.code().name}: {error.details()}" if isinstance(error, grpc.RpcError) else str(error)
         if not self._stopping.is_set():
-            log.info("controller not heard", error=said)
+            log.info("controller not heard", error=said(error))
 
 
 def _requests(acks: "queue.SimpleQueue[int | None]") -> Iterator[remote_pb2.FollowRequest]:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tessera.remote.controller.authority import half_time
+from tessera.remote.gate.controller import said
 
 log = structlog.get_logger()
 RETRY_S = 1.0
@@ -57,7 +58,7 @@ class Identity:
         try:
             cert = self._sign(_request(key, self._name))
         except (grpc.RpcError, OSError) as error:
-            log.warning("no certificate yet", error=_said(error))
+            log.warning("no certificate yet", error=said(error))
             return False
         self._context, self._due = _context(cert, key), half_time(cert)
         log.info("certificate", name=self._name, until=str(self._due))
@@ -82,7 +83,3 @@ def _context(cert: bytes, key: ec.EllipticCurvePrivateKey) -> ssl.SSLContext:
         path.write_bytes(cert + pem)
         context.load_cert_chain(path)
     return context
-
-
-def _said(error: Exception) -> str:
-    return f"{error.code().name}: {error.details()}" if isinstance(error, grpc.RpcError) else str(error)
