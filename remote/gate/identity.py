@@ -23,7 +23,7 @@ LOOK_S = 60.0
 
 
 class Identity:
-    """``context`` is for TLS handshakes, once ``wait`` has returned. ``sign``: from a request, DER, to a certificate,
+    """``context`` is for TLS handshakes, once ``obtain`` has returned. ``sign``: from a request, DER, to a certificate,
     PEM; may raise ``grpc.RpcError`` or ``OSError``."""
 
     def __init__(self, name: str, sign: Callable[[bytes], bytes], now: Callable[[], datetime]) -> None:
@@ -57,10 +57,10 @@ class Identity:
         key = ec.generate_private_key(ec.SECP256R1())
         try:
             cert = self._sign(_request(key, self._name))
-        except (grpc.RpcError, OSError) as error:
+            self._context, self._due = _context(cert, key), half_time(cert)
+        except (grpc.RpcError, OSError, ValueError) as error:
             log.warning("no certificate yet", error=said(error))
             return False
-        self._context, self._due = _context(cert, key), half_time(cert)
         log.info("certificate", name=self._name, until=str(self._due))
         return True
 
