@@ -33,7 +33,7 @@ def makers(found: Rendered) -> str:
 def test_by_default_there_is_no_pool() -> None:
     found = render()
     assert read(found) is None and not rights(found) and makers(found) == "false"
-    assert "tessera-view-leases" not in {each["metadata"]["name"] for each in found.all("ClusterRole")}
+    assert "tessera-leases-view" not in {each["metadata"]["name"] for each in found.all("ClusterRole")}
 
 
 def test_with_a_pool_the_scheduler_makes_leases_and_its_controller_says_what_serves_them() -> None:
@@ -42,7 +42,7 @@ def test_with_a_pool_the_scheduler_makes_leases_and_its_controller_says_what_ser
     assert rights(found) == {"get", "list", "watch", "create", "patch", "delete"}
     controller = f"request.userInfo.username == 'system:serviceaccount:{NAMESPACE}:tessera-pool-controller'"
     assert controller in makers(found) and f"request.namespace == '{NAMESPACE}'" in makers(found)
-    seen = found.one("ClusterRole", "tessera-view-leases")["rules"]
+    seen = found.one("ClusterRole", "tessera-leases-view")["rules"]
     assert [(rule["resources"], set(rule["verbs"])) for rule in seen] == [(["gpuleases"], {"get", "list", "watch"})]
 
 
