@@ -5,13 +5,14 @@ import asyncio
 import structlog
 
 from tessera.device_plugin.cluster import ClusterError
-from tessera.device_plugin.leases import Attach, Lease
+from tessera.device_plugin.leases import Lease
 from tessera.kube import wire
-from tessera.kube.convert import gpu_lease_of
+from tessera.kube.convert import attach_of, gpu_lease_of
 from tessera.kube.errors import ApiError, UnknownOutcome, Unreachable
 from tessera.kube.gateway import Gateway
 from tessera.kube.reflector import Change, Deleted, Reflector, Replaced, Upserted
 from tessera.kube.resources import GPU_LEASES
+from tessera.model.gpu_leases import Attach
 
 log = structlog.get_logger()
 
@@ -95,16 +96,12 @@ def lease_of(lease: wire.GpuLease) -> Lease:
     return Lease(
         known=gpu_lease_of(lease),
         version=lease.metadata.resource_version,
-        attach=_attach(lease.spec.attach),
-        attached=_attach(status.attached),
+        attach=attach_of(lease.spec.attach),
+        attached=attach_of(status.attached),
         endpoint=status.endpoint,
         server_name=status.server_name,
         message=status.message,
     )
-
-
-def _attach(start: wire.LeaseAttach | None) -> Attach | None:
-    return Attach(start.device, start.after) if start else None
 
 
 def _key(lease: wire.GpuLease) -> str:

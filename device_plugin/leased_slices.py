@@ -15,10 +15,11 @@ from tessera.device_plugin.claims import Claiming
 from tessera.device_plugin.cluster import ClusterError
 from tessera.device_plugin.identity import Claimant
 from tessera.device_plugin.lease_dirs import AuthorityError, LeaseDirs
-from tessera.device_plugin.leases import Attach, Lease, usable
+from tessera.device_plugin.leases import Lease, usable
 from tessera.device_plugin.python_path import NAME, of_pod
 from tessera.device_plugin.refusals import Refusal, Refused, end, wait
 from tessera.device_plugin.slices import Holder, Slice
+from tessera.model.gpu_leases import Attach
 from tessera.reasons import Code
 
 LOOK_S, AGAIN_S = 1.0, 0.1

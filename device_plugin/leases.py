@@ -6,19 +6,11 @@ from dataclasses import dataclass
 
 from tessera.device_plugin.refusals import Refusal
 from tessera.device_plugin.slices import Holder
-from tessera.model.gpu_leases import GpuLease, Phase
+from tessera.model.gpu_leases import Attach, GpuLease, Phase
 from tessera.reasons import Code, Reason
 
 SERVING = frozenset({Phase.READY, Phase.ACTIVE, Phase.DETACHED, Phase.MIGRATING})
 """Phases in which the endpoint is that of an executor that serves."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attach:
-    """One start of a container: the CDI device that it starts with, and the ID of the container before it."""
-
-    device: str
-    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)

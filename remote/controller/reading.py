@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tessera.kube import wire
-from tessera.kube.convert import gpu_lease_of
+from tessera.kube.convert import attach_of, gpu_lease_of
 from tessera.model import names
 from tessera.model.assignment import AssignmentError, decode
-from tessera.remote.controller.records import Attach, Executor, Record, Status
+from tessera.remote.controller.records import Executor, Record, Status
 
 _ENDED = ("Succeeded", "Failed")
 MESSAGE = 1024
@@ -32,11 +32,11 @@ def record_of(lease: wire.GpuLease) -> Record:
         known=known,
         version=meta.resource_version,
         held=names.LEASE_FINALIZER in meta.finalizers,
-        attach=_attach(lease.spec.attach),
+        attach=attach_of(lease.spec.attach),
         status=Status(
             phase=known.phase,
             epoch=status.epoch,
-            attached=_attach(status.attached),
+            attached=attach_of(status.attached),
             executor=executor.name,
             executor_uid=executor.uid,
             endpoint=status.endpoint,
@@ -100,10 +100,6 @@ def leases_of(pod: wire.Pod) -> tuple[str, ...]:
         return tuple(lease for _, lease in decode(text).leases)
     except AssignmentError:
         return ()
-
-
-def _attach(found: wire.LeaseAttach | None) -> Attach | None:
-    return Attach(found.device, found.after) if found else None
 
 
 def _fault(status: wire.PodStatus) -> str:

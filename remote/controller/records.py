@@ -3,17 +3,9 @@
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from tessera.model.gpu_leases import GpuLease, Phase
+from tessera.model.gpu_leases import Attach, GpuLease, Phase
 
 SERVING = frozenset({Phase.READY, Phase.ACTIVE})
-
-
-@dataclass(frozen=True, slots=True)
-class Attach:
-    """One start of the container: the device that it starts with, and the ID of the container before it."""
-
-    device: str
-    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)

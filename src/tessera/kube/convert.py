@@ -9,7 +9,7 @@ from tessera.kube import wire
 from tessera.model import names, sharing
 from tessera.model.assignment import Share
 from tessera.model.domains import Namespace
-from tessera.model.gpu_leases import Client, GpuLease, Phase
+from tessera.model.gpu_leases import Attach, Client, GpuLease, Phase
 from tessera.model.gpus import Gpu, GpuNode, Health
 from tessera.model.hosts import Host, HostNeed, containers_need
 from tessera.model.pods import ContainerSpec, Kind, Pod
@@ -193,6 +193,11 @@ def gpu_lease_of(lease: wire.GpuLease) -> GpuLease:
         epoch=status.epoch,
         deleting=lease.metadata.deletion_timestamp is not None,
     )
+
+
+def attach_of(found: wire.LeaseAttach | None) -> Attach | None:
+    """A start of a lease's container, if there is one."""
+    return Attach(found.device, found.after) if found else None
 
 
 def gpu_lease_object(lease: GpuLease) -> wire.GpuLease:

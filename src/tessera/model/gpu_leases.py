@@ -42,6 +42,14 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
+class Attach:
+    """One start of a container: the CDI device that it starts with, and the ID of the container before it."""
+
+    device: str
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class GpuLease:
     """``share`` of a GPU of ``node`` for ``client``; ``domain`` is the trust domain that it was placed in."""
 

@@ -21,13 +21,13 @@ from tessera.device_plugin.journal import Journal
 from tessera.device_plugin.lease_dirs import LeaseDirs
 from tessera.device_plugin.lease_keeping import LeaseKeeping
 from tessera.device_plugin.leased_slices import LeasedSlices
-from tessera.device_plugin.leases import Attach, Lease
+from tessera.device_plugin.leases import Lease
 from tessera.device_plugin.refusals import Refused, wait
 from tessera.device_plugin.slices import Holder, Slice
 from tessera.device_plugin.store import SliceStore
 from tessera.model.assignment import Share
 from tessera.model.demands import PodDemand
-from tessera.model.gpu_leases import Client, GpuLease, Phase
+from tessera.model.gpu_leases import Attach, Client, GpuLease, Phase
 from tessera.model.placements import Preferences
 from tessera.model.pods import Pod
 from tests.fakes.disk import FlakyDisk, PowerCut

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tessera.model.gpu_leases import Phase
-from tessera.remote.controller.records import SERVING, Attach, Client, Executor, Record, Served, Status
+from tessera.model.gpu_leases import Attach, Phase
+from tessera.remote.controller.records import SERVING, Client, Executor, Record, Served, Status
 from tessera.remote.controller.steps import Create, Delete, Drop, Free, Wait, Write, next_step
 from tests.unit.remote.controller.test_steps import record
 

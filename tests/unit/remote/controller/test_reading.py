@@ -9,10 +9,10 @@ import pytest
 from tessera.kube import wire
 from tessera.model import names
 from tessera.model.assignment import Assignment, Share, encode
-from tessera.model.gpu_leases import Phase
+from tessera.model.gpu_leases import Attach, Phase
 from tessera.remote.controller.pods import Options, executor_pod
 from tessera.remote.controller.reading import client_pod, executor_of, record_of, status_patch
-from tessera.remote.controller.records import Attach, Status
+from tessera.remote.controller.records import Status
 from tessera.remote.controller.steps import Wait, Write
 from tests.unit.remote.controller.test_steps import NAME, record, step
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tessera.model.assignment import Share
+from tessera.model.gpu_leases import Attach, GpuLease, Phase
 from tessera.model.gpu_leases import Client as Owner
-from tessera.model.gpu_leases import GpuLease, Phase
-from tessera.remote.controller.records import Attach, Client, Executor, Record, Served, Status, executor_name
+from tessera.remote.controller.records import Client, Executor, Record, Served, Status, executor_name
 from tessera.remote.controller.steps import (
     UNBOUND_S,
     Create,
