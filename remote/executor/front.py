@@ -27,6 +27,8 @@ FIRST_FRAME_S = 5.0
 """For the handshake, the first frame and its reception together."""
 WAITING = 64
 """Connections whose first frame has not come yet."""
+EACH = WAITING // 2
+"""Those of one address."""
 _PAUSE_S = 0.1
 _PIECE = 4096
 
@@ -50,7 +52,7 @@ class Front:
         self.refused: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._admitted: set[socket.socket] = set()
-        self._waiting = threading.BoundedSemaphore(WAITING)
+        self._waiting: Counter[str] = Counter()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._accept, daemon=True)
 
@@ -78,11 +80,21 @@ class Front:
                 if not self._stopping.wait(_PAUSE_S):
                     log.warning("connection not accepted", error=str(error))
                 continue
-            if not self._waiting.acquire(blocking=False):
-                self._refused(address, Refusal("Crowd", f"connections: found {WAITING} without a first frame"))
+            if crowd := self._crowd(address):
+                self._refused(address, crowd)
                 close(raw)
                 continue
             threading.Thread(target=self._serve, args=(raw, address), daemon=True).start()
+
+    def _crowd(self, address: str) -> Refusal | None:
+        """Counts one more that waits, unless there are too many."""
+        with self._lock:
+            if self._waiting[address] >= EACH:
+                return Refusal("Crowd", f"connections: found {EACH} of this address without a first frame")
+            if self._waiting.total() >= WAITING:
+                return Refusal("Crowd", f"connections: found {WAITING} without a first frame")
+            self._waiting[address] += 1
+        return None
 
     def _serve(self, raw: socket.socket, address: str) -> None:
         with raw:
@@ -101,7 +113,8 @@ class Front:
             self._refused(address, refusal)
             return None
         finally:
-            self._waiting.release()
+            with self._lock:
+                self._waiting -= Counter([address])
 
     def _greet(self, raw: socket.socket) -> Callable[[], None] | None:
         """What is left to do with a connection once it is received. Raises ``Refusal``."""

@@ -136,8 +136,22 @@ def test_who_says_a_little_at_a_time_is_cut_off_all_the_same(serve: Serve, monke
 def test_a_crowd_that_says_nothing_is_bounded_and_then_gone(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(front, "FIRST_FRAME_S", 1.0)
     gate = serve()
-    crowd = [connect() for _ in range(front.WAITING + 3)]
+    address = gate._front._listener.getsockname()
+    crowd = [
+        socket.create_connection(address, source_address=(f"127.0.0.{2 + number % 3}", 0))
+        for number in range(front.WAITING + 3)
+    ]
     assert counted(gate, "Crowd") and counted(gate, "Malformed", front.WAITING - 3)
+    assert answer(connect()) == greeting.Refused("Torch", TORCH)
+    for stream in crowd:
+        close(stream)
+
+
+def test_one_address_alone_does_not_keep_others_out(serve: Serve) -> None:
+    gate = serve()
+    address = gate._front._listener.getsockname()
+    crowd = [socket.create_connection(address, source_address=("127.0.0.2", 0)) for _ in range(front.WAITING)]
+    assert counted(gate, "Crowd", front.WAITING - front.EACH)
     assert answer(connect()) == greeting.Refused("Torch", TORCH)
     for stream in crowd:
         close(stream)
