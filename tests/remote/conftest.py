@@ -10,7 +10,7 @@ import pytest
 from tests.remote.server import serving
 
 if importlib.util.find_spec("torch") is None:
-    collect_ignore = ["idioms", "opinfo", "sessions", "wire"]
+    collect_ignore = ["idioms", "leases", "moves", "opinfo", "programs", "sessions", "wire"]
 
 
 @pytest.fixture(scope="session")
