@@ -162,9 +162,9 @@ def test_who_is_let_in_while_all_are_cut_is_cut_too() -> None:
     ends: list[socket.socket] = []
 
     def receive(_: Stream, __: greeting.Hello) -> socket.socket:
-        door.cut()
         ours, its = socket.socketpair()
         ends.append(its)
+        door.cut()
         return ours
 
     listener = socket.create_server(("127.0.0.1", 0))
