@@ -1,7 +1,6 @@
 """``tessera dashboard``: the process."""
 
 import asyncio
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -9,6 +8,7 @@ from tessera.command_line import CommandLine, Unusable
 from tessera.dashboard.service import Service, SettingsError
 from tessera.dashboard.settings import DashboardSettings
 from tessera.kube.connection import ConfigurationError, connect
+from tessera.lifetime import told_to_stop
 from tessera.settings import KubeSettings, LogSettings
 from tessera.telemetry import configure_logging
 
@@ -33,9 +33,6 @@ def run(argv: Sequence[str]) -> int:
 
 
 async def _serve(service: Service) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+    stop = told_to_stop()
     async with service:
         await stop.wait()

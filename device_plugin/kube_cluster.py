@@ -37,21 +37,15 @@ class KubeCluster:
 
     async def pod(self, namespace: str, name: str) -> NodePod | None:
         try:
-            return node_pod(await self._gateway.get(PODS, name, namespace=namespace))
-        except ApiError as error:
-            if error.not_found:
-                return None
+            found = await self._gateway.find(PODS, name, namespace=namespace)
+        except _OUTSIDE as error:
             raise ClusterError(str(error)) from error
-        except (UnknownOutcome, Unreachable) as error:
-            raise ClusterError(str(error)) from error
+        return None if found is None else node_pod(found)
 
     async def end_pod(self, pod: Pod) -> None:
         try:
-            await self._gateway.delete(PODS, pod.name, namespace=pod.namespace, uid=pod.uid)
-        except ApiError as error:
-            if not (error.not_found or error.conflict):
-                raise ClusterError(str(error)) from error
-        except (UnknownOutcome, Unreachable) as error:
+            await self._gateway.remove(PODS, pod.name, namespace=pod.namespace, uid=pod.uid)
+        except _OUTSIDE as error:
             raise ClusterError(str(error)) from error
 
     def tell(self, pod: Pod, reason: str, text: str, *, warning: bool = False) -> None:

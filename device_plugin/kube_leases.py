@@ -41,12 +41,9 @@ class KubeLeases:
     async def read(self, namespace: str, name: str) -> Lease | None:
         """A live read. Raises ``ClusterError``."""
         try:
-            return lease_of(await self._gateway.get(GPU_LEASES, name, namespace=namespace))
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise ClusterError(str(error)) from error
-        except (UnknownOutcome, Unreachable, ValueError) as error:
+            found = await self._gateway.find(GPU_LEASES, name, namespace=namespace)
+            return None if found is None else lease_of(found)
+        except (ApiError, UnknownOutcome, Unreachable, ValueError) as error:
             raise ClusterError(str(error)) from error
 
     async def attach(self, lease: Lease, start: Attach) -> bool:

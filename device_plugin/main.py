@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +12,7 @@ from tessera.device_plugin.client_side import NotAClientNodeError
 from tessera.device_plugin.service import Service
 from tessera.device_plugin.settings import DevicePluginSettings
 from tessera.kube.connection import ConfigurationError, Connection, connect
+from tessera.lifetime import told_to_stop
 from tessera.settings import KubeSettings, LogSettings
 from tessera.telemetry import configure_logging
 
@@ -44,7 +44,7 @@ async def _serve(settings: DevicePluginSettings, connection: Connection) -> int:
         print(f"tessera device-plugin: {error}", file=sys.stderr)
         return 1
     failed = asyncio.create_task(service.wait())
-    stop = asyncio.create_task(_signalled())
+    stop = asyncio.create_task(told_to_stop().wait())
     try:
         await asyncio.wait({failed, stop}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -56,11 +56,3 @@ async def _serve(settings: DevicePluginSettings, connection: Connection) -> int:
     with contextlib.suppress(asyncio.CancelledError, Exception):
         await failed
     return 0
-
-
-async def _signalled() -> None:
-    event = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, event.set)
-    await event.wait()

@@ -1,7 +1,6 @@
 """``tessera node-agent``: one process a node, on the driver's side."""
 
 import asyncio
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -10,6 +9,7 @@ import structlog
 from tessera.command_line import CommandLine, Unusable
 from tessera.kube.connection import ConfigurationError, connect
 from tessera.kube.gateway import Gateway
+from tessera.lifetime import told_to_stop
 from tessera.node_agent.enforcement.shm_mounts import Mounts
 from tessera.node_agent.processes import Processes
 from tessera.node_agent.service import Service
@@ -46,9 +46,7 @@ def run(argv: Sequence[str] | None = None, *, processes: Processes | None = None
 async def _serve(
     settings: NodeAgentSettings, kube: KubeSettings, processes: Processes | None, mounts: Mounts | None
 ) -> int:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = told_to_stop()
     if not settings.api:
         return await _until(stop, Service(settings, processes=processes, mounts=mounts))
     async with Gateway(connect(kube)) as gateway:

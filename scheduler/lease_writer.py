@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterable
 
-from tessera.kube import wire
 from tessera.kube.convert import gpu_lease_object
 from tessera.kube.errors import ApiError
+from tessera.kube.finalizers import let_go
 from tessera.kube.gateway import Gateway
 from tessera.kube.resources import GPU_LEASES
-from tessera.model import names
 from tessera.model.gpu_leases import GpuLease
 from tessera.scheduler.leases import Leases
 from tessera.scheduler.watching import held_lease_of
@@ -42,13 +41,8 @@ class LeaseWriter:
     async def look_up(self) -> None:
         """Those that were made and that no event has shown in time. Raises what the gateway raises."""
         for lease in self._leases.late(self._clock()):
-            try:
-                found = held_lease_of(await self._gateway.get(GPU_LEASES, lease.name, namespace=lease.namespace))
-            except ApiError as error:
-                if not error.not_found:
-                    raise
-                found = None
-            if found is not None and found.uid == lease.uid:
+            found = await self._gateway.find(GPU_LEASES, lease.name, namespace=lease.namespace)
+            if found is not None and found.metadata.uid == lease.uid:
                 self._leases.seen(lease)
             else:
                 self._leases.forget(lease)
@@ -59,14 +53,5 @@ class LeaseWriter:
         if not there.deleting:
             await self._gateway.delete(GPU_LEASES, lease.name, namespace=lease.namespace, uid=there.uid)
             found = await self._gateway.get(GPU_LEASES, lease.name, namespace=lease.namespace)
-        await self._release(found)
+        await let_go(self._gateway, found)  # there is no executor to wait for
         self._leases.forget(there, self._clock() + _TOLD_WITHIN_S)
-
-    async def _release(self, found: wire.GpuLease) -> None:
-        """Takes our finalizer away: there is no executor to wait for."""
-        meta = found.metadata
-        finalizers = [each for each in meta.finalizers if each != names.LEASE_FINALIZER]
-        if finalizers == meta.finalizers:
-            return
-        patch = {"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version, "finalizers": finalizers}}
-        await self._gateway.merge_patch(GPU_LEASES, meta.name, patch, namespace=meta.namespace)

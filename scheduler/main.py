@@ -1,7 +1,6 @@
 """``tessera scheduler``: runs the service until it is told to stop."""
 
 import asyncio
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,6 +10,7 @@ import uvloop
 from tessera import heap
 from tessera.command_line import CommandLine, Unusable
 from tessera.kube.connection import ConfigurationError
+from tessera.lifetime import told_to_stop, until
 from tessera.scheduler.service import Service
 from tessera.scheduler.settings import SchedulerSettings
 from tessera.serving import PlainTextRefused
@@ -38,20 +38,13 @@ def run(argv: Sequence[str]) -> int:
 
 async def _serve(settings: SchedulerSettings) -> None:
     service = Service(settings)
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    stopped = told_to_stop()
     await service.start()
     filling = asyncio.create_task(fill(service))
-    failed = asyncio.create_task(service.failed())
-    stop = asyncio.create_task(stopped.wait())
     try:
-        await asyncio.wait([failed, stop], return_when=asyncio.FIRST_COMPLETED)
-        if failed.done():
-            failed.result()
+        await until(stopped, service.failed())
     finally:
-        for task in (filling, failed, stop):
-            task.cancel()
+        filling.cancel()
         await service.stop()
 
 

@@ -246,13 +246,9 @@ class Preemptor:
 
     async def _delete(self, pod: Pod, plan: Plan, victim: Holder) -> None:
         self._check_lease()
-        try:
-            async with asyncio.timeout(_WRITE_S):
-                await self._gateway.delete(PODS, victim.name, namespace=victim.namespace, uid=victim.uid)
-        except ApiError as error:
-            if not (error.not_found or error.conflict):
-                raise
-            return
+        async with asyncio.timeout(_WRITE_S):
+            if not await self._gateway.remove(PODS, victim.name, namespace=victim.namespace, uid=victim.uid):
+                return
         self._lately.append((self._clock(), victim))
         asked = f"{format_bytes(plan.room.totals.mem_bytes)} " if plan.room.totals.mem_bytes else ""
         text = f"by {pod.key} (priority {pod.priority}) for a slice of {asked}on {plan.node}"

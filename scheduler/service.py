@@ -26,6 +26,7 @@ from tessera.kube.gateway import Gateway
 from tessera.kube.lease import LeaderLease
 from tessera.kube.reflector import Reflector, Told
 from tessera.kube.resources import GPU_LEASES, GPU_NODES, NAMESPACES, NODES, PODS
+from tessera.lifetime import Parts
 from tessera.model.domains import Namespace
 from tessera.model.gpu_leases import GpuLease
 from tessera.model.gpus import GpuNode
@@ -111,7 +112,7 @@ class Service:
         self._extender = Server(self._extender_app(), settings.host, settings.port, settings.extender_tls)
         self._webhook = Server(self._webhook_app(), settings.host, settings.webhook_port, settings.webhook_tls)
         self._compiling, self._compiled = compiling, asyncio.Event()
-        self._tasks: list[asyncio.Task[Any]] = []
+        self._parts = Parts()
         self._recalled = False
 
     async def start(self) -> None:
@@ -142,7 +143,7 @@ class Service:
             parts["namespaces"] = self._namespaces.run()
         if self._gpu_leases is not None:
             parts["gpuleases"] = self._gpu_leases.run()
-        self._tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
+        self._parts.start(parts)
         await self._webhook.start()
         await self._extender.start()
         log.info("listening", extender=self.url, webhook=self.webhook_url)
@@ -155,9 +156,7 @@ class Service:
         await self._extender.stop()
         await self._webhook.stop()
         await self.binder.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._parts.stop()
         if self.binder.in_doubt:
             log.warning("lease kept to its end: the outcome of a Binding is not known")
         else:
@@ -166,9 +165,7 @@ class Service:
 
     async def failed(self) -> None:
         """Returns only by raising what ended one of the parts."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            raise RuntimeError(f"{task.get_name()} ended") from task.exception()
+        await self._parts.failed()
 
     async def wait_ready(self) -> None:
         """Until this process leads, has read the cluster and can decide at once."""

@@ -9,17 +9,17 @@ import structlog
 from tessera.kube import wire
 from tessera.kube.errors import ApiError
 from tessera.kube.events import EventRecorder
+from tessera.kube.finalizers import let_go
 from tessera.kube.gateway import Gateway
 from tessera.kube.resources import GPU_LEASES, PODS, untyped
 from tessera.model import names
 from tessera.model.gpu_leases import Phase
 from tessera.remote.controller.pods import Options, executor_pod
-from tessera.remote.controller.reading import MESSAGE, executor_of, fence, leases_of, status_patch
+from tessera.remote.controller.reading import ENDED, MESSAGE, executor_of, leases_of, status_patch
 from tessera.remote.controller.records import SERVING, Client, Executor, Record, Status
 from tessera.remote.controller.steps import Create, Delete, Drop, Free, Step, Write
 
 log = structlog.get_logger()
-_ENDED = ("Succeeded", "Failed")
 
 
 class Acting:
@@ -45,13 +45,8 @@ class Acting:
         namespace, _, name = executor.lease.partition("/")
         if not namespace or not name:
             return False
-        try:
-            found = await self._gateway.get(GPU_LEASES, name, namespace=namespace)
-        except ApiError as error:
-            if error.not_found:
-                return False
-            raise
-        return found.metadata.uid == executor.lease_uid
+        found = await self._gateway.find(GPU_LEASES, name, namespace=namespace)
+        return found is not None and found.metadata.uid == executor.lease_uid
 
     async def carry_out(self, record: Record, step: Step) -> None:
         match step:
@@ -70,20 +65,13 @@ class Acting:
     async def end(self, executor: Executor) -> None:
         """That very pod; none of that UID is as good."""
         log.info("executor deleted", executor=executor.name, uid=executor.uid)
-        try:
-            await self._gateway.delete(PODS, executor.name, namespace=self._options.namespace, uid=executor.uid)
-        except ApiError as error:
-            if not (error.not_found or error.conflict):
-                raise
+        await self._gateway.remove(PODS, executor.name, namespace=self._options.namespace, uid=executor.uid)
 
     async def _is_as_read(self, record: Record) -> bool:
         """A deletion is not fenced by the lease: a new leader may see executors sooner than what they were made for."""
-        try:
-            found = await self._gateway.get(GPU_LEASES, record.known.name, namespace=record.known.namespace)
-        except ApiError as error:
-            if error.not_found:
-                return False
-            raise
+        found = await self._gateway.find(GPU_LEASES, record.known.name, namespace=record.known.namespace)
+        if found is None:
+            return False
         return (found.metadata.uid, found.metadata.resource_version) == (record.known.uid, record.version)
 
     async def _write(self, record: Record, status: Status) -> None:
@@ -116,34 +104,21 @@ class Acting:
 
     async def _drop(self, record: Record) -> None:
         lease = record.known
-        try:
-            await self._gateway.delete(GPU_LEASES, lease.name, namespace=lease.namespace, uid=lease.uid)
-        except ApiError as error:
-            if not (error.not_found or error.conflict):
-                raise
+        await self._gateway.remove(GPU_LEASES, lease.name, namespace=lease.namespace, uid=lease.uid)
 
     async def _free(self, record: Record) -> None:
         """What the watch has not told of yet must not be left behind."""
         for executor in await self.executors(record):
             await self.end(executor)
             return
-        lease = await self._gateway.get(untyped(GPU_LEASES), record.known.name, namespace=record.known.namespace)
-        if lease["metadata"]["uid"] != record.known.uid:
-            return
-        left = [each for each in lease["metadata"].get("finalizers") or () if each != names.LEASE_FINALIZER]
-        version = lease["metadata"]["resourceVersion"]
-        patch = {"metadata": {**fence(record), "resourceVersion": version, "finalizers": left or None}}
-        await self._gateway.merge_patch(untyped(GPU_LEASES), record.known.name, patch, namespace=record.known.namespace)
+        lease = await self._gateway.get(GPU_LEASES, record.known.name, namespace=record.known.namespace)
+        if lease.metadata.uid == record.known.uid:
+            await let_go(self._gateway, lease)
 
     async def _client_pod(self, record: Record) -> wire.Pod | None:
         client = record.known.client
-        try:
-            pod = await self._gateway.get(PODS, client.pod, namespace=record.known.namespace)
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
-        return pod if pod.metadata.uid == client.pod_uid else None
+        pod = await self._gateway.find(PODS, client.pod, namespace=record.known.namespace)
+        return pod if pod is not None and pod.metadata.uid == client.pod_uid else None
 
     def _tell(self, record: Record, status: Status) -> None:
         client = record.known.client
@@ -158,6 +133,6 @@ class Acting:
 
 
 def _state(record: Record, pod: wire.Pod | None) -> Client:
-    if pod is None or pod.status.phase in _ENDED:
+    if pod is None or pod.status.phase in ENDED:
         return Client.GONE
     return Client.BOUND if pod.spec.node_name and record.known.name in leases_of(pod) else Client.UNBOUND

@@ -19,7 +19,7 @@ class AuthorityError(Exception):
 
 async def authority_in(gateway: Gateway, namespace: str, name: str, now: Callable[[], datetime]) -> Authority:
     """That of the Secret, which is made where there is none. Raises ``AuthorityError`` and as the gateway does."""
-    found = await _read(gateway, namespace, name)
+    found = await gateway.find(SECRETS, name, namespace=namespace)
     if found is None:
         pair = new_authority(now())
         try:
@@ -27,7 +27,7 @@ async def authority_in(gateway: Gateway, namespace: str, name: str, now: Callabl
         except ApiError as error:
             if not error.already_exists:
                 raise
-        found = await _read(gateway, namespace, name)
+        found = await gateway.find(SECRETS, name, namespace=namespace)
     if found is None:
         raise AuthorityError(f"Secret {namespace}/{name}: found it gone as soon as it was made")
     return _authority(f"Secret {namespace}/{name}", found)
@@ -36,24 +36,11 @@ async def authority_in(gateway: Gateway, namespace: str, name: str, now: Callabl
 async def publish(gateway: Gateway, namespace: str, name: str, authority: Authority) -> None:
     """The authority's certificate for gates and client nodes. Raises as the gateway does."""
     data = {PUBLISHED: authority.cert.decode()}
-    try:
-        stored = await gateway.get(CONFIG_MAPS, name, namespace=namespace)
-    except ApiError as error:
-        if not error.not_found:
-            raise
+    stored = await gateway.find(CONFIG_MAPS, name, namespace=namespace)
+    if stored is None:
         await gateway.create(CONFIG_MAPS, {"metadata": {"name": name, "namespace": namespace}, "data": data})
-        return
-    if (stored.get("data") or {}).get(PUBLISHED) != data[PUBLISHED]:
+    elif (stored.get("data") or {}).get(PUBLISHED) != data[PUBLISHED]:
         await gateway.merge_patch(CONFIG_MAPS, name, {"data": data}, namespace=namespace)
-
-
-async def _read(gateway: Gateway, namespace: str, name: str) -> Plain | None:
-    try:
-        return await gateway.get(SECRETS, name, namespace=namespace)
-    except ApiError as error:
-        if error.not_found:
-            return None
-        raise
 
 
 def _secret(namespace: str, name: str, pair: Pair) -> Plain:

@@ -1,13 +1,13 @@
 """``tessera pool-controller``: makes executors for slices on other nodes, and answers their gates."""
 
 import asyncio
-import signal
 import sys
 from collections.abc import Sequence
 
 from tessera.command_line import CommandLine, Unusable
 from tessera.kube.connection import ConfigurationError
 from tessera.kube.errors import KubeError
+from tessera.lifetime import told_to_stop, until
 from tessera.remote.controller.keys import AuthorityError
 from tessera.remote.controller.service import Service
 from tessera.remote.controller.settings import ControllerSettings
@@ -34,18 +34,11 @@ def run(argv: Sequence[str]) -> int:
 
 async def _serve(settings: ControllerSettings) -> None:
     service = Service(settings)
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    stopped = told_to_stop()
     await service.start()
     ready = asyncio.create_task(service.wait_ready())
-    failed = asyncio.create_task(service.failed())
-    stop = asyncio.create_task(stopped.wait())
     try:
-        await asyncio.wait([failed, stop], return_when=asyncio.FIRST_COMPLETED)
-        if failed.done():
-            failed.result()
+        await until(stopped, service.failed())
     finally:
-        for task in (ready, failed, stop):
-            task.cancel()
+        ready.cancel()
         await service.stop()

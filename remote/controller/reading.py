@@ -9,7 +9,7 @@ from tessera.model import names
 from tessera.model.assignment import AssignmentError, decode
 from tessera.remote.controller.records import Executor, Record, Status
 
-_ENDED = ("Succeeded", "Failed")
+ENDED = ("Succeeded", "Failed")
 MESSAGE = 1024
 """Characters that a status keeps of one."""
 
@@ -50,7 +50,7 @@ def status_patch(record: Record, status: Status, namespace: str, now: str) -> di
     attached = status.attached and {"device": status.attached.device, "after": status.attached.after}
     executor = {"namespace": namespace, "name": status.executor, "uid": status.executor_uid or None}
     return {
-        "metadata": fence(record),
+        "metadata": {"uid": record.known.uid, "resourceVersion": record.version},
         "status": {
             "phase": status.phase.value,
             "epoch": status.epoch,
@@ -62,11 +62,6 @@ def status_patch(record: Record, status: Status, namespace: str, now: str) -> di
             "renewTime": now,
         },
     }
-
-
-def fence(record: Record) -> dict[str, str]:
-    """Metadata with which a patch is for this lease as it was read."""
-    return {"uid": record.known.uid, "resourceVersion": record.version}
 
 
 def executor_of(pod: wire.Pod, port: int) -> Executor:
@@ -87,7 +82,7 @@ def executor_of(pod: wire.Pod, port: int) -> Executor:
 
 
 def client_pod(pod: wire.Pod) -> ClientPod:
-    meta, ended = pod.metadata, pod.status.phase in _ENDED
+    meta, ended = pod.metadata, pod.status.phase in ENDED
     return ClientPod(meta.namespace, meta.uid, leases_of(pod) if pod.spec.node_name else (), ended)
 
 
@@ -104,7 +99,7 @@ def leases_of(pod: wire.Pod) -> tuple[str, ...]:
 
 def _fault(status: wire.PodStatus) -> str:
     """An executor is used once: the end of a container is its own."""
-    if status.phase in _ENDED:
+    if status.phase in ENDED:
         return f"found it {status.phase}" + (f": {status.message or status.reason}" if status.reason else "")
     for found in status.container_statuses:
         if ended := found.state.terminated:

@@ -25,6 +25,7 @@ from tessera.kube.gateway import Gateway
 from tessera.kube.lease import LeaderLease
 from tessera.kube.reflector import Reflector
 from tessera.kube.resources import GPU_LEASES, PODS
+from tessera.lifetime import Parts
 from tessera.model import names
 from tessera.remote.controller.acting import Acting
 from tessera.remote.controller.authority import Authority
@@ -77,7 +78,7 @@ class Service:
         # Without TLS: it tells no more than counts, and the kubelet asks it.
         self._web = Server(self._app(), settings.host, settings.metrics_port, plain_text=True)
         self._pool: PoolServer | None = None
-        self._tasks: list[asyncio.Task[Any]] = []
+        self._parts = Parts()
 
     @property
     def synced(self) -> bool:
@@ -123,7 +124,7 @@ class Service:
             "keeper": self.keeper.run(self.book),
             "authority": self._publish(authority),
         }
-        self._tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
+        self._parts.start(parts)
         await self._pool.start()
         await self._web.start()
         log.info("listening", gates=self._pool.port, metrics=self.url)
@@ -133,18 +134,14 @@ class Service:
         if self._pool is not None:
             await self._pool.stop()
         await self._web.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._parts.stop()
         with contextlib.suppress(KubeError):
             await self.lease.release()
         await self.gateway.__aexit__(None, None, None)
 
     async def failed(self) -> None:
         """Returns only by raising what ended one of the parts."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            raise RuntimeError(f"{task.get_name()} ended") from task.exception()
+        await self._parts.failed()
 
     async def wait_ready(self) -> None:
         """Until this process leads and has read the cluster."""

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from tessera.kube.errors import ApiError
 from tessera.kube.lines import LineBuffer
 from tessera.kube.resources import PODS, Plain, Resource
 from tessera.kube.transport import JSON, Transport
@@ -57,6 +58,15 @@ class Gateway(Transport):
     async def get(self, resource: Resource[T], name: str, *, namespace: str = "") -> T:
         """One object as it stands in storage now (not from a cache)."""
         return resource.decoder.decode(await self.send("GET", resource.path(namespace, name)))
+
+    async def find(self, resource: Resource[T], name: str, *, namespace: str = "") -> T | None:
+        """As ``get``; ``None`` where there is no object of that name."""
+        try:
+            return await self.get(resource, name, namespace=namespace)
+        except ApiError as error:
+            if error.not_found:
+                return None
+            raise
 
     async def list_page(
         self,
@@ -200,6 +210,16 @@ class Gateway(Transport):
         if propagation:
             options["propagationPolicy"] = propagation
         await self.send("DELETE", resource.path(namespace, name), body=msgspec.json.encode(options))
+
+    async def remove(self, resource: Resource[Any], name: str, *, namespace: str = "", uid: str) -> bool:
+        """As ``delete``, of that very object; whether it was asked for. One that is gone, by whomever, is no error."""
+        try:
+            await self.delete(resource, name, namespace=namespace, uid=uid)
+        except ApiError as error:
+            if error.not_found or error.conflict:
+                return False
+            raise
+        return True
 
     async def bind(
         self,

@@ -149,12 +149,9 @@ class LeaderLease:
             await self._write(lease)
 
     async def _read(self) -> wire.Lease | None:
-        try:
-            lease = await self._gateway.get(LEASES, self._name, namespace=self._namespace)
-        except ApiError as error:
-            if error.not_found:
-                return None
-            raise
+        lease = await self._gateway.find(LEASES, self._name, namespace=self._namespace)
+        if lease is None:
+            return None
         if self._seen is None or lease.metadata.resource_version != self._seen.metadata.resource_version:
             self._seen, self._seen_at = lease, self._clock()
         return lease
