@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.e2e.product.product import Product
 
 _CLUSTER = pytest.StashKey[Cluster]()
 _PRODUCT = pytest.StashKey[Product]()
+Installed = TypeVar("Installed", bound=Product)
 
 
 @pytest.fixture(scope="session")
@@ -49,18 +51,8 @@ def api(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Api]:
 @pytest.fixture(scope="session")
 def product(request: pytest.FixtureRequest) -> Iterator[Product]:
     """A cluster of its own with Tessera installed, shared by the session."""
-    try:
-        cluster = Cluster(keep=bool(os.environ.get("TESSERA_E2E_KEEP"))).start()
-    except programs.Missing as missing:
-        pytest.fail(str(missing), pytrace=False)
-    request.config.stash[_CLUSTER] = cluster
-    installed = Product(cluster)
-    request.config.stash[_PRODUCT] = installed
-    try:
-        yield installed.start()
-    finally:
-        if not os.environ.get("TESSERA_E2E_KEEP"):
-            cluster.stop()
+    with _installed(request, Product) as found:
+        yield found
 
 
 @pytest.fixture
@@ -73,18 +65,8 @@ def tenant(product: Product, request: pytest.FixtureRequest) -> Iterator[Api]:
 @pytest.fixture(scope="session")
 def pooled(request: pytest.FixtureRequest) -> Iterator[Pooled]:
     """A cluster of its own with Tessera and the remote pool, shared by the session."""
-    try:
-        cluster = Cluster(keep=bool(os.environ.get("TESSERA_E2E_KEEP"))).start()
-        request.config.stash[_CLUSTER] = cluster
-        installed = Pooled(cluster)
-    except programs.Missing as missing:
-        pytest.fail(str(missing), pytrace=False)
-    request.config.stash[_PRODUCT] = installed
-    try:
-        yield installed.start()
-    finally:
-        if not os.environ.get("TESSERA_E2E_KEEP"):
-            cluster.stop()
+    with _installed(request, Pooled) as found:
+        yield found
 
 
 @pytest.fixture
@@ -99,6 +81,26 @@ def neighbour(product: Product, request: pytest.FixtureRequest) -> Iterator[Api]
     """As ``tenant``, of another namespace."""
     with _namespace(product.cluster, request.node.name) as client:
         yield client
+
+
+@contextlib.contextmanager
+def _installed(request: pytest.FixtureRequest, make: Callable[[Cluster], Installed]) -> Iterator[Installed]:
+    """What ``make`` installs on a new cluster, which a failed test shows the logs of."""
+    keep = bool(os.environ.get("TESSERA_E2E_KEEP"))
+    try:
+        cluster = Cluster(keep=keep).start()
+    except programs.Missing as missing:
+        pytest.fail(str(missing), pytrace=False)
+    request.config.stash[_CLUSTER] = cluster
+    try:
+        installed = request.config.stash[_PRODUCT] = make(cluster)
+        installed.start()
+        yield installed
+    except programs.Missing as missing:
+        pytest.fail(str(missing), pytrace=False)
+    finally:
+        if not keep:
+            cluster.stop()
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import msgspec
 
 from tessera.dashboard.service import Service
@@ -165,3 +166,10 @@ async def eventually(holds: Callable[[], bool | Awaitable[bool]], what: str, lim
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"not within {limit_s} s: {what}") from None
+
+
+async def get(client: aiohttp.ClientSession, path: str, status: int = 200) -> Any:
+    """The JSON that is answered."""
+    async with client.get(path) as answer:
+        assert answer.status == status, await answer.text()
+        return await answer.json()

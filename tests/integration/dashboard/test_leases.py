@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import aiohttp
 import pytest
@@ -10,7 +9,16 @@ import pytest
 from tessera.dashboard.service import Service
 from tessera.model.quantities import GIB
 from tessera.simulator.apiserver import ApiServer
-from tests.integration.dashboard.objects import client_node, client_of, dashboard, eventually, fill, fill_pool, lease
+from tests.integration.dashboard.objects import (
+    client_node,
+    client_of,
+    dashboard,
+    eventually,
+    fill,
+    fill_pool,
+    get,
+    lease,
+)
 
 
 @pytest.fixture
@@ -26,18 +34,6 @@ async def service(api: ApiServer) -> AsyncIterator[Service]:
     async with dashboard(api) as running:
         await eventually(lambda: len(running.feed.snapshot.leases) == 2, "all leases are listed")
         yield running
-
-
-@pytest.fixture
-async def client(service: Service) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(service.url) as session:
-        yield session
-
-
-async def get(client: aiohttp.ClientSession, path: str, status: int = 200) -> Any:
-    async with client.get(path) as answer:
-        assert answer.status == status, await answer.text()
-        return await answer.json()
 
 
 async def test_leases_with_where_they_are_and_how_far(client: aiohttp.ClientSession) -> None:

@@ -1,7 +1,6 @@
 """The REST API over real HTTP, from a simulated API server's objects."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import aiohttp
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from tessera.dashboard.service import Service
 from tessera.model.quantities import GIB
 from tessera.simulator.apiserver import ApiServer
-from tests.integration.dashboard.objects import dashboard, eventually, fill, no_room
+from tests.integration.dashboard.objects import dashboard, eventually, fill, get, no_room
 
 
 @pytest.fixture
@@ -24,18 +23,6 @@ async def service(api: ApiServer) -> AsyncIterator[Service]:
     async with dashboard(api) as running:
         await eventually(lambda: len(running.feed.snapshot.pods) == 3, "all pods are listed")
         yield running
-
-
-@pytest.fixture
-async def client(service: Service) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(service.url) as session:
-        yield session
-
-
-async def get(client: aiohttp.ClientSession, path: str, status: int = 200) -> Any:
-    async with client.get(path) as answer:
-        assert answer.status == status, await answer.text()
-        return await answer.json()
 
 
 async def test_the_pool_in_sum(client: aiohttp.ClientSession) -> None:

@@ -9,9 +9,8 @@ from dataclasses import replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from tessera.kube.reflector import Deleted
 from tessera.model import names
 from tessera.model.assignment import Assignment, decode
 from tessera.model.domains import Namespace
@@ -19,6 +18,7 @@ from tessera.model.ledger import MIXED, Ledger
 from tessera.model.pods import Pod
 from tessera.reasons import Reason
 from tessera.scheduler.options import Options
+from tests.property.scheduler.histories import PodsHistory
 from tests.unit.scheduler.clusters import bound, node, pod
 from tests.unit.scheduler.preemptions import Full
 
@@ -29,7 +29,7 @@ NAMESPACES = ("one", "two", "three", "four")
 ASKS = ("gpu-mem=4Gi", "gpu-mem=9Gi gpu-core=40", "gpu-mem=20Gi", "gpu=1", "gpu-mem=3Gi gpu-count=2", "gpu-core=50")
 
 
-class DomainsHistory(RuleBasedStateMachine):
+class DomainsHistory(PodsHistory):
     @initialize(
         setting=st.sampled_from(["namespace", "label:team"]), policy=st.sampled_from(["fragmentation", "spread"])
     )
@@ -58,16 +58,12 @@ class DomainsHistory(RuleBasedStateMachine):
     def pod_is_created(self, namespace: str, ask: str, containers: int, priority: int) -> None:
         self.count += 1
         created = replace(pod(f"p{self.count}", *[ask] * containers, priority=priority), namespace=namespace)
-        self._show(created)
+        self.show(created)
 
-    def _show(self, shown: Pod) -> None:
-        self.pods[shown.uid] = shown
-        self.full.show(shown)
-
-    @precondition(lambda self: self._waiting())
+    @precondition(lambda self: self.waiting())
     @rule(data=st.data(), how=st.sampled_from(["bound", "bound", "refused", "held", "labels change in between"]))
     def kube_scheduler_tries_a_pod(self, data: st.DataObject, how: str) -> None:
-        asked, engine = data.draw(st.sampled_from(self._waiting())), self.full.engine
+        asked, engine = data.draw(st.sampled_from(self.waiting())), self.full.engine
         nodes = engine.filter(asked, NAMES).nodes
         if not nodes:
             return
@@ -80,47 +76,21 @@ class DomainsHistory(RuleBasedStateMachine):
         if how == "refused":
             engine.undo(asked.uid)
             return
-        self._bind(asked, best, reserved[1])
+        self.bind(asked, best, reserved[1])
 
-    def _bind(self, asked: Pod, on: str, given: Assignment) -> None:
+    def bind(self, asked: Pod, on: str, given: Assignment) -> None:
         self.placed_as[asked.uid] = self._domain_now(asked.namespace)
         self.full.engine.confirm(asked.uid)
-        self._show(bound(asked, on, given))
+        self.show(bound(asked, on, given))
 
-    @precondition(lambda self: self._waiting())
-    @rule(data=st.data())
-    def a_pod_pushes_others_out(self, data: st.DataObject) -> None:
-        asked = data.draw(st.sampled_from(self._waiting()))
-        plan = self.full.plan(asked)
-        if plan is None:
-            return
-        self.full.nominations.take_over(asked, plan.room, 60)
-        for victim in plan.victims:
-            self._remove(victim.uid)
-        engine = self.full.engine
-        assert engine.filter(asked, [plan.node]).nodes == [plan.node]
-        reserved = engine.reserve(asked.uid, plan.node)
-        assert isinstance(reserved, tuple), reserved
-        self._bind(asked, plan.node, reserved[1])
-
-    @precondition(lambda self: self.pods)
-    @rule(data=st.data())
-    def pod_ends(self, data: st.DataObject) -> None:
-        self._remove(data.draw(st.sampled_from(sorted(self.pods))))
-
-    def _remove(self, uid: str) -> None:
-        gone = self.pods.pop(uid)
+    def remove(self, uid: str) -> None:
+        super().remove(uid)
         self.placed_as.pop(uid, None)
-        self.full.pods.pop(gone.name, None)
-        self.full.engine.forget_pod(uid)
-        change = Deleted(gone)
-        self.full.holders.observe(change)
-        self.full.nominations.observe(change)
 
-    @precondition(lambda self: self._waiting())
+    @precondition(lambda self: self.waiting())
     @rule(data=st.data(), on=st.sampled_from(NAMES))
     def room_is_kept_for_a_pod(self, data: st.DataObject, on: str) -> None:
-        self.full.nominations.nominate(data.draw(st.sampled_from(self._waiting())), on, 20)
+        self.full.nominations.nominate(data.draw(st.sampled_from(self.waiting())), on, 20)
 
     @rule(namespace=st.sampled_from(NAMESPACES), team=st.sampled_from(["x", "y", "z", ""]))
     def a_label_changes(self, namespace: str, team: str) -> None:
@@ -136,9 +106,6 @@ class DomainsHistory(RuleBasedStateMachine):
     @rule()
     def the_scheduler_restarts(self) -> None:
         self.full = self._scheduler()
-
-    def _waiting(self) -> list[Pod]:
-        return [each for _, each in sorted(self.pods.items()) if not each.node]
 
     @invariant()
     def no_gpu_and_no_group_has_two_domains(self) -> None:

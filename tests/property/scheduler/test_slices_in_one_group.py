@@ -9,9 +9,8 @@ from itertools import combinations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from tessera.kube.reflector import Deleted
 from tessera.model import names
 from tessera.model.assignment import Assignment, decode
 from tessera.model.charges import totals_of
@@ -20,6 +19,7 @@ from tessera.model.gpus import Gpu, GpuNode
 from tessera.model.pods import Pod
 from tessera.model.quantities import GIB
 from tessera.scheduler.options import Options
+from tests.property.scheduler.histories import PodsHistory
 from tests.unit.scheduler.clusters import bound, engine, grouped, place, pod
 from tests.unit.scheduler.preemptions import Full
 
@@ -117,7 +117,7 @@ def test_the_filter_knows_every_placement_that_is_held(
         assert answer.reason is not None and sum(answer.reason.counts.values()) == len(on.gpus)
 
 
-class GroupsHistory(RuleBasedStateMachine):
+class GroupsHistory(PodsHistory):
     """Pods come, are bound, push others out and end; nodes publish other groups and levels; schedulers restart."""
 
     @initialize(policy=st.sampled_from(["fragmentation", "spread", "pack"]), level=st.sampled_from([0, 1]))
@@ -139,11 +139,7 @@ class GroupsHistory(RuleBasedStateMachine):
     def pod_is_created(self, asks: list[str], level: str, priority: int) -> None:
         self.count += 1
         notes = {"tessera.io/enforcement": level} if level else {}
-        self._show(pod(f"p{self.count}", *asks, annotations=notes, priority=priority))
-
-    def _show(self, shown: Pod) -> None:
-        self.pods[shown.uid] = shown
-        self.full.show(shown)
+        self.show(pod(f"p{self.count}", *asks, annotations=notes, priority=priority))
 
     @rule(name=st.sampled_from("abc"), groups=st.sampled_from(["gg.", "g.gh", "hh", "...", "gghh"]),
           level=st.sampled_from([0, 1, 1, 2, 3]))  # fmt: skip
@@ -151,10 +147,10 @@ class GroupsHistory(RuleBasedStateMachine):
         self.nodes[name] = grouped(name, groups, level=level)
         self.full.engine.observe_node(self.nodes[name])
 
-    @precondition(lambda self: self._waiting())
+    @precondition(lambda self: self.waiting())
     @rule(data=st.data(), how=st.sampled_from(["bound", "bound", "held", "groups change in between"]))
     def kube_scheduler_tries_a_pod(self, data: st.DataObject, how: str) -> None:
-        asked, engine = data.draw(st.sampled_from(self._waiting())), self.full.engine
+        asked, engine = data.draw(st.sampled_from(self.waiting())), self.full.engine
         nodes = engine.filter(asked, list("abc")).nodes
         if not nodes:
             return
@@ -163,56 +159,25 @@ class GroupsHistory(RuleBasedStateMachine):
             self.a_node_publishes_other_groups(best, data.draw(st.sampled_from(["gg.", "hh", "...", "gghh"])), 1)
         reserved = None if how == "held" else engine.reserve(asked.uid, best)
         if isinstance(reserved, tuple):
-            self._bind(asked, best, reserved[1])
+            self.bind(asked, best, reserved[1])
 
-    def _bind(self, asked: Pod, on: str, assignment: Assignment) -> None:
+    def bind(self, asked: Pod, on: str, given: Assignment) -> None:
         demand = demand_of(asked)
         assert isinstance(demand, PodDemand)
-        check(self.nodes[on], demand, assignment, self.options.level)
+        check(self.nodes[on], demand, given, self.options.level)
         self.full.engine.confirm(asked.uid)
-        self._show(bound(asked, on, assignment))
+        self.show(bound(asked, on, given))
 
-    @precondition(lambda self: self._waiting())
-    @rule(data=st.data())
-    def a_pod_pushes_others_out(self, data: st.DataObject) -> None:
-        asked = data.draw(st.sampled_from(self._waiting()))
-        plan = self.full.plan(asked)
-        if plan is None:
-            return
-        self.full.nominations.take_over(asked, plan.room, 60)
-        for victim in plan.victims:
-            self._remove(victim.uid)
-        engine = self.full.engine
-        assert engine.filter(asked, [plan.node]).nodes == [plan.node]
-        reserved = engine.reserve(asked.uid, plan.node)
-        assert isinstance(reserved, tuple), reserved
-        self._bind(asked, plan.node, reserved[1])
-
-    @precondition(lambda self: self._waiting())
+    @precondition(lambda self: self.waiting())
     @rule(data=st.data(), on=st.sampled_from("abc"))
     def room_is_kept_for_a_pod(self, data: st.DataObject, on: str) -> None:
-        asked = data.draw(st.sampled_from(self._waiting()))
+        asked = data.draw(st.sampled_from(self.waiting()))
         if self.full.nominations.nominate(asked, on, 20):
             assert self.full.engine.filter(asked, [on]).nodes == [on]
-
-    @precondition(lambda self: self.pods)
-    @rule(data=st.data())
-    def pod_ends(self, data: st.DataObject) -> None:
-        self._remove(data.draw(st.sampled_from(sorted(self.pods))))
-
-    def _remove(self, uid: str) -> None:
-        gone = self.pods.pop(uid)
-        self.full.pods.pop(gone.name, None)
-        self.full.engine.forget_pod(uid)
-        self.full.holders.observe(Deleted(gone))
-        self.full.nominations.observe(Deleted(gone))
 
     @rule()
     def the_scheduler_restarts(self) -> None:
         self.full = self._scheduler()
-
-    def _waiting(self) -> list[Pod]:
-        return [each for _, each in sorted(self.pods.items()) if not each.node]
 
     @invariant()
     def what_is_bound_is_counted(self) -> None:
