@@ -91,11 +91,6 @@ class Book:
         newest = self.current(item.slot)
         return newest is not None and newest.device == item.device
 
-    def formers(self, slot: str) -> tuple[Slice, ...]:
-        """Earlier allocations of a slot that are not released yet."""
-        newest = self.current(slot)
-        return tuple(s for s in self if s.slot == slot and newest is not None and s.device != newest.device)
-
     def of_container(self, uid: str, container: str) -> tuple[Slice, ...]:
         """The slices that a container holds; never more than one claimed by a correct node."""
         return tuple(s for s in self if s.holder and (s.holder.uid, s.holder.container) == (uid, container))
