@@ -9,7 +9,7 @@ from tessera.kube import wire
 from tessera.model import names, sharing
 from tessera.model.assignment import Share
 from tessera.model.domains import Namespace
-from tessera.model.gpu_leases import Attach, Client, GpuLease, Phase
+from tessera.model.gpu_leases import Attach, Client, GpuLease, Phase, Size, Slice
 from tessera.model.gpus import Gpu, GpuNode, Health
 from tessera.model.hosts import Host, HostNeed, containers_need
 from tessera.model.pods import ContainerSpec, Kind, Pod
@@ -181,18 +181,34 @@ def told_gpu_node_of(node: wire.GpuNode) -> GpuNode:
 def gpu_lease_of(lease: wire.GpuLease) -> GpuLease:
     """A slice for a container on another node. Raises ``ValueError`` for a phase that is not known."""
     client, kept, status = lease.spec.client, lease.spec.slice, lease.status
+    target, wanted = lease.spec.target, lease.spec.wanted
     return GpuLease(
         namespace=lease.metadata.namespace,
         name=lease.metadata.name,
         uid=lease.metadata.uid,
         client=Client(client.pod, client.pod_uid, client.container, client.node),
         node=kept.node,
-        share=Share(kept.gpu_uuid, kept.memory_bytes, kept.core_percent),
+        share=_share(kept),
         domain=kept.trust_domain,
         phase=Phase(status.phase or Phase.RESERVED),
         epoch=status.epoch,
         deleting=lease.metadata.deletion_timestamp is not None,
+        target=Slice(target.node, _share(target)) if target else None,
+        wanted=Size(wanted.memory_bytes, wanted.core_percent) if wanted else None,
     )
+
+
+def _share(kept: wire.LeaseSlice) -> Share:
+    return Share(kept.gpu_uuid, kept.memory_bytes, kept.core_percent)
+
+
+def lease_slice(where: Slice, domain: str) -> wire.LeaseSlice:
+    """The room of a lease as it is written, in trust domain ``domain``."""
+    share = where.share
+    return wire.LeaseSlice(
+        node=where.node, gpu_uuid=share.uuid, memory_bytes=share.mem_bytes, core_percent=share.core_percent,
+        trust_domain=domain,
+    )  # fmt: skip
 
 
 def attach_of(found: wire.LeaseAttach | None) -> Attach | None:
@@ -202,7 +218,7 @@ def attach_of(found: wire.LeaseAttach | None) -> Attach | None:
 
 def gpu_lease_object(lease: GpuLease) -> wire.GpuLease:
     """The GPULease as it is made, with the client's pod as its owner and the finalizer that waits for the executor."""
-    client, share = lease.client, lease.share
+    client = lease.client
     owner = wire.OwnerReference(api_version="v1", kind="Pod", name=client.pod, uid=client.pod_uid)
     metadata = wire.ObjectMeta(
         name=lease.name, namespace=lease.namespace, owner_references=[owner], finalizers=[names.LEASE_FINALIZER]
@@ -211,10 +227,7 @@ def gpu_lease_object(lease: GpuLease) -> wire.GpuLease:
         client=wire.LeaseClient(
             pod=client.pod, pod_uid=client.pod_uid, container=client.container, node=client.node
         ),
-        slice=wire.LeaseSlice(
-            node=lease.node, gpu_uuid=share.uuid, memory_bytes=share.mem_bytes, core_percent=share.core_percent,
-            trust_domain=lease.domain,
-        ),
+        slice=lease_slice(Slice(lease.node, lease.share), lease.domain),
     )  # fmt: skip
     return wire.GpuLease(metadata=metadata, spec=spec)
 

@@ -285,9 +285,18 @@ class LeaseAttach(Struct, frozen=True, kw_only=True, omit_defaults=True, rename=
     after: str = ""
 
 
+class LeaseSize(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a user asks the slice to become."""
+
+    memory_bytes: int = 0
+    core_percent: int = 0
+
+
 class GpuLeaseSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     client: LeaseClient = LeaseClient()
     slice: LeaseSlice = LeaseSlice()
+    target: LeaseSlice | None = None
+    wanted: LeaseSize | None = None
     attach: LeaseAttach | None = None
 
 
@@ -300,12 +309,17 @@ class LeaseExecutor(Struct, frozen=True, kw_only=True, omit_defaults=True, renam
 
 
 class GpuLeaseStatus(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """``attached`` is the start of the container that ``epoch`` belongs to; ``message`` says why the phase."""
+    """``attached`` is the start of the container that ``epoch`` belongs to; ``message`` says why the phase.
+
+    ``next`` is the executor that the sessions are to go to; ``unmoved`` is the scheduler's word why there is no target.
+    """
 
     phase: str = ""
     epoch: int = 0
     attached: LeaseAttach | None = None
     executor: LeaseExecutor | None = None
+    next: LeaseExecutor | None = None
+    unmoved: str = ""
     endpoint: str = ""
     server_name: str = ""
     message: str = ""

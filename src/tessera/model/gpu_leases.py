@@ -50,8 +50,28 @@ class Attach:
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """``share`` of a GPU of ``node``."""
+
+    node: str
+    share: Share
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What is asked of one GPU; ``core_percent`` 0: no cap."""
+
+    mem_bytes: int
+    core_percent: int
+
+
+@dataclass(frozen=True, slots=True)
 class GpuLease:
-    """``share`` of a GPU of ``node`` for ``client``; ``domain`` is the trust domain that it was placed in."""
+    """``share`` of a GPU of ``node`` for ``client``; ``domain`` is the trust domain that it was placed in.
+
+    ``target`` is the slice that it moves to, kept beside the first until it is moved there; ``wanted`` is the size that
+    its users ask for.
+    """
 
     namespace: str
     name: str
@@ -63,6 +83,8 @@ class GpuLease:
     phase: Phase = Phase.RESERVED
     epoch: int = 0
     deleting: bool = False
+    target: Slice | None = None
+    wanted: Size | None = None
 
     @property
     def key(self) -> str:
@@ -72,6 +94,11 @@ class GpuLease:
     def hold(self) -> str:
         """Under which key its room is charged while no executor holds it; no pod has such a UID."""
         return f"{self.client.pod_uid}/{self.client.container}"
+
+    @property
+    def target_hold(self) -> str:
+        """The same for the room of ``target``."""
+        return f"{self.hold}/target"
 
     @property
     def server_name(self) -> str:

@@ -20,6 +20,8 @@ LEASE_UID = "state.tessera.io/lease-uid"
 """On an executor pod, as a label: the UID of that GPULease."""
 LEASE_EPOCH = "state.tessera.io/lease-epoch"
 """On an executor pod: the epoch of the lease that it serves."""
+LEASE_SLICE = "state.tessera.io/lease-slice"
+"""On an executor: ``target`` where it is to have the slice that its lease moves to."""
 LEASE_FINALIZER = "pool.tessera.io/executor"
 """On a GPULease, until its executor is gone."""
 
