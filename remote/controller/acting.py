@@ -11,13 +11,13 @@ from tessera.kube.errors import ApiError
 from tessera.kube.events import EventRecorder
 from tessera.kube.finalizers import let_go
 from tessera.kube.gateway import Gateway
-from tessera.kube.resources import GPU_LEASES, PODS, untyped
+from tessera.kube.resources import GPU_LEASES, GPU_NODES, PODS, untyped
 from tessera.model import names
 from tessera.model.gpu_leases import Phase
 from tessera.remote.controller.pods import Options, executor_pod
-from tessera.remote.controller.reading import ENDED, MESSAGE, executor_of, leases_of, status_patch
+from tessera.remote.controller.reading import ENDED, MESSAGE, executor_of, leases_of, settling_patch, status_patch
 from tessera.remote.controller.records import SERVING, Client, Executor, Record, Status
-from tessera.remote.controller.steps import Create, Delete, Drop, Free, Step, Write
+from tessera.remote.controller.steps import Create, Delete, Drop, Free, Settle, Step, Write
 
 log = structlog.get_logger()
 
@@ -52,8 +52,10 @@ class Acting:
         match step:
             case Write(status):
                 await self._write(record, status)
-            case Create(name, epoch):
-                await self._create(record, name, epoch)
+            case Create():
+                await self._create(record, step)
+            case Settle():
+                await self._settle(record)
             case Delete(executor):
                 if await self._is_as_read(record):
                     await self.end(executor)
@@ -83,18 +85,27 @@ class Acting:
         if status.phase is not record.status.phase:
             self._tell(record, status)
 
-    async def _create(self, record: Record, name: str, epoch: int) -> None:
+    async def _settle(self, record: Record) -> None:
+        lease = record.known
+        await self._gateway.merge_patch(
+            untyped(GPU_LEASES), lease.name, settling_patch(record), namespace=lease.namespace
+        )
+        log.info("lease moved", lease=lease.key, slice=lease.target)
+
+    async def _create(self, record: Record, step: Create) -> None:
         pod = await self._client_pod(record)
         if pod is None or _state(record, pod) is not Client.BOUND:
             return
+        host = await self._gateway.find(GPU_NODES, step.where.node)
+        made = executor_pod(record, step, pod, host.metadata.uid if host else "", self._options)
         try:
-            await self._gateway.create(untyped(PODS), executor_pod(record, name, epoch, pod, self._options))
-            log.info("executor made", lease=record.known.key, executor=name)
+            await self._gateway.create(untyped(PODS), made)
+            log.info("executor made", lease=record.known.key, executor=step.name, node=step.where.node)
         except ApiError as error:
             if error.already_exists:
                 return
             if not error.temporary:
-                await self._say(record, f"executor {name} is not taken: {error.message}"[:MESSAGE])
+                await self._say(record, f"executor {step.name} is not taken: {error.message}"[:MESSAGE])
             raise
 
     async def _say(self, record: Record, message: str) -> None:
@@ -125,9 +136,15 @@ class Acting:
         about = wire.ObjectReference(
             api_version="v1", kind="Pod", namespace=record.known.namespace, name=client.pod, uid=client.pod_uid
         )
-        where = f"container {client.container}: {record.known.key} on {record.known.node}, epoch {status.epoch}"
+        node = replace(record, status=status).served.node
+        where = f"container {client.container}: {record.known.key} on {node}, epoch {status.epoch}"
         if status.phase is Phase.LOST:
             self._recorder.record(about, "Warning", "SliceLost", f"{where}: {status.message}")
+        elif status.phase in SERVING and record.status.phase is Phase.MIGRATING:
+            if status.moved:
+                self._recorder.record(about, "Normal", "SliceMoved", f"{where}, at {status.endpoint}")
+            else:
+                self._recorder.record(about, "Warning", "SliceStays", f"{where}: {status.message}")
         elif status.phase in SERVING and record.status.phase not in SERVING:
             self._recorder.record(about, "Normal", "SliceServed", f"{where}, at {status.endpoint}")
 

@@ -1,14 +1,14 @@
 """What the watches have told: leases, executors, clients; and what gates have said of their executors."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
 from tessera.kube import wire
 from tessera.kube.reflector import Change, Deleted, Replaced, Upserted
 from tessera.remote.controller.reading import ClientPod, executor_of, record_of
-from tessera.remote.controller.records import Executor, Record, Served
+from tessera.remote.controller.records import Executor, Heard, Record
 
 log = structlog.get_logger()
 
@@ -23,7 +23,7 @@ class Book:
         self._executors: dict[str, Executor] = {}
         self._serving: dict[str, dict[str, Executor]] = {}
         self._clients: dict[str, ClientPod] = {}
-        self._served: dict[str, Served] = {}
+        self._heard: dict[str, Heard] = {}
         self._changed: dict[str, asyncio.Event] = {}
 
     # What is known
@@ -52,8 +52,9 @@ class Book:
         client = self._clients.get(record.known.client.pod_uid)
         return client is not None and not client.ended and record.known.name in client.leases
 
-    def served(self, lease_uid: str) -> Served | None:
-        return self._served.get(lease_uid)
+    def heard(self, lease_uid: str) -> Mapping[str, Heard]:
+        """What the gates of its executors have said last, by the UIDs of their pods."""
+        return {uid: self._heard[uid] for uid in self._serving.get(lease_uid, {}) if uid in self._heard}
 
     def news(self, lease_uid: str) -> asyncio.Event:
         """Set at the next change of a lease."""
@@ -61,10 +62,11 @@ class Book:
 
     # What is told
 
-    def serves(self, lease_uid: str, served: Served) -> None:
-        """A gate says what its executor serves."""
-        self._served[lease_uid] = served
-        self._touch(lease_uid)
+    def hear(self, executor: Executor, heard: Heard) -> None:
+        """Its gate says so."""
+        if executor.uid in self._executors:
+            self._heard[executor.uid] = heard
+            self._touch(executor.lease_uid)
 
     def take_lease(self, change: Change[wire.GpuLease]) -> None:
         match change:
@@ -124,7 +126,6 @@ class Book:
         if record := self._leases.pop(key, None):
             uid = record.known.uid
             self._keys.pop(uid, None)
-            self._served.pop(uid, None)
             self._touched(key)
             self._wake(uid)
 
@@ -135,6 +136,7 @@ class Book:
 
     def _drop(self, executor: Executor) -> None:
         self._executors.pop(executor.uid, None)
+        self._heard.pop(executor.uid, None)
         others = self._serving.get(executor.lease_uid, {})
         others.pop(executor.uid, None)
         if not others:

@@ -43,8 +43,8 @@ class Callers:
         if executor is None:
             raise NotYet(f"executor {bearer.pod}: not known yet")
         record = self._book.by_uid(executor.lease_uid)
-        if record is None or not serves(executor, record):
-            return Refused("lost", f"executor {executor.name}: found it without a lease that it serves")
+        if record is None or not (serves(executor, record) or comes(executor, record)):
+            return not_its_lease(executor)
         return Gate(executor, record)
 
     async def client(self, record: Record, token: str, container: str, epoch: int) -> Refused | None:
@@ -66,8 +66,22 @@ class Callers:
         return None
 
 
+def not_its_lease(executor: Executor) -> Refused:
+    return Refused("lost", f"executor {executor.name}: found it without a lease that it serves")
+
+
 def serves(executor: Executor, record: Record) -> bool:
     """Whether this executor is the one of the lease."""
     status = record.status
-    over = record.known.deleting or status.phase is Phase.RELEASED
-    return not over and status.executor == executor.name and status.executor_uid in ("", executor.uid)
+    return not over(record) and status.executor == executor.name and status.executor_uid in ("", executor.uid)
+
+
+def comes(executor: Executor, record: Record) -> bool:
+    """Whether it is the one that the sessions are to go to."""
+    status = record.status
+    coming = not over(record) and not status.moved
+    return coming and status.next == executor.name and status.next_uid in ("", executor.uid)
+
+
+def over(record: Record) -> bool:
+    return record.known.deleting or record.status.phase is Phase.RELEASED

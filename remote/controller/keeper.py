@@ -10,8 +10,10 @@ import structlog
 from tessera.kube.errors import ApiError, KubeError
 from tessera.remote.controller.acting import Acting
 from tessera.remote.controller.book import Book
-from tessera.remote.controller.records import SERVING, Client, Executor, Record
-from tessera.remote.controller.steps import Create, Step, Wait, Write, next_step
+from tessera.remote.controller.deciding import Times, next_step
+from tessera.remote.controller.pauses import Pauses
+from tessera.remote.controller.records import Client, Executor, Record
+from tessera.remote.controller.steps import Wait
 
 log = structlog.get_logger()
 
@@ -19,7 +21,6 @@ WORKERS = 16
 RETRY_S = 1.0
 LOOK_S = 10.0
 """Each lease is looked at this often, whatever the watches tell."""
-FIRST_PAUSE_S, LAST_PAUSE_S = 1.0, 60.0
 
 
 class Keeper:
@@ -31,7 +32,7 @@ class Keeper:
         self._busy: set[str] = set()
         self._news = asyncio.Event()
         self._first_seen: dict[str, float] = {}
-        self._made: dict[str, tuple[int, float]] = {}
+        self._pauses = Pauses()
 
     def touch(self, key: str) -> None:
         """Something about this lease is new."""
@@ -82,21 +83,21 @@ class Keeper:
         first = self._first_seen.setdefault(uid, now)
         client = Client.BOUND if book.bound(record) else await self._acting.client(record)
         executors = await self._seen(book, record)
-        step = next_step(
-            record, executors, client, book.served(uid), age_s=now - first, pause_s=self._pause_s(uid, now)
-        )
+        times = Times(now - first, self._pauses.start_s(uid, now), self._pauses.move_s(uid, now))
+        step = next_step(record, executors, client, book.heard(uid), times)
         if isinstance(step, Wait):
             if step.seconds is not None:
                 self._touch_later(key, step.seconds + 0.01)
             return
         if self._may_act():
             await self._acting.carry_out(record, step)
-            self._note(uid, step, now)
+            self._pauses.note(record, step, now)
 
     async def _seen(self, book: Book, record: Record) -> list[Executor]:
         """The watch of pods may be behind that of leases: an executor that it does not show may be there."""
-        found, uid = book.executors_of(record.known.uid), record.status.executor_uid
-        if uid and all(executor.uid != uid for executor in found):
+        found = book.executors_of(record.known.uid)
+        wanted = {record.status.executor_uid, record.status.next_uid} - {""}
+        if wanted - {executor.uid for executor in found}:
             return await self._acting.executors(record)
         return found
 
@@ -110,21 +111,9 @@ class Keeper:
             except (KubeError, msgspec.DecodeError) as error:
                 log.warning("executor not swept", executor=executor.name, error=str(error))
 
-    def _pause_s(self, uid: str, now: float) -> float:
-        count, at = self._made.get(uid, (0, 0.0))
-        pause_s = min(FIRST_PAUSE_S * 2 ** (count - 2), LAST_PAUSE_S) if count > 1 else 0.0
-        return at + pause_s - now
-
-    def _note(self, uid: str, step: Step, now: float) -> None:
-        """Executors that were made in a row, without one that served."""
-        if isinstance(step, Create):
-            self._made[uid] = self._made.get(uid, (0, 0.0))[0] + 1, now
-        elif isinstance(step, Write) and step.status.phase in SERVING:
-            self._made.pop(uid, None)
-
     def _remember(self, uids: set[str]) -> None:
         self._first_seen = {uid: at for uid, at in self._first_seen.items() if uid in uids}
-        self._made = {uid: made for uid, made in self._made.items() if uid in uids}
+        self._pauses.keep(uids)
 
     def _touch_later(self, key: str, seconds: float) -> None:
         asyncio.get_running_loop().call_later(seconds, self.touch, key)

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tessera.kube import wire
+from tessera.kube.resources import GPU_NODES
 from tessera.model import names
+from tessera.model.assignment import Share
 from tessera.model.quantities import parse_milli, parse_up
 from tessera.remote.controller.records import Record
+from tessera.remote.controller.steps import Create
 
 GATE_AUDIENCE = "tessera-pool-controller"
 """Whom the gates' tokens are for."""
@@ -48,21 +51,29 @@ class Options:
     spec: Mapping[str, Any] = field(default_factory=dict)
 
 
-def executor_pod(record: Record, name: str, epoch: int, client: wire.Pod, options: Options) -> Plain:
-    """``client``: the pod that the slice is for, whose priority and quality of service the executor has."""
+def executor_pod(record: Record, made: Create, client: wire.Pod, host: str, options: Options) -> Plain:
+    """``client``: the pod that the slice is for, whose priority and quality of service the executor has.
+
+    ``host``: UID of the GPUNode, its owner, empty if there is none; without an owner a pod is no drain's to evict.
+    """
     lease = record.known
     annotations = {key: client.metadata.annotations[key] for key in _COPIED if key in client.metadata.annotations}
-    annotations |= {names.LEASE: lease.key, names.LEASE_EPOCH: str(epoch)}
-    metadata = {
-        "name": name,
+    annotations |= {names.LEASE: lease.key, names.LEASE_EPOCH: str(made.epoch)}
+    if made.target:
+        annotations[names.LEASE_SLICE] = names.TARGET
+    metadata: Plain = {
+        "name": made.name,
         "namespace": options.namespace,
         "labels": {**COMPONENT, **options.labels, names.LEASE_UID: lease.uid},
         "annotations": annotations,
     }
-    return {"metadata": metadata, "spec": _spec(record, client.spec.priority_class_name, options)}
+    if host:
+        owner = {"apiVersion": GPU_NODES.api_version, "kind": GPU_NODES.kind, "name": made.where.node, "uid": host}
+        metadata["ownerReferences"] = [{**owner, "controller": True}]
+    return {"metadata": metadata, "spec": _spec(record, made.where.share, client.spec.priority_class_name, options)}
 
 
-def _spec(record: Record, priority: str, options: Options) -> Plain:
+def _spec(record: Record, share: Share, priority: str, options: Options) -> Plain:
     spec: Plain = {
         "schedulerName": options.scheduler,
         "restartPolicy": "Never",
@@ -73,7 +84,7 @@ def _spec(record: Record, priority: str, options: Options) -> Plain:
         "securityContext": {
             "runAsNonRoot": True, "fsGroup": _SHARED, "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_executor(record, options), _gate(record, options)],
+        "containers": [_executor(share, options), _gate(record, options)],
         "volumes": _volumes(options),
     }  # fmt: skip
     if priority:
@@ -81,8 +92,7 @@ def _spec(record: Record, priority: str, options: Options) -> Plain:
     return {**dict(options.spec), **spec}
 
 
-def _executor(record: Record, options: Options) -> Plain:
-    share = record.known.share
+def _executor(share: Share, options: Options) -> Plain:
     slices = {names.GPU_MEM: str(share.mem_bytes), names.SLICE: "1"}
     if share.core_percent:
         slices[names.GPU_CORE] = str(share.core_percent)

@@ -13,9 +13,11 @@ from tessera.kube.errors import KubeError
 from tessera.pb.remote.v1 import remote_pb2, remote_pb2_grpc
 from tessera.remote.controller.authority import CONTROLLER_NAME, Authority, Pair, RequestError, half_time
 from tessera.remote.controller.book import Book
-from tessera.remote.controller.callers import Callers, Gate, NotYet, serves
+from tessera.remote.controller.callers import Callers, Gate, NotYet, not_its_lease, serves
+from tessera.remote.controller.handovers import state_of
 from tessera.remote.controller.metrics import Metrics
-from tessera.remote.controller.records import Served
+from tessera.remote.controller.reading import MESSAGE
+from tessera.remote.controller.records import Heard
 from tessera.remote.controller.reviews import Refused
 
 log = structlog.get_logger()
@@ -61,6 +63,10 @@ class PoolService(remote_pb2_grpc.PoolServicer):
 
     async def Admit(self, request: remote_pb2.AdmitRequest, context: Context) -> remote_pb2.AdmitReply:
         gate = await self._gate("Admit", context)
+        if not serves(gate.executor, gate.record):
+            await self._refuse(
+                "Admit", context, grpc.StatusCode.FAILED_PRECONDITION, not_its_lease(gate.executor), gate
+            )
         try:
             refused = await self._callers.client(gate.record, request.token, request.container, request.epoch)
         except KubeError as error:
@@ -68,7 +74,7 @@ class PoolService(remote_pb2_grpc.PoolServicer):
         if refused is not None:
             aborted, denied = grpc.StatusCode.ABORTED, grpc.StatusCode.PERMISSION_DENIED
             await self._refuse("Admit", context, aborted if refused.reason == "epoch" else denied, refused, gate)
-        limit_bytes = gate.record.known.share.mem_bytes
+        limit_bytes = gate.record.served.share.mem_bytes
         return remote_pb2.AdmitReply(limit_bytes=limit_bytes, sessions=self._sessions)
 
     async def Follow(
@@ -98,16 +104,16 @@ class PoolService(remote_pb2_grpc.PoolServicer):
 
     async def _hear(self, requests: AsyncIterator[remote_pb2.FollowRequest], gate: Gate) -> None:
         async for request in requests:
-            if request.epoch:
-                self._book.serves(gate.executor.lease_uid, Served(gate.executor.uid, request.epoch))
+            heard = Heard(request.epoch, request.about, request.ticket, request.refused[:MESSAGE], request.left)
+            self._book.hear(gate.executor, heard)
 
     def _state(self, gate: Gate) -> remote_pb2.LeaseState:
-        record = self._book.by_uid(gate.executor.lease_uid)
-        if record is None or not serves(gate.executor, record):
-            return remote_pb2.LeaseState(epoch=gate.record.status.epoch, serving=False)
-        return remote_pb2.LeaseState(
-            epoch=record.status.epoch, serving=True, limit_bytes=record.known.share.mem_bytes, sessions=self._sessions
-        )
+        executor = gate.executor
+        record = self._book.by_uid(executor.lease_uid)
+        if record is None:
+            return remote_pb2.LeaseState(epoch=gate.record.status.epoch)
+        coming = self._book.executor(record.status.next_uid)
+        return state_of(executor, record, coming, self._book.heard(executor.lease_uid), self._sessions)
 
     async def _gate(self, call: str, context: Context) -> Gate:
         if not self._leads():

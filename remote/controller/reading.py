@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import to_builtins
+
 from tessera.kube import wire
-from tessera.kube.convert import attach_of, gpu_lease_of
+from tessera.kube.convert import attach_of, gpu_lease_of, lease_slice
 from tessera.model import names
 from tessera.model.assignment import AssignmentError, decode
 from tessera.remote.controller.records import Executor, Record, Status
@@ -41,6 +43,8 @@ def record_of(lease: wire.GpuLease) -> Record:
             executor_uid=executor.uid,
             endpoint=status.endpoint,
             message=status.message,
+            next=status.next.name if status.next else "",
+            next_uid=status.next.uid if status.next else "",
         ),
     )
 
@@ -48,20 +52,34 @@ def record_of(lease: wire.GpuLease) -> Record:
 def status_patch(record: Record, status: Status, namespace: str, now: str) -> dict[str, Any]:
     """A merge patch of ``status`` that fails if the lease has changed since. ``namespace``: the executors'."""
     attached = status.attached and {"device": status.attached.device, "after": status.attached.after}
-    executor = {"namespace": namespace, "name": status.executor, "uid": status.executor_uid or None}
     return {
         "metadata": {"uid": record.known.uid, "resourceVersion": record.version},
         "status": {
             "phase": status.phase.value,
             "epoch": status.epoch,
             "attached": attached,
-            "executor": executor if status.executor else None,
+            "executor": _reference(namespace, status.executor, status.executor_uid),
+            "next": _reference(namespace, status.next, status.next_uid),
             "endpoint": status.endpoint or None,
             "serverName": record.known.server_name if status.endpoint else None,
             "message": status.message[:MESSAGE] or None,
             "renewTime": now,
         },
     }
+
+
+def settling_patch(record: Record) -> dict[str, Any]:
+    """A merge patch, fenced alike, by which the slice that the lease moves to becomes its slice."""
+    target = record.known.target
+    assert target is not None
+    return {
+        "metadata": {"uid": record.known.uid, "resourceVersion": record.version},
+        "spec": {"slice": to_builtins(lease_slice(target, record.known.domain)), "target": None},
+    }
+
+
+def _reference(namespace: str, name: str, uid: str) -> dict[str, Any] | None:
+    return {"namespace": namespace, "name": name, "uid": uid or None} if name else None
 
 
 def executor_of(pod: wire.Pod, port: int) -> Executor:
@@ -78,6 +96,7 @@ def executor_of(pod: wire.Pod, port: int) -> Executor:
         deleting=meta.deletion_timestamp is not None,
         fault=_fault(status),
         waits=_waits(pod),
+        node=pod.spec.node_name,
     )
 
 

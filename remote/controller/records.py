@@ -1,9 +1,9 @@
 """What the controller knows of a lease and of its executors. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from tessera.model.gpu_leases import Attach, GpuLease, Phase
+from tessera.model.gpu_leases import Attach, GpuLease, Phase, Slice
 
 SERVING = frozenset({Phase.READY, Phase.ACTIVE})
 
@@ -12,7 +12,9 @@ SERVING = frozenset({Phase.READY, Phase.ACTIVE})
 class Status:
     """What the controller writes of a lease. ``executor``: the pod that serves it or is to; empty where there is none.
 
-    ``executor_uid`` is empty until that pod was seen, ``endpoint`` while it does not serve.
+    ``executor_uid`` is empty until that pod was seen, ``endpoint`` while it does not serve. ``next`` is the executor
+    that the sessions are to go to; they are there when it is ``executor`` too, and it stays until the lease's first
+    slice is the one that this executor has.
     """
 
     phase: Phase = Phase.RESERVED
@@ -22,6 +24,24 @@ class Status:
     executor_uid: str = ""
     endpoint: str = ""
     message: str = ""
+    next: str = ""
+    next_uid: str = ""
+
+    @property
+    def moved(self) -> bool:
+        """Whether the sessions are with the next executor, and only the lease's slice is not yet the one it has."""
+        return bool(self.next) and self.next == self.executor
+
+    @property
+    def serving_phase(self) -> Phase:
+        """Of a lease whose executor serves."""
+        return Phase.ACTIVE if self.attached else Phase.READY
+
+    def lost(self, message: str) -> "Status":
+        """The executor is gone, and with it the sessions."""
+        return replace(
+            self, phase=Phase.LOST, executor="", executor_uid="", endpoint="", next="", next_uid="", message=message
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +54,19 @@ class Record:
     attach: Attach | None = None
     status: Status = Status()
 
+    @property
+    def served(self) -> Slice:
+        """The slice of the executor that serves."""
+        target = self.known.target
+        return target if target and self.status.moved else Slice(self.known.node, self.known.share)
+
 
 @dataclass(frozen=True, slots=True)
 class Executor:
     """A pod on the GPU's node. ``lease``: NAMESPACE/NAME of the GPULease that it serves.
 
     ``endpoint``: ``HOST:PORT`` of its gate, empty before it has an address. ``fault``: why it serves no more;
-    ``waits``: why it does not run yet.
+    ``waits``: why it does not run yet. ``node`` is empty before it has one.
     """
 
     name: str
@@ -51,6 +77,7 @@ class Executor:
     deleting: bool = False
     fault: str = ""
     waits: str = ""
+    node: str = ""
 
 
 class Client(Enum):
@@ -65,13 +92,37 @@ class Client(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """What a gate has said: the executor ``uid`` serves ``epoch``."""
+class Heard:
+    """What the gate of an executor has said last: it serves ``epoch``; 0: none yet.
 
-    uid: str
-    epoch: int
+    Of the move that begins the epoch ``about`` it has said its ``ticket``, if the sessions are to come to it, or why
+    they did not leave it with that ticket, ``refused``. ``left``: they do not run there any more, wherever they are.
+    """
+
+    epoch: int = 0
+    about: int = 0
+    ticket: str = ""
+    refused: str = ""
+    left: bool = False
+
+
+SILENT = Heard()
 
 
 def executor_name(lease_uid: str, epoch: int) -> str:
     """The name of the executor that is made in ``epoch``; no other lease and no other epoch has it."""
     return f"executor-{lease_uid}-{epoch}"
+
+
+def fault_of(name: str, uid: str, executor: Executor | None) -> str:
+    """Why the executor of this name, whose UID is ``uid`` once it was seen, is lost; empty if it is not.
+
+    One that was never seen is still to be made.
+    """
+    if executor is None:
+        return f"executor {name} is gone" if uid else ""
+    if uid and executor.uid != uid:
+        return f"executor {name} is gone, and another pod has its name"
+    if executor.deleting:
+        return f"executor {name} is being deleted"
+    return executor.fault and f"executor {name}: {executor.fault}"

@@ -54,19 +54,25 @@ class Connect:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Which epoch is served?"""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
-    """``paused_us``: how long no session ran."""
+    """``paused_us``: how long no session ran; ``epoch``: that is served, where it was asked for."""
 
     ticket: str = ""
     sessions: int = 0
     used_bytes: int = 0
     paused_us: int = 0
+    epoch: int = 0
 
 
-Said = Allowance | Hello | Move | Resize | Expect | Leave | Connect | Done | Refused | Redirect
+Said = Allowance | Hello | Move | Resize | Expect | Leave | Ask | Connect | Done | Refused | Redirect
 _KINDS: dict[str, type[Said]] = {
     kind.__name__: kind
-    for kind in (Allowance, Hello, Move, Resize, Expect, Leave, Connect, Done, Refused, Redirect)
+    for kind in (Allowance, Hello, Move, Resize, Expect, Leave, Ask, Connect, Done, Refused, Redirect)
 }  # fmt: skip
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import structlog
 
 from tessera.remote.executor import commands
-from tessera.remote.executor.commands import MOST_BYTES, Connect, Done, Expect, Leave, Resize, Said
+from tessera.remote.executor.commands import MOST_BYTES, Ask, Connect, Done, Expect, Leave, Resize, Said
 from tessera.remote.executor.handover import ANSWER_S, MOVE_S
 from tessera.remote.executor.lease import Allowance
 from tessera.remote.executor.moves import Moved
@@ -89,6 +89,8 @@ class HandOver:
                 return Done(ticket=reception.arrivals.expect(epoch, limit_bytes))
             case (Resize(epoch, limit_bytes, mode),):
                 return _told(reception.mover.resize(epoch, limit_bytes, mode))
+            case (Ask(),):
+                return Done(epoch=reception.lease.epoch)
             case (Leave() as order,):
                 return _told(self._left(way, order))
             case _:

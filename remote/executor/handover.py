@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tessera.remote.executor import commands
-from tessera.remote.executor.commands import MOST_BYTES, Connect, Done, Expect, Leave, Resize, Said
+from tessera.remote.executor.commands import MOST_BYTES, Ask, Connect, Done, Expect, Leave, Resize, Said
 from tessera.remote.executor.lease import Allowance
 from tessera.remote.executor.refusals import Elsewhere, Refusal
 from tessera.remote.protocol.errors import ProtocolError
@@ -25,7 +25,7 @@ MOVE_S = 900.0
 
 __all__ = [
     "Allowance", "Expect", "Leave", "Resize", "expect", "hand_over", "hand_over_move", "leave", "listening", "resize",
-    "tell",
+    "served", "tell",
 ]  # fmt: skip
 
 Reach = Callable[[], socket.socket]
@@ -58,6 +58,11 @@ def resize(path: Path | str, order: Resize) -> Done:
 def expect(path: Path | str, order: Expect) -> str:
     """The ticket for the other executor. Raises ``OSError`` and ``Refusal``."""
     return _ordered(path, ANSWER_S, (order,)).ticket
+
+
+def served(path: Path | str) -> int:
+    """The executor's epoch. Raises ``OSError`` and ``Refusal``."""
+    return _ordered(path, ANSWER_S, (Ask(),)).epoch
 
 
 def leave(path: Path | str, order: Leave, reach: Reach) -> Done:

@@ -1,6 +1,5 @@
 """Keeps an executor in the epoch of its lease: what was served before is ended first, and then that is told."""
 
-import queue
 import threading
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -12,6 +11,8 @@ from tessera.pb.remote.v1 import remote_pb2
 from tessera.remote.executor.handover import Allowance
 from tessera.remote.executor.refusals import Refusal
 from tessera.remote.gate.controller import said
+from tessera.remote.gate.moves import Moves
+from tessera.remote.gate.word import Word
 
 log = structlog.get_logger()
 RETRY_S = 0.5
@@ -31,8 +32,8 @@ class Executor(Protocol):
 class Following:
     """``allowance``: what the lease has now; ``None`` before the controller was heard, and when it is over."""
 
-    def __init__(self, follow: Follow, executor: Executor) -> None:
-        self._follow, self._executor = follow, executor
+    def __init__(self, follow: Follow, executor: Executor, moves: Moves, word: Word) -> None:
+        self._follow, self._executor, self._moves, self._word = follow, executor, moves, word
         self._stopping = threading.Event()
         self.allowance: Allowance | None = None
         self.over = False
@@ -40,29 +41,37 @@ class Following:
     def run(self) -> None:
         """Until it is stopped."""
         while not self._stopping.is_set():
-            acks: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-            acks.put(self.allowance.epoch if self.allowance else 0)
             try:
-                for state in self._follow(_requests(acks)):
-                    self._take(state, acks)
+                for state in self._follow(self._word.heard()):
+                    self._take(state)
                     if self._stopping.is_set():
                         break
             except (grpc.RpcError, OSError) as error:
                 self._report(error)
             finally:
-                acks.put(None)
+                self._word.hang_up()
             self._stopping.wait(RETRY_S)
 
     def stop(self) -> None:
         self._stopping.set()
 
-    def _take(self, state: remote_pb2.LeaseState, acks: "queue.SimpleQueue[int | None]") -> None:
-        if not state.serving:
-            if not self.over:
-                log.info("lease is over", epoch=state.epoch)
-            self.over, self.allowance = True, None
-            self._entered(Allowance(state.epoch, 0, 0), once=True)
-            return
+    def _take(self, state: remote_pb2.LeaseState) -> None:
+        if state.HasField("arrive"):
+            self._moves.arrive(state.arrive)
+        elif state.serving:
+            self._serve(state)
+            if state.HasField("leave"):
+                self._moves.leave(state.leave)
+        elif not (state.HasField("elsewhere") and self._moves.left(state.elsewhere)):
+            self._end(state.epoch)
+
+    def _end(self, epoch: int) -> None:
+        if not self.over:
+            log.info("lease is over", epoch=epoch)
+        self.over, self.allowance = True, None
+        self._entered(Allowance(epoch, 0, 0), once=True)
+
+    def _serve(self, state: remote_pb2.LeaseState) -> None:
         found = Allowance(state.epoch, state.limit_bytes, state.sessions)
         if found == self.allowance:
             return
@@ -70,7 +79,7 @@ class Following:
         if self._entered(found):
             self.allowance = found
             log.info("executor serves", epoch=found.epoch)
-            acks.put(found.epoch)
+            self._word.say(epoch=found.epoch)
 
     def _entered(self, allowance: Allowance, *, once: bool = False) -> bool:
         """Tells the executor, as soon as there is one."""
@@ -90,8 +99,3 @@ class Following:
     def _report(self, error: Exception) -> None:
         if not self._stopping.is_set():
             log.info("controller not heard", error=said(error))
-
-
-def _requests(acks: "queue.SimpleQueue[int | None]") -> Iterator[remote_pb2.FollowRequest]:
-    while (epoch := acks.get()) is not None:
-        yield remote_pb2.FollowRequest(epoch=epoch)

@@ -3,31 +3,40 @@
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
 from tessera.remote.executor.front import Front
-from tessera.remote.executor.handover import Allowance, hand_over, tell
-from tessera.remote.executor.refusals import Refusal
+from tessera.remote.executor.handover import Allowance, hand_over, hand_over_move, tell
+from tessera.remote.executor.pump import join
+from tessera.remote.executor.refusals import Elsewhere, Refusal
 from tessera.remote.gate.controller import Controller
 from tessera.remote.gate.following import Following
 from tessera.remote.gate.identity import Identity
-from tessera.remote.protocol.greeting import Hello
+from tessera.remote.gate.moves import Moves, Reach
+from tessera.remote.gate.word import Word
+from tessera.remote.protocol.greeting import Hello, Move
 from tessera.remote.protocol.streams import Stream
 
 log = structlog.get_logger()
 
 
 class Gate:
-    """``executor``: its unix socket; ``lease``: NAMESPACE/NAME."""
+    """``executor``: its unix socket; ``lease``: NAMESPACE/NAME; ``name``: in its certificate; ``reach``: to other
+    gates."""
 
-    def __init__(self, listener: socket.socket, executor: Path, lease: str, name: str, controller: Controller) -> None:
+    def __init__(
+        self, listener: socket.socket, executor: Path, lease: str, name: str, controller: Controller, reach: Reach
+    ) -> None:
         self._path, self._lease, self._controller = executor, lease, controller
         self._identity = Identity(name, controller.sign, lambda: datetime.now(UTC))
-        self._front = Front(listener, self.receive, self._identity.context)
-        self._following = Following(controller.follow, self)
+        self._front = Front(listener, self.receive, self._identity.context, self.arrive)
+        word = Word()
+        self._moves = Moves(executor, name, reach, word)
+        self._following = Following(controller.follow, self, self._moves, word)
         self._threads: list[threading.Thread] = []
 
     def start(self) -> bool:
@@ -45,6 +54,7 @@ class Gate:
         """Ends the connections with it."""
         self._identity.stop()
         self._following.stop()
+        self._moves.stop()
         self._controller.close()
         if self._threads:
             self._front.stop()
@@ -54,6 +64,8 @@ class Gate:
 
     def enter(self, allowance: Allowance) -> None:
         """Ends what is of an older epoch, here and at the executor. Raises ``OSError`` and ``Refusal``."""
+        if self._moves.gone is not None:
+            raise Elsewhere(self._moves.gone)
         self._front.cut()
         tell(self._path, allowance)
 
@@ -61,6 +73,8 @@ class Gate:
         """Where the bytes of a client go that is let in. Raises ``Refusal``."""
         if hello.lease != self._lease:
             raise Refusal("Lease", f"lease: found {hello.lease!r}; allowed: the one that this executor serves")
+        if self._moves.gone is not None:
+            raise Elsewhere(self._moves.gone)
         if self._following.over:
             raise Refusal("SessionLost", f"lease: found {self._lease} over")
         self._current(hello.epoch)
@@ -73,6 +87,17 @@ class Gate:
             self._current(hello.epoch)
             undo.pop_all()
         return ours
+
+    def arrive(self, stream: Stream, move: Move) -> Callable[[], None]:
+        """What is left to do with a connection of another executor, whose ticket this one knows. Raises ``Refusal``."""
+        if not self._moves.expected:
+            raise Refusal("Ticket", "ticket: found one; allowed: none, since no sessions are to come here")
+        ours, its = socket.socketpair()
+        with contextlib.ExitStack() as undo, its:
+            undo.callback(ours.close)
+            hand_over_move(self._path, its, move)
+            undo.pop_all()
+        return lambda: join(stream, ours)
 
     def _current(self, epoch: int) -> None:
         """Raises ``Refusal`` for who is not of the epoch that the executor serves."""

@@ -5,10 +5,12 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 
 from tessera.command_line import CommandLine, Unusable
 from tessera.remote.gate.controller import Controller
 from tessera.remote.gate.gate import Gate
+from tessera.remote.gate.reaching import context_of, reached
 from tessera.remote.gate.settings import GateSettings
 from tessera.telemetry import configure_logging
 
@@ -26,13 +28,17 @@ def run(argv: Sequence[str]) -> int:
     stops = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, stops)
     try:
-        controller = Controller(settings.controller, settings.authority_file.read_bytes(), settings.token_file)
+        authority = settings.authority_file.read_bytes()
+        controller = Controller(settings.controller, authority, settings.token_file)
+        context = context_of(authority)
         listener = _listener(settings.host, settings.port)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         print(f"tessera pool-gate: {error}", file=sys.stderr)
         return 1
     with listener:
-        gate = Gate(listener, settings.socket, settings.lease, settings.server_name, controller)
+        name = settings.server_name
+        reach = partial(reached, server_name=name, context=context)
+        gate = Gate(listener, settings.socket, settings.lease, name, controller, reach)
         threading.Thread(target=gate.start, daemon=True).start()
         signal.sigwait(stops)
         gate.stop()

@@ -21,11 +21,12 @@ from tessera.kube import wire
 from tessera.kube.convert import pod_of
 from tessera.model.assignment import Share
 from tessera.model.demands import demand_of
-from tessera.model.gpu_leases import Client, GpuLease
+from tessera.model.gpu_leases import Client, GpuLease, Slice
 from tessera.reasons import Reason
 from tessera.remote.controller.pods import Options as PoolOptions
 from tessera.remote.controller.pods import executor_pod
 from tessera.remote.controller.records import Record
+from tessera.remote.controller.steps import Create
 from tessera.scheduler.webhook.compatibility import Dialect
 from tessera.scheduler.webhook.patches import applied
 from tessera.scheduler.webhook.rewrite import Options, rewrite
@@ -391,7 +392,9 @@ def _executor() -> Json:
     share = Share("GPU-0", 4 << 30, 30)
     lease = GpuLease("default", "l", "uid", Client("p", "pod-uid", "main", "client"), "node", share)
     options = PoolOptions(SYSTEM, "controller:8444", "torch", "tessera", "tessera-pool-executor", "tessera-pool-ca")
-    made = executor_pod(Record(lease, "1"), "executor-uid-1", 1, wire.Pod(), options)
+    made = executor_pod(
+        Record(lease, "1"), Create("executor-uid-1", 1, Slice(lease.node, lease.share)), wire.Pod(), "", options
+    )
     return {"apiVersion": "v1", "kind": "Pod", **made}
 
 

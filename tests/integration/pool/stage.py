@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,6 +37,7 @@ from tessera.remote.executor.reception import Reception
 from tessera.remote.gate.controller import Controller
 from tessera.remote.gate.gate import Gate
 from tessera.remote.gate.main import COMMAND_LINE
+from tessera.remote.gate.reaching import context_of, reached
 from tessera.remote.gate.settings import GateSettings
 from tessera.remote.protocol import greeting
 from tessera.remote.protocol.frames import Kind
@@ -87,7 +89,8 @@ class Running:
         self.listener = socket.socket()
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.bind((settings.host, settings.port))
-        self.gate = Gate(self.listener, path, settings.lease, settings.server_name, self.controller)
+        reach = partial(reached, server_name=settings.server_name, context=context_of(authority))
+        self.gate = Gate(self.listener, path, settings.lease, settings.server_name, self.controller, reach)
         self._starting = threading.Thread(target=self.gate.start)
         self._starting.start()
 

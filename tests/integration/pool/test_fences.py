@@ -6,9 +6,10 @@ from tessera.kube.events import EventRecorder
 from tessera.kube.resources import GPU_LEASES, PODS
 from tessera.model.gpu_leases import GpuLease
 from tessera.remote.controller.acting import Acting
+from tessera.remote.controller.deciding import next_step
 from tessera.remote.controller.reading import record_of
 from tessera.remote.controller.records import Record
-from tessera.remote.controller.steps import Delete, next_step
+from tessera.remote.controller.steps import Delete
 from tests.integration.pool.stage import POOL, Stage, stage, until
 
 

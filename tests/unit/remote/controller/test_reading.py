@@ -9,12 +9,12 @@ import pytest
 from tessera.kube import wire
 from tessera.model import names
 from tessera.model.assignment import Assignment, Share, encode
-from tessera.model.gpu_leases import Attach, Phase
+from tessera.model.gpu_leases import Attach, Phase, Slice
 from tessera.remote.controller.pods import Options, executor_pod
 from tessera.remote.controller.reading import client_pod, executor_of, record_of, status_patch
 from tessera.remote.controller.records import Status
-from tessera.remote.controller.steps import Wait, Write
-from tests.unit.remote.controller.test_steps import NAME, record, step
+from tessera.remote.controller.steps import Create, Wait, Write
+from tests.unit.remote.controller.test_steps import NAME, WHERE, record, step
 
 OPTIONS = Options("pool", "controller:8444", "torch:1", "tessera:1", "executors", "ca", cpu="2", memory="4Gi")
 
@@ -95,7 +95,9 @@ def test_a_client_is_a_bound_pod_whose_assignment_names_leases() -> None:
 
 
 def test_a_status_is_written_whole_and_read_back() -> None:
-    status = Status(Phase.ACTIVE, 3, Attach("slot-1", "c0ffee"), "executor-1", "uid-1", "10.0.0.1:7443", "")
+    status = Status(
+        Phase.ACTIVE, 3, Attach("slot-1", "c0ffee"), "executor-1", "uid-1", "10.0.0.1:7443", "", "executor-2", "uid-2"
+    )
     patch = status_patch(record(), status, "pool", "2026-01-01T00:00:00Z")
     assert patch["metadata"] == {"uid": "lease-uid", "resourceVersion": "7"}
     assert patch["status"]["message"] is None, "what does not hold any more is removed"
@@ -107,7 +109,7 @@ def test_a_status_is_written_whole_and_read_back() -> None:
 
 
 def made(client: wire.Pod | None = None, options: Options = OPTIONS) -> dict[str, Any]:
-    return executor_pod(record(), "executor-1", 1, client or wire.Pod(), options)
+    return executor_pod(record(), Create("executor-1", 1, WHERE), client or wire.Pod(), "", options)
 
 
 def test_the_executor_has_no_token_and_the_gate_no_slice() -> None:
@@ -152,6 +154,22 @@ def test_priority_and_quality_of_service_are_the_clients() -> None:
         names.QOS: "burstable", names.GPU_CORE_LIMIT: "60", names.ENFORCEMENT: "2", names.LEASE: "default/train-1",
         names.LEASE_EPOCH: "1",
     }  # fmt: skip
+
+
+def test_the_executor_of_a_move_has_the_slice_that_it_moves_to_and_is_its_nodes() -> None:
+    to = Slice("other", Share("GPU-2", 2 << 20, 40))
+    found = executor_pod(record(), Create("executor-3", 3, to, target=True), wire.Pod(), "uid-of-node", OPTIONS)
+    assert found["metadata"]["annotations"][names.LEASE_SLICE] == "target"
+    (owner,) = found["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner["uid"], owner["controller"]) == (
+        "GPUNode",
+        "other",
+        "uid-of-node",
+        True,
+    )
+    limits = found["spec"]["containers"][0]["resources"]["limits"]
+    assert (limits[names.GPU_MEM], limits[names.GPU_CORE]) == (str(2 << 20), "40")
+    assert names.LEASE_SLICE not in made()["metadata"]["annotations"] and "ownerReferences" not in made()["metadata"]
 
 
 def test_an_operator_adds_to_the_spec_and_takes_nothing_away() -> None:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tessera/pb/remote/v1/remote.proto\x12\x11tessera.remote.v1\"*\n\x0bSignRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\" \n\tSignReply\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\"?\n\x0c\x41\x64mitRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x11\n\tcontainer\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\"3\n\nAdmitReply\x12\x13\n\x0blimit_bytes\x18\x01 \x01(\x04\x12\x10\n\x08sessions\x18\x02 \x01(\r\"\x1e\n\rFollowRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\"S\n\nLeaseState\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x0f\n\x07serving\x18\x02 \x01(\x08\x12\x13\n\x0blimit_bytes\x18\x03 \x01(\x04\x12\x10\n\x08sessions\x18\x04 \x01(\r2\xea\x01\n\x04Pool\x12\x46\n\x04Sign\x12\x1e.tessera.remote.v1.SignRequest\x1a\x1c.tessera.remote.v1.SignReply\"\x00\x12I\n\x05\x41\x64mit\x12\x1f.tessera.remote.v1.AdmitRequest\x1a\x1d.tessera.remote.v1.AdmitReply\"\x00\x12O\n\x06\x46ollow\x12 .tessera.remote.v1.FollowRequest\x1a\x1d.tessera.remote.v1.LeaseState\"\x00(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tessera/pb/remote/v1/remote.proto\x12\x11tessera.remote.v1\"*\n\x0bSignRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\" \n\tSignReply\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\"?\n\x0c\x41\x64mitRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x11\n\tcontainer\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\"3\n\nAdmitReply\x12\x13\n\x0blimit_bytes\x18\x01 \x01(\x04\x12\x10\n\x08sessions\x18\x02 \x01(\r\"\\\n\rFollowRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\r\n\x05\x61\x62out\x18\x02 \x01(\x03\x12\x0e\n\x06ticket\x18\x03 \x01(\t\x12\x0f\n\x07refused\x18\x04 \x01(\t\x12\x0c\n\x04left\x18\x05 \x01(\x08\"\xd8\x01\n\nLeaseState\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x0f\n\x07serving\x18\x02 \x01(\x08\x12\x13\n\x0blimit_bytes\x18\x03 \x01(\x04\x12\x10\n\x08sessions\x18\x04 \x01(\r\x12)\n\x06\x61rrive\x18\x05 \x01(\x0b\x32\x19.tessera.remote.v1.Arrive\x12\'\n\x05leave\x18\x06 \x01(\x0b\x32\x18.tessera.remote.v1.Leave\x12/\n\telsewhere\x18\x07 \x01(\x0b\x32\x1c.tessera.remote.v1.Elsewhere\">\n\x06\x41rrive\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x13\n\x0blimit_bytes\x18\x02 \x01(\x04\x12\x10\n\x08sessions\x18\x03 \x01(\r\"8\n\x05Leave\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x0e\n\x06ticket\x18\x02 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x03 \x01(\t\",\n\tElsewhere\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t2\xea\x01\n\x04Pool\x12\x46\n\x04Sign\x12\x1e.tessera.remote.v1.SignRequest\x1a\x1c.tessera.remote.v1.SignReply\"\x00\x12I\n\x05\x41\x64mit\x12\x1f.tessera.remote.v1.AdmitRequest\x1a\x1d.tessera.remote.v1.AdmitReply\"\x00\x12O\n\x06\x46ollow\x12 .tessera.remote.v1.FollowRequest\x1a\x1d.tessera.remote.v1.LeaseState\"\x00(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,9 +40,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADMITREPLY']._serialized_start=199
   _globals['_ADMITREPLY']._serialized_end=250
   _globals['_FOLLOWREQUEST']._serialized_start=252
-  _globals['_FOLLOWREQUEST']._serialized_end=282
-  _globals['_LEASESTATE']._serialized_start=284
-  _globals['_LEASESTATE']._serialized_end=367
-  _globals['_POOL']._serialized_start=370
-  _globals['_POOL']._serialized_end=604
+  _globals['_FOLLOWREQUEST']._serialized_end=344
+  _globals['_LEASESTATE']._serialized_start=347
+  _globals['_LEASESTATE']._serialized_end=563
+  _globals['_ARRIVE']._serialized_start=565
+  _globals['_ARRIVE']._serialized_end=627
+  _globals['_LEAVE']._serialized_start=629
+  _globals['_LEAVE']._serialized_end=685
+  _globals['_ELSEWHERE']._serialized_start=687
+  _globals['_ELSEWHERE']._serialized_end=731
+  _globals['_POOL']._serialized_start=734
+  _globals['_POOL']._serialized_end=968
 # @@protoc_insertion_point(module_scope)

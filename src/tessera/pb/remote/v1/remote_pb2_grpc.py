@@ -70,7 +70,8 @@ class PoolServicer:
 
     def Follow(self, request_iterator, context):
         """The lease as it is now, and again after each change. Its end, or an epoch above the executor's, ends the sessions.
-        The gate says so each time that the executor has come to serve an epoch: only then is it the lease's.
+        The gate says so each time that the executor has come to serve an epoch: only then is it the lease's. Of a move it
+        says what has become of its part; each message is all that there is to say, and holds until the next.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

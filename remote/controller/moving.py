@@ -1,0 +1,95 @@
+"""The next step for a lease that moves to another slice. Pure; see ``deciding``.
+
+The next executor is made in the slice that the scheduler keeps beside the first. Its gate gives a ticket, with which
+the executor that serves brings it the sessions; once it serves them, which its own gate says, it is the lease's. What
+fails before that leaves the sessions where they are, and the next executor ends.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from tessera.model.gpu_leases import Phase
+from tessera.remote.controller.records import (
+    SERVING,
+    SILENT,
+    Executor,
+    Heard,
+    Record,
+    Status,
+    executor_name,
+    fault_of,
+)
+from tessera.remote.controller.steps import Create, Settle, Step, Wait, Write
+
+
+def begun(record: Record, pause_s: float) -> Step:
+    """The first step towards the target. What serves nobody is just made anew there."""
+    status, target = record.status, record.known.target
+    assert target is not None
+    if status.phase not in SERVING:
+        message = f"it moves to node {target.node}"
+        return Write(replace(status, executor="", executor_uid="", endpoint="", message=message))
+    if pause_s > 0:
+        return Wait(pause_s)
+    name = executor_name(record.known.uid, status.epoch + 1)
+    return Write(replace(status, phase=Phase.MIGRATING, next=name, next_uid="", message=""))
+
+
+def next_step(record: Record, executors: Sequence[Executor], heard: Mapping[str, Heard]) -> Step:
+    """Until the sessions are with the next executor, or stay."""
+    status = record.status
+    current = _named(executors, status.executor)
+    coming = _named(executors, status.next)
+    if coming is not None and coming.uid == status.next_uid and serves(status, heard.get(coming.uid, SILENT)):
+        return Write(_arrived(status, coming))
+    if fault := fault_of(status.executor, status.executor_uid, current):
+        return Write(status.lost(fault))
+    said, ticket = heard.get(status.executor_uid, SILENT), heard.get(status.next_uid, SILENT).ticket
+    refused = said.refused if ticket and said.ticket == ticket else ""
+    if (
+        why := (said.left and said.refused)
+        or fault_of(status.next, status.next_uid, coming)
+        or _moot(record)
+        or refused
+    ):
+        return Write(status.lost(why) if said.left else _stays(status, why))
+    target = record.known.target
+    assert target is not None
+    if coming is None:
+        return Create(status.next, status.epoch + 1, target, target=True)
+    if not status.next_uid:
+        return Write(replace(status, next_uid=coming.uid))
+    if coming.waits and status.message != coming.waits:
+        return Write(replace(status, message=coming.waits))
+    return Wait()
+
+
+def settled(record: Record) -> Step:
+    """The sessions are there: so is the lease."""
+    return Settle() if record.known.target else Write(replace(record.status, next="", next_uid=""))
+
+
+def serves(status: Status, heard: Heard) -> bool:
+    """Whether the next executor has taken the sessions over."""
+    return heard.epoch == status.epoch + 1
+
+
+def _moot(record: Record) -> str:
+    if record.known.target is None:
+        return "it need not move any more"
+    return "the container starts anew" if record.attach != record.status.attached else ""
+
+
+def _arrived(status: Status, coming: Executor) -> Status:
+    return replace(
+        status, phase=status.serving_phase, epoch=status.epoch + 1, executor=coming.name, executor_uid=coming.uid,
+        endpoint=coming.endpoint, message="",
+    )  # fmt: skip
+
+
+def _stays(status: Status, why: str) -> Status:
+    return replace(status, phase=status.serving_phase, next="", next_uid="", message=why)
+
+
+def _named(executors: Sequence[Executor], name: str) -> Executor | None:
+    return next((found for found in executors if found.name == name), None)

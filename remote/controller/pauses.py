@@ -1,0 +1,54 @@
+"""How long what has come to nothing is put off: twice as long each time, up to a minute. Times in seconds."""
+
+from tessera.model.gpu_leases import Phase
+from tessera.remote.controller.records import SERVING, Record
+from tessera.remote.controller.steps import Create, Step, Write
+
+FIRST_S, LAST_S = 1.0, 60.0
+
+_Tries = dict[str, tuple[int, float]]
+"""By the lease's UID: how many in a row, and when the last was."""
+
+
+class Pauses:
+    """Executors that were made in a row without one that served, and moves in a row that left the sessions where they
+    were."""
+
+    def __init__(self) -> None:
+        self._starts: _Tries = {}
+        self._moves: _Tries = {}
+
+    def start_s(self, uid: str, now: float) -> float:
+        """The first is made again at once: it may have been an accident."""
+        count, at = self._starts.get(uid, (0, 0.0))
+        return at + _pause_s(count - 1) - now
+
+    def move_s(self, uid: str, now: float) -> float:
+        count, at = self._moves.get(uid, (0, 0.0))
+        return at + _pause_s(count) - now
+
+    def note(self, record: Record, step: Step, now: float) -> None:
+        """``step`` was carried out."""
+        uid, before = record.known.uid, record.status
+        match step:
+            case Create(target=False):
+                _count(self._starts, uid, now)
+            case Write(after) if after.phase in SERVING:
+                self._starts.pop(uid, None)
+                if after.moved:
+                    self._moves.pop(uid, None)
+                elif before.phase is Phase.MIGRATING:
+                    _count(self._moves, uid, now)
+
+    def keep(self, uids: set[str]) -> None:
+        """Those of other leases are over."""
+        self._starts = {uid: tries for uid, tries in self._starts.items() if uid in uids}
+        self._moves = {uid: tries for uid, tries in self._moves.items() if uid in uids}
+
+
+def _count(tries: _Tries, uid: str, now: float) -> None:
+    tries[uid] = tries.get(uid, (0, 0.0))[0] + 1, now
+
+
+def _pause_s(count: int) -> float:
+    return min(FIRST_S * 2 ** (count - 1), LAST_S) if count > 0 else 0.0

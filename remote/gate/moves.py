@@ -1,0 +1,112 @@
+"""This executor's part in a move: it gives a ticket and takes the sessions, or brings them to who gave one.
+
+Each order of the controller is followed in a thread of its own, and what becomes of it is said in the gate's word.
+"""
+
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from tessera.pb.remote.v1 import remote_pb2
+from tessera.remote.executor import handover
+from tessera.remote.executor.handover import Expect, Leave
+from tessera.remote.executor.refusals import Refusal
+from tessera.remote.gate.word import Word
+from tessera.remote.protocol.greeting import Redirect
+
+log = structlog.get_logger()
+
+POLL_S = 0.1
+LOST = "Lost"
+"""The reason of a move after which it is not known whether the sessions run anywhere."""
+
+Reach = Callable[[str], socket.socket]
+"""A connection to the gate at an endpoint. Raises ``OSError``."""
+
+
+class Moves:
+    """``executor``: its unix socket. ``gone``: where the sessions are, once they have left."""
+
+    def __init__(self, executor: Path, server_name: str, reach: Reach, word: Word) -> None:
+        self._path, self._name, self._reach, self._word = executor, server_name, reach, word
+        self._arriving: remote_pb2.Arrive | None = None
+        self._leaving: remote_pb2.Leave | None = None
+        self._stopping = threading.Event()
+        self.gone: Redirect | None = None
+
+    @property
+    def expected(self) -> bool:
+        """Whether sessions may come."""
+        return self._arriving is not None
+
+    def arrive(self, order: remote_pb2.Arrive) -> None:
+        """The sessions are to come here."""
+        if order != self._arriving:
+            self._arriving = order
+            threading.Thread(target=self._arrive, args=(order,), daemon=True).start()
+
+    def leave(self, order: remote_pb2.Leave) -> None:
+        """They are to go there."""
+        if order != self._leaving:
+            self._leaving = order
+            threading.Thread(target=self._leave, args=(order,), daemon=True).start()
+
+    def left(self, elsewhere: remote_pb2.Elsewhere) -> bool:
+        """Whether the sessions have gone to who serves now; it may be heard before this side has done its part."""
+        if self._leaving is None or self._leaving.epoch != elsewhere.epoch:
+            return False
+        self.gone = Redirect(elsewhere.epoch, elsewhere.endpoint, self._name)
+        return True
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def _arrive(self, order: remote_pb2.Arrive) -> None:
+        while self._wanted(order) and not (ticket := self._ticket(order)):
+            self._stopping.wait(POLL_S)
+        if not self._wanted(order):
+            return
+        self._word.say(about=order.epoch, ticket=ticket)
+        while self._wanted(order):
+            if self._served() >= order.epoch:
+                log.info("sessions have come", epoch=order.epoch)
+                self._word.say(epoch=order.epoch)
+                return
+            self._stopping.wait(POLL_S)
+
+    def _ticket(self, order: remote_pb2.Arrive) -> str:
+        """Empty while there is no executor that gives one."""
+        try:
+            return handover.expect(self._path, Expect(order.epoch, order.limit_bytes, order.sessions))
+        except (OSError, Refusal) as error:
+            log.info("no ticket yet", epoch=order.epoch, error=str(error))
+            return ""
+
+    def _served(self) -> int:
+        try:
+            return handover.served(self._path)
+        except (OSError, Refusal):
+            return 0
+
+    def _wanted(self, order: remote_pb2.Arrive) -> bool:
+        return self._arriving is order and not self._stopping.is_set()
+
+    def _leave(self, order: remote_pb2.Leave) -> None:
+        refused, left = "", False
+        asked = Leave(order.ticket, order.epoch, order.endpoint, self._name)
+        try:
+            done = handover.leave(self._path, asked, lambda: self._reach(order.endpoint))
+        except Refusal as refusal:
+            refused, left = str(refusal), refusal.reason == LOST
+        except OSError as error:
+            refused = f"executor: found no answer to a move ({error})"
+        if not refused:
+            log.info("sessions have left", epoch=order.epoch, sessions=done.sessions, paused_us=done.paused_us)
+            self.gone = Redirect(order.epoch, order.endpoint, self._name)
+            self._word.say(about=order.epoch, ticket=order.ticket, left=True)
+        elif self._leaving is order:
+            log.warning("sessions have not left", epoch=order.epoch, error=refused, left=left)
+            self._word.say(about=order.epoch, ticket=order.ticket, refused=refused, left=left)
