@@ -19,14 +19,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+
 from tessera.kube.connection import plain
-from tessera.kube.convert import gpu_lease_object
+from tessera.kube.convert import gpu_lease_object, gpu_lease_of, lease_slice
 from tessera.kube.errors import KubeError
 from tessera.kube.gateway import Gateway
 from tessera.kube.resources import CONFIG_MAPS, GPU_LEASES, PODS, untyped
 from tessera.model import names
 from tessera.model.assignment import Assignment, Share, encode
-from tessera.model.gpu_leases import Client, GpuLease, lease_name
+from tessera.model.gpu_leases import Client, GpuLease, Slice, lease_name
 from tessera.remote.controller.pods import GATE_AUDIENCE
 from tessera.remote.controller.service import Service
 from tessera.remote.controller.settings import ControllerSettings
@@ -49,6 +51,8 @@ Plain = dict[str, Any]
 POOL, ACCOUNT = "tessera-system", "tessera-pool-executor"
 GIB = 1 << 30
 SHARE = Share("GPU-1", 8 * GIB, 30)
+TARGET = Slice("other-node", Share("GPU-2", 12 * GIB, 40))
+"""Where leases move to."""
 TORCH = "9.9.0"
 """Of the executors."""
 _numbers = itertools.count(2)
@@ -106,7 +110,7 @@ Issue = Callable[[Plain, str], Awaitable[str]]
 
 
 class Kubelet:
-    """Binds and runs executors, and ends those that are to go; does nothing while ``held``."""
+    """Binds and runs executors, and ends those that are to go; does nothing while ``held``, or on the node ``away``."""
 
     def __init__(self, gateway: Gateway, issue: Issue, folder: Path) -> None:
         self._gateway, self._issue, self._folder = gateway, issue, folder
@@ -114,6 +118,7 @@ class Kubelet:
         self.make_executor: MakeExecutor = idle
         self.with_gates: Callable[[], bool] = lambda: True
         self.held = False
+        self.away = ""
         self.tokens: dict[str, str] = {}
         self.authority = b""
         self._addresses: dict[str, str] = {}
@@ -139,17 +144,27 @@ class Kubelet:
 
     async def _step(self, pod: Plain) -> None:
         meta, name = pod["metadata"], pod["metadata"]["name"]
+        if self.away and pod["spec"].get("nodeName") == self.away:
+            return
         if meta.get("deletionTimestamp"):
             await self._stop(meta["uid"])
             await self._gateway.delete(PODS, name, namespace=POOL, uid=meta["uid"], grace_period_s=0)
         elif not pod["spec"].get("nodeName"):
-            assignment = Assignment((("executor", (SHARE,)),))
-            annotations = {names.ASSIGNMENT: encode(assignment)}
-            await self._gateway.bind(POOL, name, meta["uid"], "gpu-node", annotations)
+            await self._bind(pod)
         elif (pod.get("status") or {}).get("phase") == "Pending":
             if meta["uid"] not in self._addresses:
                 self._addresses[meta["uid"]] = await self._start(pod) if self.with_gates() else "127.0.0.1"
             await self._say(name, {"phase": "Running", "podIP": self._addresses[meta["uid"]]})
+
+    async def _bind(self, pod: Plain) -> None:
+        """As the scheduler would: to what the lease keeps for it."""
+        meta = pod["metadata"]
+        namespace, _, name = meta["annotations"][names.LEASE].partition("/")
+        lease = gpu_lease_of(await self._gateway.get(GPU_LEASES, name, namespace=namespace))
+        target = lease.target if meta["annotations"].get(names.LEASE_SLICE) == names.TARGET else None
+        where = target or Slice(lease.node, lease.share)
+        annotations = {names.ASSIGNMENT: encode(Assignment((("executor", (where.share,)),)))}
+        await self._gateway.bind(POOL, meta["name"], meta["uid"], where.node, annotations)
 
     async def _start(self, pod: Plain) -> str:
         uid, folder = pod["metadata"]["uid"], self._folder / pod["metadata"]["uid"]
@@ -236,6 +251,15 @@ class Stage:
         """The container's node says that it starts."""
         patch = {"spec": {"attach": {"device": device, "after": after}}}
         await self.gateway.merge_patch(untyped(GPU_LEASES), lease.name, patch, namespace="default")
+
+    async def target(self, lease: GpuLease, where: Slice | None = TARGET) -> None:
+        """The scheduler keeps another slice beside the first, or no more."""
+        patch = {"spec": {"target": msgspec.to_builtins(lease_slice(where, "")) if where else None}}
+        await self.gateway.merge_patch(untyped(GPU_LEASES), lease.name, patch, namespace="default")
+
+    def spec(self, lease: GpuLease) -> Plain:
+        found = self.server.store.get("gpuleases", "default", lease.name)
+        return dict((found or {}).get("spec") or {})
 
     def status(self, lease: GpuLease) -> Plain:
         found = self.server.store.get("gpuleases", "default", lease.name)
