@@ -71,7 +71,7 @@ def next_step(
         return Create(status.executor, status.epoch, Slice(record.known.node, record.known.share))
     step = _told(record, current, said)
     if record.known.target and isinstance(step, Wait):
-        return moving.begun(record, times.move)
+        return moving.begun(record, executors, times.move)
     return step
 
 

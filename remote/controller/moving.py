@@ -22,13 +22,15 @@ from tessera.remote.controller.records import (
 from tessera.remote.controller.steps import Create, Settle, Step, Wait, Write
 
 
-def begun(record: Record, pause_s: float) -> Step:
-    """The first step towards the target. What serves nobody is just made anew there."""
+def begun(record: Record, executors: Sequence[Executor], pause_s: float) -> Step:
+    """The first step towards the target, once a former try has left nothing. What serves nobody is made anew there."""
     status, target = record.status, record.known.target
     assert target is not None
     if status.phase not in SERVING:
         message = f"it moves to node {target.node}"
         return Write(replace(status, executor="", executor_uid="", endpoint="", message=message))
+    if len(executors) > 1:
+        return Wait()
     if pause_s > 0:
         return Wait(pause_s)
     name = executor_name(record.known.uid, status.epoch + 1)

@@ -1,10 +1,12 @@
-"""How long what has come to nothing is put off: twice as long each time, up to a minute. Times in seconds."""
+"""How long what has come to nothing is put off: twice as long each time, up to a limit. Times in seconds."""
 
 from tessera.model.gpu_leases import Phase
 from tessera.remote.controller.records import SERVING, Record
 from tessera.remote.controller.steps import Create, Step, Write
 
-FIRST_S, LAST_S = 1.0, 60.0
+START = 1.0, 60.0
+MOVE = 5.0, 600.0
+"""The first pause and the longest. A move stops the sessions, if only for a moment."""
 
 _Tries = dict[str, tuple[int, float]]
 """By the lease's UID: how many in a row, and when the last was."""
@@ -21,11 +23,11 @@ class Pauses:
     def start_s(self, uid: str, now: float) -> float:
         """The first is made again at once: it may have been an accident."""
         count, at = self._starts.get(uid, (0, 0.0))
-        return at + _pause_s(count - 1) - now
+        return at + _pause_s(count - 1, *START) - now
 
     def move_s(self, uid: str, now: float) -> float:
         count, at = self._moves.get(uid, (0, 0.0))
-        return at + _pause_s(count) - now
+        return at + _pause_s(count, *MOVE) - now
 
     def note(self, record: Record, step: Step, now: float) -> None:
         """``step`` was carried out."""
@@ -50,5 +52,5 @@ def _count(tries: _Tries, uid: str, now: float) -> None:
     tries[uid] = tries.get(uid, (0, 0.0))[0] + 1, now
 
 
-def _pause_s(count: int) -> float:
-    return min(FIRST_S * 2 ** (count - 1), LAST_S) if count > 0 else 0.0
+def _pause_s(count: int, first: float, longest: float) -> float:
+    return min(first * 2 ** (count - 1), longest) if count > 0 else 0.0

@@ -65,9 +65,8 @@ class Moves:
         self._stopping.set()
 
     def _arrive(self, order: remote_pb2.Arrive) -> None:
-        while self._wanted(order) and not (ticket := self._ticket(order)):
-            self._stopping.wait(POLL_S)
-        if not self._wanted(order):
+        ticket = self._ticket(order)
+        if not ticket:
             return
         self._word.say(about=order.epoch, ticket=ticket)
         while self._wanted(order):
@@ -78,12 +77,17 @@ class Moves:
             self._stopping.wait(POLL_S)
 
     def _ticket(self, order: remote_pb2.Arrive) -> str:
-        """Empty while there is no executor that gives one."""
-        try:
-            return handover.expect(self._path, Expect(order.epoch, order.limit_bytes, order.sessions))
-        except (OSError, Refusal) as error:
-            log.info("no ticket yet", epoch=order.epoch, error=str(error))
-            return ""
+        """As soon as there is an executor that gives one; empty if it is not wanted any more."""
+        told = ""
+        while self._wanted(order):
+            try:
+                return handover.expect(self._path, Expect(order.epoch, order.limit_bytes, order.sessions))
+            except (OSError, Refusal) as error:
+                if str(error) != told:
+                    log.info("no ticket yet", epoch=order.epoch, error=str(error))
+                    told = str(error)
+                self._stopping.wait(POLL_S)
+        return ""
 
     def _served(self) -> int:
         try:

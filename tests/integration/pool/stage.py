@@ -197,6 +197,8 @@ class Stage:
     ) -> None:  # fmt: skip
         self.server, self.gateway, self.kubelet, self.settings = server, gateway, kubelet, settings
         self._clock = clock
+        self.share = SHARE
+        """What clients ask for."""
         self._service: Service | None = None
 
     async def start(self) -> Service:
@@ -218,13 +220,13 @@ class Stage:
 
     async def client(self, name: str, *, bound: bool = True, leased: bool = True, **meta: Any) -> GpuLease:
         """A pod whose one container has its slice elsewhere, as the scheduler leaves it: lease, then Binding."""
-        limits = {names.GPU_MEM: str(SHARE.mem_bytes), names.SLICE: "1"}
+        limits = {names.GPU_MEM: str(self.share.mem_bytes), names.SLICE: "1"}
         container = {"name": "main", "image": "pytorch", "resources": {"limits": limits}}
         body = {"metadata": {"name": name, **meta}, "spec": {"schedulerName": "tessera", "containers": [container]}}
         made = await self.gateway.create(untyped(PODS), body, namespace="default")
         uid = made["metadata"]["uid"]
         known = GpuLease(
-            "default", lease_name(name, uid, "main"), "", Client(name, uid, "main", "cpu-node"), "gpu-node", SHARE
+            "default", lease_name(name, uid, "main"), "", Client(name, uid, "main", "cpu-node"), "gpu-node", self.share
         )
         lease = await self.gateway.create(GPU_LEASES, gpu_lease_object(known))
         known = replace(known, uid=lease.metadata.uid)
@@ -235,7 +237,7 @@ class Stage:
     async def bind(self, lease: GpuLease, *, leased: bool = True) -> None:
         """The scheduler's Binding."""
         client, mine = lease.client, Assignment((), "", (("main", lease.name),))
-        assignment = mine if leased else Assignment((("main", (SHARE,)),))
+        assignment = mine if leased else Assignment((("main", (self.share,)),))
         annotations = {names.ASSIGNMENT: encode(assignment)}
         await self.gateway.bind("default", client.pod, client.pod_uid, "cpu-node", annotations)
 

@@ -119,6 +119,7 @@ def test_a_refusal_is_of_one_try_and_is_written_until_the_next() -> None:
     assert step(moving(), UP, COMING, heard=old) == Wait()
     stays = active(message="in use")
     assert step(stays, UP, heard=SERVING, move_pause_s=3.0) == Wait(3.0)
+    assert step(stays, UP, replace(COMING, deleting=True), heard=SERVING) == Wait(), "the former try is not over"
     tried = step(stays, UP, heard=SERVING)
     assert isinstance(tried, Write) and (tried.status.next, tried.status.message) == (NEXT, "")
     told = step(active(message="in use", target=None), UP, heard=SERVING)
@@ -181,7 +182,7 @@ def test_the_target_becomes_the_slice_in_one_write() -> None:
 def test_moves_that_come_to_nothing_are_put_off_longer_each_time() -> None:
     pauses, found = Pauses(), moving()
     assert pauses.move_s("lease-uid", 0) <= 0
-    for count, wanted in enumerate((1, 2, 4, 8, 16, 32, 60, 60)):
+    for count, wanted in enumerate((5, 10, 20, 40, 80, 160, 320, 600, 600)):
         pauses.note(found, Write(replace(active().status, message="in use")), count)
         assert pauses.move_s("lease-uid", count) == wanted
     pauses.note(found, Write(record(**ARRIVED).status), 9)
