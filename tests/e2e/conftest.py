@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TypeVar
 
 import pytest
@@ -84,11 +84,11 @@ def neighbour(product: Product, request: pytest.FixtureRequest) -> Iterator[Api]
 
 
 @contextlib.contextmanager
-def _installed(request: pytest.FixtureRequest, make: Callable[[Cluster], Installed]) -> Iterator[Installed]:
+def _installed(request: pytest.FixtureRequest, make: type[Installed]) -> Iterator[Installed]:
     """What ``make`` installs on a new cluster, which a failed test shows the logs of."""
     keep = bool(os.environ.get("TESSERA_E2E_KEEP"))
     try:
-        cluster = Cluster(keep=keep).start()
+        cluster = Cluster(make.NODES, keep=keep).start()
     except programs.Missing as missing:
         pytest.fail(str(missing), pytrace=False)
     request.config.stash[_CLUSTER] = cluster

@@ -50,7 +50,11 @@ def test_who_looks_sees_the_slice_once_and_whose_it_is(pooled: Pooled, guest: Ap
     (tenant,) = [t for t in found.gpus[uuid].tenants if t.namespace == guest.namespace]
     assert (tenant.pod, tenant.lease, tenant.executor) == ("seen", key, f"{NAMESPACE}/{executor}")
     assert found.gpus[uuid].allocated_bytes == 2 * GIB
-    assert (found.nodes[CLIENT].used_slots, found.nodes[CLIENT].gpus, found.totals.nodes) == (1, 0, 1)
+    assert (found.nodes[CLIENT].used_slots, found.nodes[CLIENT].gpus, found.totals.nodes) == (
+        1,
+        0,
+        len(pooled.gpu_nodes()) - 1,
+    )
     listed = plugin(pooled.cluster.kubeconfig, "lease", "list", "-n", guest.namespace, "-o", "json")
     (row,) = json.loads(listed.stdout)["items"]
     assert (row["pod"], row["client_node"], row["node"], row["phase"]) == ("seen", CLIENT, GPUS, "Active")

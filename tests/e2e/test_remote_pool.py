@@ -96,7 +96,11 @@ def kill9(pod: Json, word: str) -> None:
 
 
 def nothing_is_left(pool: Pooled) -> bool:
-    held = sum(int(gpu.get("allocatedBytes", 0)) for gpu in pool.gpu_nodes()[GPUS]["status"]["gpus"])
+    held = sum(
+        int(gpu.get("allocatedBytes", 0))
+        for node in pool.gpu_nodes().values()
+        for gpu in node["status"].get("gpus", [])
+    )
     folders = pool.cluster.nodes[CLIENT].home / "tessera" / "plugin" / "leases"
     kept = list(folders.iterdir()) if folders.exists() else []
     assert not pool.leases() and not pool.executors() and not held and not kept

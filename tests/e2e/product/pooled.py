@@ -1,4 +1,7 @@
-"""Tessera with the remote pool: node-a has GPUs; node-b has none, and takes pods whose slices are on node-a."""
+"""Tessera with the remote pool: node-a has GPUs; node-b has none, and takes pods whose slices are on node-a.
+
+node-c has GPUs too and is cordoned, for leases that are to move.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ import urllib3
 from tests.e2e import torch_images
 from tests.e2e.cluster.api import Json
 from tests.e2e.cluster.cluster import Cluster
-from tests.e2e.cluster.node import Node
+from tests.e2e.cluster.node import Node, NodeSpec
 from tests.e2e.cluster.processes import wait_until
 from tests.e2e.product.chart import NAMESPACE
 from tests.e2e.product.product import Product
 
-GPUS, CLIENT = "node-a", "node-b"
+GPUS, CLIENT, SPARE = "node-a", "node-b", "node-c"
 LEASE = "tessera.io/v1alpha1"
 EXECUTOR_MEMORY = "1536Mi"
 _VALUES = (
@@ -31,16 +34,24 @@ _AUTHORITY = "tessera-pool-ca"
 class Pooled(Product):
     """As ``Product``, and ``processes`` has ``pool-controller`` too. The executors compute on the CPU."""
 
+    NODES = (NodeSpec(GPUS), NodeSpec(CLIENT), NodeSpec(SPARE))
+
     def __init__(self, cluster: Cluster) -> None:
-        super().__init__(cluster, models={GPUS: ["H100", "L4"]}, values=_VALUES)
+        super().__init__(cluster, models={GPUS: ["H100", "L4"], SPARE: ["H100"]}, values=_VALUES)
 
     def start(self) -> Pooled:
         user, executor = torch_images.write(self.directory)
-        self.cluster.nodes[GPUS].containerd.load(executor)
+        for node in (GPUS, SPARE):
+            self.cluster.nodes[node].containerd.load(executor)
+        self.cordon(SPARE)
         self.cluster.nodes[CLIENT].containerd.load(user)
         super().start()
         wait_until(f"{CLIENT} offers slots", self._offers_slots)
         return self
+
+    def cordon(self, node: str, *, closed: bool = True) -> None:
+        """It takes no new pods, and gives its sessions to others; or it takes some again."""
+        self.cluster.api.patch("Node", node, {"spec": {"unschedulable": closed}})
 
     def start_control(self) -> None:
         super().start_control()

@@ -10,7 +10,7 @@ from pathlib import Path
 import urllib3
 
 from tests.e2e.cluster.api import Json
-from tests.e2e.cluster.cluster import Cluster
+from tests.e2e.cluster.cluster import TWO_NODES, Cluster
 from tests.e2e.cluster.images import BUSYBOX
 from tests.e2e.cluster.node import Node
 from tests.e2e.cluster.processes import Process, wait_until
@@ -22,7 +22,12 @@ MODELS = {"node-a": ["H100", "L4", "L4", "T4"], "node-b": ["A100", "L4"]}
 
 
 class Product:
-    """Installed and ready after ``start``. ``processes`` are ours, by name: scheduler, plugin-NODE, agent-NODE."""
+    """Installed and ready after ``start``. ``processes`` are ours, by name: scheduler, plugin-NODE, agent-NODE.
+
+    ``NODES``: of the cluster that it is for.
+    """
+
+    NODES = TWO_NODES
 
     def __init__(
         self,
