@@ -46,7 +46,7 @@ def resize(pool: Pooled, pod: str, namespace: str, *options: str) -> subprocess.
 def test_kubectl_drain_waits_for_the_sessions_and_the_training_goes_on(
     pooled: Pooled, guest: Api, local_losses: dict[int, float], spare: str
 ) -> None:
-    guest.create(trainer("drained", pause_s=0.2))
+    guest.create(trainer("drained", pause_s=1.0))
     lease = lease_of(pooled, middle(guest, "drained"))
     before = executor_of(pooled, lease)["metadata"]["uid"]
     drain = ("drain", GPUS, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s")
@@ -67,7 +67,7 @@ def test_a_user_who_wants_more_gets_it_in_mid_training_within_the_quota(
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "gpus"},
              "spec": {"hard": {"requests.tessera.io/gpu-mem": "3Gi"}}}  # fmt: skip
     guest.create(quota)
-    guest.create(trainer("larger", pause_s=0.3))
+    guest.create(trainer("larger", pause_s=1.0))
     lease = lease_of(pooled, middle(guest, "larger"))
     refused = resize(pooled, "larger", guest.namespace, "--gpu-mem", "4Gi", "--timeout", "3")
     assert refused.returncode == 3 and "gpus" in refused.stderr, refused.stderr
