@@ -29,7 +29,8 @@ from tessera.scheduler.earmark import part_of
 from tessera.scheduler.elsewhere import Elsewhere
 from tessera.scheduler.fit import still_held
 from tessera.scheduler.leased import Leased
-from tessera.scheduler.leases import Leases, is_hold
+from tessera.scheduler.lease_rooms import is_hold
+from tessera.scheduler.leases import Leases
 from tessera.scheduler.local import Local
 from tessera.scheduler.nearness import Siblings, spans_gpus
 from tessera.scheduler.offers import Filtered, Offer, Scores, offer_of, refused_by_all

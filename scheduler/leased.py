@@ -5,7 +5,7 @@ import numpy as np
 from tessera.model import names
 from tessera.model.assignment import Assignment
 from tessera.model.charges import Charge, fits_demand
-from tessera.model.gpu_leases import GpuLease
+from tessera.model.gpu_leases import GpuLease, Slice
 from tessera.model.ledger import Bools
 from tessera.reasons import Code, Reason, invalid
 from tessera.scheduler.leases import Leases
@@ -60,13 +60,24 @@ class Leased:
         lease = self._leases.of_executor(request.pod)
         if lease is None:
             return _not_served(self._leases, request)
-        found = _assignment(lease, request)
-        return found if isinstance(found, Reason) else Given(Charge(lease.node, request.totals, found, lease.namespace))
+        where = self._slice(lease, request.pod.lease_slice)
+        if isinstance(where, Reason):
+            return where
+        found = _assignment(lease, where, request)
+        return found if isinstance(found, Reason) else Given(Charge(where.node, request.totals, found, lease.namespace))
+
+    def _slice(self, lease: GpuLease, which: str) -> Slice | Reason:
+        if not which:
+            return lease.slice
+        if which != "target":
+            return invalid(f"metadata.annotations[{names.LEASE_SLICE}]", which, "target")
+        target = self._leases.target(lease)
+        return target or Reason(Code.REMOTE_UNAVAILABLE, f"GPULease {lease.key} moves to no other slice")
 
 
-def _assignment(lease: GpuLease, request: Request) -> Assignment | Reason:
+def _assignment(lease: GpuLease, where: Slice, request: Request) -> Assignment | Reason:
     containers = request.demand.containers
-    given = Assignment(((containers[0].container, (lease.share,)),), lease.domain)
+    given = Assignment(((containers[0].container, (where.share,)),), lease.domain)
     if difference := fits_demand(request.demand, given):
         return Reason(Code.INVALID_REQUEST, f"GPULease {lease.key} is for another pod: {difference}")
     return given

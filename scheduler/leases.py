@@ -4,36 +4,28 @@ A lease's slice is charged under a key of its own (``GpuLease.hold``) from the m
 client's pod, and then for as long as the GPULease is there, but for the time in which an executor of that lease holds
 the very slice: then only the executor's own charge counts. What a pod holds is taken and given back here, so that no
 moment lies between the two.
+
+The slice that a lease moves to is a second room of the same kind (``GpuLease.target_hold``): charged from the moment
+that it is aimed at, before it is written, for as long as the GPULease names it.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
-from tessera.model import names
-from tessera.model.assignment import Assignment
-from tessera.model.charges import Charge, Totals
-from tessera.model.gpu_leases import GpuLease
-from tessera.model.hosts import NOTHING, HostNeed
+from tessera.model.assignment import Share
+from tessera.model.charges import Charge
+from tessera.model.gpu_leases import GpuLease, Slice
+from tessera.model.hosts import NOTHING
 from tessera.model.ledger import Ledger
 from tessera.model.pods import Pod
 from tessera.reasons import Reason
+from tessera.scheduler.lease_rooms import LeaseRooms, lease_charge
 from tessera.scheduler.options import PoolOptions
+from tessera.scheduler.servers import LeaseId, Servers
 from tessera.scheduler.ways import Given
 
-LeaseId = tuple[str, str]
-"""NAMESPACE/NAME and UID."""
 
-
-def lease_charge(lease: GpuLease) -> Charge:
-    """The room that ``lease`` keeps for its executor."""
-    totals = Totals(lease.share.mem_bytes, lease.share.core_percent, 0, 1)
-    assignment = Assignment(((lease.client.container, (lease.share,)),), lease.domain)
-    return Charge(lease.node, totals, assignment, lease.namespace)
-
-
-def is_hold(uid: str) -> bool:
-    """Whether a key of the ledger's is a lease's, no pod's."""
-    return "/" in uid
+_NOWHERE = Slice("", Share("", 0))
 
 
 def _nothing_heard(_: str) -> None: ...
@@ -45,24 +37,24 @@ class Leases:
     def __init__(
         self, ledger: Ledger, pool: PoolOptions | None = None, freed: Callable[[str], None] = _nothing_heard
     ) -> None:
-        self.ledger, self._pool, self._freed = ledger, pool, freed
+        self.ledger, self._pool = ledger, pool
+        self._use(Servers(pool), freed)
         self._known: dict[str, GpuLease] = {}
         self._unseen: dict[str, float] = {}
         self._removed: dict[str, float] = {}
         self._held: dict[str, str] = {}
         self._promised: dict[str, tuple[GpuLease, ...]] = {}
         self._made: set[str] = set()
-        self._serves: dict[str, LeaseId] = {}
-        self._servers: dict[LeaseId, set[str]] = {}
+        self._aims: dict[str, Slice] = {}
         self._load: Counter[str] = Counter()
 
     def copy(self) -> "Leases":
         """The same facts and promises over a copy of the ledger, of which nobody hears."""
         other = Leases(self.ledger.copy(), self._pool)
         other._known, other._held = self._known.copy(), self._held.copy()
-        other._made = self._made.copy()
-        other._promised, other._serves, other._load = self._promised.copy(), self._serves.copy(), self._load.copy()
-        other._servers = {lease: uids.copy() for lease, uids in self._servers.items()}
+        other._made, other._aims = self._made.copy(), self._aims.copy()
+        other._promised, other._load = self._promised.copy(), self._load.copy()
+        other._use(self._servers.copy(), _nothing_heard)
         return other
 
     # Facts
@@ -85,6 +77,8 @@ class Leases:
         self._held[lease.hold] = lease.key
         if self._promised_as(lease.hold):
             self._made.add(lease.hold)  # from now on the room is the lease's, and goes with it
+        if self._aims.get(lease.uid, _NOWHERE) in (lease.target, lease.slice):
+            del self._aims[lease.uid]  # it has come true; it may have been moved there already
         self._count(lease, +1)
         self._settle(lease.hold)
 
@@ -159,6 +153,32 @@ class Leases:
         self._stop_serving(uid)
         return nodes
 
+    # Moves
+
+    def aim(self, lease: GpuLease, where: Slice) -> Reason | None:
+        """Takes the room at ``where`` for ``lease``, which moves nowhere yet, before it is written; else says why not.
+
+        It is kept until the lease shows it as its target, or until ``miss``.
+        """
+        charge = lease_charge(lease, where)
+        if reason := self.ledger.reserve(lease.target_hold, charge):
+            return reason
+        self._aims[lease.uid] = where
+        self._rooms.occupy(lease.target_hold, where.node)
+        return None
+
+    def miss(self, lease: GpuLease) -> None:
+        """What ``lease`` was aimed at is not to become its target any more."""
+        if self._aims.pop(lease.uid, None) is not None:
+            self._settle(lease.hold)
+
+    def target(self, lease: GpuLease) -> Slice | None:
+        """The slice that ``lease`` moves to, written or about to be."""
+        known = self._known.get(lease.key)
+        if known is None or known.uid != lease.uid:
+            return None
+        return known.target or self._aims.get(lease.uid)
+
     # Questions
 
     def of_executor(self, pod: Pod) -> GpuLease | None:
@@ -168,10 +188,7 @@ class Leases:
 
     def served_by(self, pod: Pod) -> LeaseId | None:
         """The lease that ``pod`` says it serves, if it is one of the pool's own pods."""
-        pool = self._pool
-        if pool is None or not pod.lease or (pod.namespace, pod.account) != (pool.namespace, pool.account):
-            return None
-        return pod.lease, pod.labels.get(names.LEASE_UID, "")
+        return self._servers.served_by(pod)
 
     def promised(self, uid: str) -> tuple[GpuLease, ...]:
         """The leases by which the pod ``uid``, once bound, is to hold its slices."""
@@ -188,13 +205,17 @@ class Leases:
         return {lease.node for lease in self.promised(uid)} | ({charge.node} if charge else set())
 
     def load(self) -> Mapping[str, int]:
-        """How many leases each node has a part in, as the client's or as the GPU's."""
+        """How many leases each node has a part in, as the client's, as the GPU's or as the next GPU's."""
         return self._load
 
     def all(self) -> Iterable[GpuLease]:
         return self._known.values()
 
     # Inner workings
+
+    def _use(self, servers: Servers, freed: Callable[[str], None]) -> None:
+        need = self._pool.executor if self._pool else NOTHING
+        self._servers, self._rooms = servers, LeaseRooms(self.ledger, servers, need, freed)
 
     def _promise(self, uid: str, given: Given) -> Reason | None:
         for count, lease in enumerate(given.leases):
@@ -206,7 +227,7 @@ class Leases:
         if given.leases:
             self._promised[uid] = given.leases
         for lease in given.leases:
-            self.ledger.occupy(lease.hold, lease.node, self._executor_need)
+            self._rooms.occupy(lease.hold, lease.node)
             self._count(lease, +1)
         return None
 
@@ -223,76 +244,47 @@ class Leases:
         if self._held.get(lease.hold) == lease.key:
             del self._held[lease.hold]
         self._unseen.pop(lease.key, None)
+        self._aims.pop(lease.uid, None)
         self._count(lease, -1)
         self._settle(lease.hold)
 
     def _own(self, pod: Pod) -> str:
         """The key of the room that the executor ``pod`` may take, because it is kept for it; empty if there is none."""
         lease = self.of_executor(pod)
-        return lease.hold if lease else ""
+        if lease is None:
+            return ""
+        return lease.target_hold if pod.lease_slice else lease.hold
 
     def _start_serving(self, pod: Pod) -> None:
-        lease_id = self.served_by(pod)
-        if lease_id is not None:
-            self._serves[pod.uid] = lease_id
-            self._servers.setdefault(lease_id, set()).add(pod.uid)
-            self._settle_served(lease_id)
+        self._settle_served(self._servers.start(pod))
 
     def _stop_serving(self, uid: str) -> None:
-        lease_id = self._serves.pop(uid, None)
-        if lease_id is not None:
-            self._servers[lease_id].discard(uid)
-            if not self._servers[lease_id]:
-                del self._servers[lease_id]
-            self._settle_served(lease_id)
+        self._settle_served(self._servers.stop(uid))
 
     def _lease(self, lease_id: LeaseId) -> GpuLease | None:
         lease = self._known.get(lease_id[0])
         return lease if lease is not None and lease.uid == lease_id[1] else None
 
-    def _settle_served(self, lease_id: LeaseId) -> None:
-        lease = self._lease(lease_id)
+    def _settle_served(self, lease_id: LeaseId | None) -> None:
+        lease = self._lease(lease_id) if lease_id else None
         if lease is not None:
             self._settle(lease.hold)
 
     def _settle(self, hold: str) -> None:
-        """Makes the charge under ``hold`` what the lease, its executors and the promise make it."""
+        """Makes the charges of both rooms what the lease, its executors and the promises make them."""
         known = self.at(hold)
         lease = known or self._promised_as(hold)
-        served = known is not None and self._is_served(known)
-        wanted = None if lease is None or served else lease_charge(lease)
-        charged = self.ledger.charge_of(hold)
-        if wanted == charged:
-            return
-        if wanted is None:
-            self.ledger.release(hold)
-            self.ledger.vacate(hold)
-        else:
-            self.ledger.charge(hold, wanted)
-            self.ledger.occupy(hold, wanted.node, self._executor_need)
-        if charged is not None and not served:
-            self._freed(charged.node)
-
-    @property
-    def _executor_need(self) -> HostNeed:
-        return self._pool.executor if self._pool else NOTHING
+        self._rooms.settle(hold, known, lease_charge(lease) if lease else None)
+        target = self.target(known) if known else None
+        self._rooms.settle(f"{hold}/target", known, lease_charge(known, target) if known and target else None)
 
     def _promised_as(self, hold: str) -> GpuLease | None:
         """The lease that was promised there and is not made yet."""
         leases = self._promised.get(hold.partition("/")[0], ()) if hold not in self._made else ()
         return next((lease for lease in leases if lease.hold == hold), None)
 
-    def _is_served(self, lease: GpuLease) -> bool:
-        """Whether an executor of ``lease`` holds the very slice."""
-        charges = (self.ledger.charge_of(uid) for uid in self._servers.get((lease.key, lease.uid), ()))
-        return any(
-            charge.node == lease.node and lease.share in charge.assignment.shares
-            for charge in charges
-            if charge and charge.assignment
-        )
-
     def _count(self, lease: GpuLease, sign: int) -> None:
-        for node in (lease.node, lease.client.node):
+        for node in {lease.node, lease.client.node, *([lease.target.node] if lease.target else ())}:
             self._load[node] += sign
             if not self._load[node]:
                 del self._load[node]

@@ -21,6 +21,7 @@ RACKS = ("topology.kubernetes.io/rack", "topology.tessera.io/rack")
 
 
 _NODE_TAINTS = "node.kubernetes.io/"
+_CORDON = "node.kubernetes.io/unschedulable"
 _Items = tuple[tuple[str, wire.Quantity], ...]
 _KEPT = 1 << 13
 _needs: dict[tuple[int, ...], tuple[tuple[ContainerSpec, ...], HostNeed]] = {}
@@ -73,8 +74,9 @@ def host_of(node: wire.Node) -> Host:
     """What a node has for pods; what it does not say, or says wrong, counts 0."""
     labels, has = node.metadata.labels, _need(node.status.allocatable)
     rack = next((labels[key] for key in RACKS if labels.get(key)), "")
-    closed = node.spec.unschedulable or any(_closes(taint) for taint in node.spec.taints)
-    return Host(node.metadata.name, has.cpu_milli, has.memory_bytes, labels.get(ZONE, ""), rack, closed)
+    cordoned = node.spec.unschedulable or any(taint.key == _CORDON for taint in node.spec.taints)
+    closed = cordoned or any(_closes(taint) for taint in node.spec.taints)
+    return Host(node.metadata.name, has.cpu_milli, has.memory_bytes, labels.get(ZONE, ""), rack, closed, cordoned)
 
 
 def _closes(taint: wire.Taint) -> bool:

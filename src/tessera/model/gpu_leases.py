@@ -56,6 +56,11 @@ class Slice:
     node: str
     share: Share
 
+    @property
+    def size(self) -> "Size":
+        """How large it is."""
+        return Size(self.share.mem_bytes, self.share.core_percent)
+
 
 @dataclass(frozen=True, slots=True)
 class Size:
@@ -89,6 +94,16 @@ class GpuLease:
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def slice(self) -> Slice:
+        """The room that it holds now."""
+        return Slice(self.node, self.share)
+
+    @property
+    def size(self) -> Size:
+        """How large that is."""
+        return Size(self.share.mem_bytes, self.share.core_percent)
 
     @property
     def hold(self) -> str:

@@ -15,7 +15,7 @@ UNKNOWN_HOST = 1 << 60
 class Host:
     """What a node has for pods: allocatable CPU in thousandths of a core and memory; its zone and rack, or empty.
 
-    ``closed``: it takes no more pods, because it is cordoned or not well.
+    ``closed``: it takes no more pods, because it is cordoned or not well; ``cordoned``: the former, or both.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Host:
     zone: str = ""
     rack: str = ""
     closed: bool = False
+    cordoned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,3 +73,8 @@ class Pod:
     def lease(self) -> str:
         """NAMESPACE/NAME of the GPULease that it serves as an executor; empty if it is none."""
         return self.annotations.get(names.LEASE, "")
+
+    @property
+    def lease_slice(self) -> str:
+        """Which slice an executor is to have of its lease: ``target`` for the one that it moves to; empty: its own."""
+        return self.annotations.get(names.LEASE_SLICE, "")

@@ -18,7 +18,7 @@ from tessera.model.charges import Charge, Totals
 from tessera.model.quantities import GIB
 from tessera.scheduler.binder import Binder
 from tessera.scheduler.engine import Engine
-from tessera.scheduler.leases import lease_charge
+from tessera.scheduler.lease_rooms import lease_charge
 from tessera.scheduler.service import Service
 from tessera.scheduler.settings import SchedulerSettings
 from tessera.simulator.apiserver import ApiServer

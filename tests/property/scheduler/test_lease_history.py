@@ -1,8 +1,8 @@
 """Slices on other nodes beside an API server that refuses, loses answers and tells late, with leaders that change.
 
-Pods and GPULeases are told of by two watches, of which either may be behind. Whatever the order: no GPU is over its
-capacity, each slice counts once, and the ledger that is rebuilt from the API's objects is the running one once that
-has heard everything.
+Pods and GPULeases are told of by two watches, of which either may be behind, and leases move: they are given a second
+slice, get executors there, and are moved, or stay. Whatever the order: no GPU is over its capacity, each slice counts
+once, and the ledger that is rebuilt from the API's objects is the running one once that has heard everything.
 """
 
 from collections import Counter, deque
@@ -12,7 +12,9 @@ from random import Random
 
 import pytest
 
-from tessera.model.gpu_leases import GpuLease
+from tessera.model.assignment import Share
+from tessera.model.charges import charge_of
+from tessera.model.gpu_leases import GpuLease, Slice
 from tessera.model.hosts import Host, HostNeed
 from tessera.model.ledger import Ledger
 from tessera.model.pods import Pod
@@ -30,8 +32,9 @@ ENDS = (
     *["accepted"] * 5, "refused", "lost after", "lost before", "lease lost", "leader dies before", "leader dies after",
     "held only",
 )  # fmt: skip
+AIM_ENDS = (*["written"] * 4, "refused", "lost after", "lost before", "leader dies after")
 NEWS_S = 60.0
-STEPS = 120
+STEPS = 160
 
 
 def engine_of(pods: Sequence[Pod], leases: Sequence[GpuLease], clock: Clock, *, leases_first: bool = True) -> Engine:
@@ -64,6 +67,7 @@ class History:
         self.untold_pods: deque[tuple[str, Pod | None]] = deque()
         self.untold_leases: deque[tuple[GpuLease, bool]] = deque()
         self.mine: set[str] = set()
+        self.in_doubt: dict[str, GpuLease] = {}
         self.listed: list[GpuLease] | None = None
         self.count = 0
         self.seen: Counter[str] = Counter()
@@ -73,6 +77,8 @@ class History:
             self.a_pod_is_created: 4, self.a_pod_is_tried_again: 4, self.the_pool_makes_an_executor: 4,
             self.a_pod_ends: 3, self.the_pool_releases_a_lease: 4, self.a_pods_event: 8, self.a_leases_event: 8,
             self.a_watch_breaks: 1, self.another_leader: 1, self.time_passes: 2,
+            self.the_leader_aims: 6, self.the_leader_withdraws: 3, self.the_pool_makes_a_targets_executor: 6,
+            self.the_pool_moves_a_lease: 3,
         }  # fmt: skip
         self.rng.choices(list(acts), list(acts.values()))[0]()
 
@@ -97,8 +103,18 @@ class History:
         del self.leases[lease.key]
         self.untold_leases.append((lease, False))
 
+    def _change(self, lease: GpuLease) -> None:
+        self.leases[lease.key] = lease
+        self.untold_leases.append((lease, True))
+
     def _executors(self, lease: GpuLease) -> list[Pod]:
         return [p for p in self.pods.values() if p.lease == lease.key and p.labels == executor(lease).labels]
+
+    def _serves(self, lease: GpuLease, where: Slice) -> bool:
+        """Whether an executor of ``lease`` is bound with that very slice."""
+        bound = (p for p in self._executors(lease) if p.node == where.node and not p.ended)
+        charges = (charge_of(p) for p in bound)
+        return any(c.assignment.shares == (where.share,) for c in charges if c and c.assignment)
 
     def a_pod_is_created(self) -> None:
         self.count += 1
@@ -112,6 +128,25 @@ class History:
         if found:
             self.count += 1
             self._create(executor(self.rng.choice(found), name=f"x{self.count}"))
+
+    def the_pool_makes_a_targets_executor(self) -> None:
+        found = [lease for lease in self.leases.values() if lease.target and self._is_bound(lease.client.pod_uid)]
+        if found:
+            self.count += 1
+            lease = self.rng.choice(found)
+            self._create(executor(lease, name=f"y{self.count}", target=lease.target))
+
+    def the_pool_moves_a_lease(self) -> None:
+        """Where an executor has the target, or none has anything."""
+        for lease in list(self.leases.values()):
+            target = lease.target
+            if target is None:
+                continue
+            over = self._serves(lease, target)
+            if over or not any(p.node and not p.ended for p in self._executors(lease)):
+                self.seen["moved over" if over else "moved at once"] += 1
+                self._change(replace(lease, node=target.node, share=target.share, target=None))
+                return
 
     def _is_bound(self, uid: str) -> bool:
         now = self.pods.get(uid)
@@ -141,6 +176,48 @@ class History:
             self.seen["lease released"] += 1
             self._unmake(lease)
             return
+
+    # The leader's moves
+
+    def _known(self) -> list[GpuLease]:
+        """Of which the leader knows what the API server has, as a live read shows it."""
+        return [lease for lease in self.engine.leases.all() if self.leases.get(lease.key) == lease]
+
+    def the_leader_aims(self) -> None:
+        free = [lease for lease in self._known() if lease.target is None and lease.uid not in self.in_doubt]
+        if not free:
+            return
+        lease, node = self.rng.choice(free), self.rng.choice(NODES[2:])
+        share = Share(self.rng.choice(node.gpus).uuid, self.rng.choice([lease.share.mem_bytes, 3 * GIB, 10 * GIB]))
+        where = Slice(node.name, share)
+        if where == lease.slice or self.engine.leases.target(lease) or self.engine.leases.aim(lease, where):
+            return
+        end = self.rng.choice(AIM_ENDS)
+        self.seen[f"aim {end}"] += 1
+        if end in ("written", "lost after", "leader dies after"):
+            self._change(replace(lease, target=where))
+        if end == "leader dies after":
+            self.another_leader()
+        elif end == "refused":
+            self.engine.leases.miss(lease)
+        else:
+            self.in_doubt[lease.uid] = lease
+
+    def the_leader_withdraws(self) -> None:
+        """What nobody has begun with."""
+        for lease in self._known():
+            if lease.target is not None and not any(p.lease_slice for p in self._executors(lease)):
+                self.seen["withdrawn"] += 1
+                self._change(replace(lease, target=None))
+                return
+
+    def _look_up_aims(self) -> None:
+        for uid, lease in self.in_doubt.items():
+            now = self.leases.get(lease.key)
+            aimed = self.engine.leases.target(lease)
+            if now is None or now.uid != uid or aimed not in (now.target, now.slice):
+                self.engine.leases.miss(lease)
+        self.in_doubt.clear()
 
     # What the leader hears
 
@@ -176,6 +253,7 @@ class History:
         self.untold_leases.clear()
         self.listed = None
         self.mine.clear()
+        self.in_doubt.clear()
         self.engine = self.rebuilt()
 
     def rebuilt(self) -> Engine:
@@ -207,7 +285,8 @@ class History:
         if isinstance(reserved, Reason):
             return
         leases = [self._make(lease) for lease in self.engine.leases.promised(pod.uid)]
-        what = "executor" if pod.lease else "client" if leases else "local pod"
+        who = "target's executor" if pod.lease_slice else "executor" if pod.lease else ""
+        what = who or ("client" if leases else "local pod")
         self.seen[f"{what} {end}"] += 1
         if end == "lease lost" and leases:
             return
@@ -244,6 +323,7 @@ class History:
                 self._undo(uid)
             if found is None:
                 self.engine.forget_pod(uid)
+        self._look_up_aims()
         for lease in self.engine.leases.late(self.clock.now):
             if lease.key in self.leases and self.leases[lease.key].uid == lease.uid:
                 self.engine.leases.seen(lease)
@@ -271,8 +351,9 @@ class History:
             for share in charge.assignment.shares if charge and charge.assignment else ():
                 used[share.uuid] += share.mem_bytes
         for lease in self.leases.values():
-            if not any(each.node and not each.ended for each in self._executors(lease)):
-                used[lease.share.uuid] += lease.share.mem_bytes
+            for room in (lease.slice, lease.target):
+                if room is not None and not self._serves(lease, room):
+                    used[room.share.uuid] += room.share.mem_bytes
         return used
 
     def settle(self) -> None:
@@ -308,8 +389,12 @@ def test_every_slice_counts_once_whatever_happens(seed: int, seen: Counter[str])
 
 def test_the_histories_are_full(seen: Counter[str]) -> None:
     """They show nothing of what never happens in them."""
-    for what in ("client", "executor", "local pod"):
+    for what in ("client", "executor", "target's executor", "local pod"):
         for end in set(ENDS) - {"held only"}:
             assert seen[f"{what} {end}"] >= 3, (what, end)
+    for end in set(AIM_ENDS):
+        assert seen[f"aim {end}"] >= 10, end
     for what in ("executor ends", "pod ends", "pod leaves unbound", "lease released"):
         assert seen[what] >= 20, what
+    for what in ("moved over", "moved at once", "withdrawn"):
+        assert seen[what] >= 10, what

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tessera.model import names
 from tessera.model.assignment import Assignment, encode
-from tessera.model.gpu_leases import GpuLease
+from tessera.model.gpu_leases import GpuLease, Slice
 from tessera.model.gpus import Gpu, GpuNode, Health
 from tessera.model.hosts import HostNeed
 from tessera.model.pods import ContainerSpec, Kind, Pod
@@ -109,11 +109,13 @@ def bind_away(engine: Engine, pod: Pod, offered: list[str]) -> list[GpuLease]:
     return leases
 
 
-def executor(lease: GpuLease, name: str = "", epoch: int = 1) -> Pod:
-    """The pod that the pool makes for ``lease``."""
-    core = f" gpu-core={lease.share.core_percent}" if lease.share.core_percent else ""
-    found = pod(name or f"x-{lease.name}-{epoch}", f"gpu-mem={lease.share.mem_bytes}{core}")
+def executor(lease: GpuLease, name: str = "", epoch: int = 1, target: Slice | None = None) -> Pod:
+    """The pod that the pool makes for ``lease``, or for ``target``, which it moves to."""
+    share = (target or lease.slice).share
+    core = f" gpu-core={share.core_percent}" if share.core_percent else ""
+    found = pod(name or f"x-{lease.name}-{epoch}", f"gpu-mem={share.mem_bytes}{core}")
+    which = {names.LEASE_SLICE: "target"} if target else {}
     return replace(
         found, namespace=POOL.namespace, account=POOL.account, host=POOL.executor,
-        annotations={names.LEASE: lease.key}, labels={names.LEASE_UID: lease.uid},
+        annotations={names.LEASE: lease.key, **which}, labels={names.LEASE_UID: lease.uid},
     )  # fmt: skip
