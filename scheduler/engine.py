@@ -28,18 +28,20 @@ from tessera.scheduler.choice import choose
 from tessera.scheduler.earmark import part_of
 from tessera.scheduler.elsewhere import Elsewhere
 from tessera.scheduler.fit import still_held
-from tessera.scheduler.leased import Leased
 from tessera.scheduler.lease_rooms import is_hold
+from tessera.scheduler.leased import Leased
 from tessera.scheduler.leases import Leases
 from tessera.scheduler.local import Local
 from tessera.scheduler.nearness import Siblings, spans_gpus
 from tessera.scheduler.offers import Filtered, Offer, Scores, offer_of, refused_by_all
 from tessera.scheduler.options import Options
+from tessera.scheduler.placing import Placing
 from tessera.scheduler.policies import Policies
 from tessera.scheduler.policy.kernels import Floats
 from tessera.scheduler.promises import Promise, Promised, Request
 from tessera.scheduler.ranking import Ties, best_first, tens
 from tessera.scheduler.refusals import remote_reason
+from tessera.scheduler.relocation import Relocations
 from tessera.scheduler.ways import Ways
 
 _REQUEST_LIFE_S = 900.0
@@ -68,7 +70,9 @@ class Engine:
         ties, pool = Ties(self.options.seed), self.options.pool
         self._policies = Policies(self.options, self.arrivals.workload)
         self._local = Local(self.ledger, self._policies, ties, self.siblings)
-        elsewhere = Elsewhere(self.leases, pool, self._policies, ties) if pool else None
+        placing = Placing(self.leases, pool, self._policies, ties) if pool else None
+        self.relocations = Relocations(self.leases, placing, self.options.context_bytes) if placing else None
+        elsewhere = Elsewhere(self.leases, placing, ties) if placing else None
         self._ways = Ways(self.ledger, self._local, Leased(self.leases), elsewhere)
         self._promises: dict[str, Promised] = {}
         self._requests: dict[str, Request] = {}

@@ -24,7 +24,6 @@ from tessera.scheduler.options import PoolOptions
 from tessera.scheduler.servers import LeaseId, Servers
 from tessera.scheduler.ways import Given
 
-
 _NOWHERE = Slice("", Share("", 0))
 
 
@@ -178,6 +177,10 @@ class Leases:
         if known is None or known.uid != lease.uid:
             return None
         return known.target or self._aims.get(lease.uid)
+
+    def aims_at(self, lease: GpuLease, where: Slice) -> bool:
+        """Whether the room at ``where`` is still kept for a write that no news has shown yet."""
+        return self._aims.get(lease.uid) == where
 
     # Questions
 

@@ -35,6 +35,10 @@ class Metrics:
         self.victims = Counter(
             "tessera_preemption_victims", "Pods asked to leave for one of higher priority.", registry=self.registry
         )
+        self.relocations = Counter(
+            "tessera_relocations", "GPULeases that were to move, by cause and what came of it.", ["cause", "outcome"],
+            registry=self.registry,
+        )  # fmt: skip
         self.bindings = Counter("tessera_bindings", "Bindings by outcome.", ["outcome"], registry=self.registry)
 
     def preempted(self, victims: int) -> None:

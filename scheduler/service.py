@@ -44,6 +44,7 @@ from tessera.scheduler.notes import note_of, recall, settings_note
 from tessera.scheduler.options import Options
 from tessera.scheduler.others import Others
 from tessera.scheduler.preemptor import Preemptor
+from tessera.scheduler.relocator import Relocator
 from tessera.scheduler.rescue import Allowance, Rescue
 from tessera.scheduler.room import Bell
 from tessera.scheduler.settings import SchedulerSettings
@@ -95,6 +96,12 @@ class Service:
             engine, self._holders, self.nominations, gateway, self.lease, self.recorder, self.metrics.preempted, clock,
             allowed=settings.preemption,
         )  # fmt: skip
+        self.relocator: Relocator | None = None
+        if engine.relocations is not None:
+            self.relocator = Relocator(
+                engine.relocations, engine.leases, gateway, self.lease, self.recorder, lambda: self.gate() is None,
+                self.metrics.relocations, clock,
+            )  # fmt: skip
         self._pods: Reflector[Pod] = Reflector(
             gateway, PODS, self._observe_pods, keep=brief_pod_of, key=attrgetter("uid")
         )
@@ -143,6 +150,8 @@ class Service:
             parts["namespaces"] = self._namespaces.run()
         if self._gpu_leases is not None:
             parts["gpuleases"] = self._gpu_leases.run()
+        if self.relocator is not None:
+            parts["relocation"] = self.relocator.run()
         self._parts.start(parts)
         await self._webhook.start()
         await self._extender.start()
@@ -151,14 +160,14 @@ class Service:
     async def stop(self) -> None:
         """Stops answering, then gives the lease back, so that the next leader need not wait for its end.
 
-        A Binding that may still come true keeps the lease to its end: the next leader must not miss it.
+        A Binding or a target that may still come true keeps the lease to its end: the next leader must not miss it.
         """
         await self._extender.stop()
         await self._webhook.stop()
         await self.binder.close()
         await self._parts.stop()
-        if self.binder.in_doubt:
-            log.warning("lease kept to its end: the outcome of a Binding is not known")
+        if self.binder.in_doubt or (self.relocator is not None and self.relocator.in_doubt):
+            log.warning("lease kept to its end: the outcome of a Binding or of a lease's target is not known")
         else:
             await self.lease.release()
         await self.gateway.__aexit__(None, None, None)

@@ -1,0 +1,118 @@
+"""Whether a namespace's ResourceQuotas allow a slice to grow beyond what its pod has asked for.
+
+The request of a running pod never changes, and the quotas count nothing else of it. What leases have beyond their
+pods' requests is therefore added here to what a quota says is used. A quota with scopes is taken to count every pod.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tessera.kube.convert import pod_of
+from tessera.kube.gateway import Gateway
+from tessera.kube.resources import PODS, RESOURCE_QUOTAS
+from tessera.model import names
+from tessera.model.demands import PodDemand, demand_of
+from tessera.model.gpu_leases import GpuLease, Size
+from tessera.model.pods import Pod
+from tessera.model.quantities import QuantityError, format_bytes, parse_whole
+from tessera.scheduler.leases import Leases
+
+Quota = Mapping[str, Any]
+_MEM, _CORE = f"requests.{names.GPU_MEM}", f"requests.{names.GPU_CORE}"
+_Sums = dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """By the quotas' keys: what a lease is to have beyond its pod's request, and what all others have."""
+
+    own: _Sums
+    others: _Sums
+
+
+def grown_keys(lease: GpuLease) -> list[str]:
+    """In which of the quotas' keys ``wanted`` is more than the slice. A slice without a cap counts no compute."""
+    wanted, size = lease.wanted or lease.size, lease.size
+    grown = {_MEM: wanted.mem_bytes > size.mem_bytes, _CORE: wanted.core_percent > size.core_percent}
+    return [key for key, more in grown.items() if more]
+
+
+async def growth_refusal(gateway: Gateway, leases: Leases, lease: GpuLease) -> str:
+    """Why ``lease`` may not have the size that is wanted, in one sentence; empty if it may. Raises ``KubeError``."""
+    keys = grown_keys(lease)
+    if not keys:
+        return ""
+    quotas = await gateway.list(RESOURCE_QUOTAS, namespace=lease.namespace)
+    if not any(key in _part(quota, "spec", "hard") for quota in quotas for key in keys):
+        return ""
+    pods = [pod_of(pod) for pod in await gateway.list(PODS, namespace=lease.namespace)]
+    return refusal(quotas, growth(leases, lease, pods), keys)
+
+
+def growth(leases: Leases, lease: GpuLease, pods: Iterable[Pod]) -> Growth:
+    """``pods`` are those of the namespace."""
+    asked = {pod.uid: demand_of(pod) for pod in pods if not pod.ended}
+    own, others = {_MEM: 0, _CORE: 0}, {_MEM: 0, _CORE: 0}
+    for each in leases.all():
+        demand = asked.get(each.client.pod_uid)
+        if each.namespace != lease.namespace or not isinstance(demand, PodDemand):
+            continue
+        mine = each.uid == lease.uid
+        sums = own if mine else others
+        for key, beyond in _beyond(leases, each, demand, wanted=mine).items():
+            sums[key] += beyond
+    return Growth(own, others)
+
+
+def refusal(quotas: Iterable[Quota], growth: Growth, keys: Iterable[str]) -> str:
+    """The first quota that ``growth`` would exceed in one of ``keys``, in one sentence; empty if none."""
+    for quota in quotas:
+        hard, used = _part(quota, "spec", "hard"), _part(quota, "status", "used")
+        for key in keys:
+            if key not in hard or not growth.own[key]:
+                continue
+            where = f"ResourceQuota {quota['metadata']['name']}: {key}"
+            if key not in used:
+                return f"{where}: found no status.used yet; allowed: growth once the quota is counted"
+            most, total = _amount(hard[key]), _amount(used[key]) + growth.own[key] + growth.others[key]
+            if total > most:
+                return f"{where}: found {_words(key, total)} with this growth; allowed: {_words(key, most)}"
+    return ""
+
+
+def _beyond(leases: Leases, lease: GpuLease, demand: PodDemand, *, wanted: bool) -> _Sums:
+    """What ``lease`` has, or with ``wanted`` would have, beyond its container's request."""
+    sizes = [lease.size]
+    if target := leases.target(lease):
+        sizes.append(target.size)
+    if wanted and lease.wanted:
+        sizes = [lease.wanted]
+    asked = next((c for c in demand.containers if c.container == lease.client.container), None)
+    request = Size(asked.mem_bytes, asked.core_percent) if asked else Size(0, 0)
+    mem = max(size.mem_bytes for size in sizes)
+    core = max(size.core_percent for size in sizes)
+    by_compute = asked is not None and not asked.mem_bytes and lease.wanted is None  # no quota sees that memory
+    return {
+        _MEM: 0 if by_compute else max(0, mem - request.mem_bytes),
+        _CORE: max(0, core - request.core_percent),
+    }
+
+
+def _part(quota: Quota, *path: str) -> Mapping[str, Any]:
+    found: Any = quota
+    for key in path:
+        found = (found or {}).get(key)
+    return found or {}
+
+
+def _amount(text: str) -> int:
+    """A figure that cannot be read allows nothing and uses nothing."""
+    try:
+        return parse_whole(text)
+    except QuantityError:
+        return 0
+
+
+def _words(key: str, amount: int) -> str:
+    return format_bytes(amount) if key == _MEM else str(amount)

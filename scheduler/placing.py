@@ -1,0 +1,80 @@
+"""Where on other nodes than its pod's a slice goes.
+
+The GPU's node is the policy's choice, as if the slice alone were placed; among equal ones it is one in the client's
+rack, else in its zone, else the one with fewest leases, because they share its network.
+"""
+
+import numpy as np
+
+from tessera.model.charges import Totals
+from tessera.model.demands import PodDemand
+from tessera.model.gpu_leases import Slice
+from tessera.model.hosts import UNKNOWN_HOST, HostNeed
+from tessera.model.ledger import Bools, Ints, Ledger
+from tessera.reasons import Reason
+from tessera.scheduler.choice import choose
+from tessera.scheduler.leases import Leases
+from tessera.scheduler.options import PoolOptions
+from tessera.scheduler.policies import Policies
+from tessera.scheduler.policy.kernels import NEVER, Floats
+from tessera.scheduler.ranking import Ties, able, fits_of
+from tessera.scheduler.refusals import cluster_reason
+
+_EQUAL = 1e-6
+"""Scores that differ by less are equal: nothing but the order of equal nodes is as small."""
+
+
+class Placing:
+    """``demand`` is one container of ``whole``, whose executors must find room for all of them where they meet."""
+
+    def __init__(self, leases: Leases, pool: PoolOptions, policies: Policies, ties: Ties) -> None:
+        self._leases, self._pool, self._policies, self._ties = leases, pool, policies, ties
+
+    def place(self, ledger: Ledger, whole: PodDemand, demand: PodDemand, client: int | None) -> Slice | None:
+        """The slice, near to the node in row ``client``; ``None`` if no GPU has room for it."""
+        best = self.best(ledger, whole, demand)
+        if not len(best):
+            return None
+        near = np.zeros(len(best)) if client is None else _distances(ledger, client, best)
+        order = np.lexsort((self._ties.of(ledger)[best], self.loads(ledger, best), near))
+        node = ledger.names[best[order[0]]]
+        given = choose(ledger, node, demand, self._policies.of(demand), self._policies.level(demand))
+        return Slice(node, given.shares[0]) if given else None
+
+    def best(self, ledger: Ledger, whole: PodDemand, demand: PodDemand) -> Ints:
+        """The rows of the GPU nodes that the policy likes best; none if no node holds the slice and its executor."""
+        scores = self._scores(ledger, whole, demand)
+        highest = scores.max(initial=NEVER)
+        return np.flatnonzero(scores >= highest - _EQUAL) if highest > NEVER else np.zeros(0, np.int64)
+
+    def reason(self, ledger: Ledger, whole: PodDemand, demand: PodDemand) -> Reason:
+        """Why no GPU has room for it."""
+        fits, rooms = fits_of(ledger, demand, self._policies.level(demand)), self._rooms(ledger, whole, demand)
+        return cluster_reason(ledger, demand, fits, rooms, ~ledger.closed)
+
+    def loads(self, ledger: Ledger, rows: Ints) -> Ints:
+        """In how many leases the nodes of ``rows`` have a part."""
+        load = self._leases.load()
+        return np.array([load.get(ledger.names[row], 0) for row in rows.tolist()], np.int64)
+
+    def _scores(self, ledger: Ledger, whole: PodDemand, demand: PodDemand) -> Floats:
+        policy, level = self._policies.of(whole), self._policies.level(whole)
+        candidates = able(ledger, demand, self._rooms(ledger, whole, demand), policy, level)
+        if not candidates.any():
+            return np.full(len(candidates), NEVER)
+        return policy.node_scores(ledger, self._pool.executor, demand, candidates, np.zeros(len(candidates)))
+
+    def _rooms(self, ledger: Ledger, whole: PodDemand, demand: PodDemand) -> Bools:
+        """Where the kubelet and the host have room. A node that is gone may have left its GPUs behind."""
+        container, count = demand.containers[0], len(whole.containers)
+        totals = Totals(container.mem_bytes, container.core_percent, 0, 1)
+        need = HostNeed(count * self._pool.executor.cpu_milli, count * self._pool.executor.memory_bytes)
+        rooms: Bools = ledger.room_of(totals) & ledger.host_room(need) & ~ledger.closed
+        return rooms & (ledger.free_cpu < UNKNOWN_HOST) if ledger.hosts() else rooms
+
+
+def _distances(ledger: Ledger, client: int, rows: Ints) -> Ints:
+    """Of each of ``rows`` from ``client``: 0 in its rack, 1 in its zone, 2 elsewhere."""
+    zone, rack = ledger.zone[client], ledger.rack[client]
+    same_zone, same_rack = (ledger.zone[rows] == zone) & (zone > 0), (ledger.rack[rows] == rack) & (rack > 0)
+    return np.where(same_rack, 0, np.where(same_zone, 1, 2))
