@@ -10,9 +10,9 @@ from tests.chart.chart import NAMESPACE, Json, Rendered, refusal, render
 from tests.chart.test_rescue import environment
 
 
-def rights(found: Rendered) -> set[str]:
+def rights(found: Rendered, resource: str = "gpuleases") -> set[str]:
     rules = found.one("ClusterRole", "tessera-scheduler")["rules"]
-    return {verb for rule in rules if "gpuleases" in rule["resources"] for verb in rule["verbs"]}
+    return {verb for rule in rules if resource in rule["resources"] for verb in rule["verbs"]}
 
 
 def read(found: Rendered) -> PoolOptions | None:
@@ -33,6 +33,7 @@ def makers(found: Rendered) -> str:
 def test_by_default_there_is_no_pool() -> None:
     found = render()
     assert read(found) is None and not rights(found) and makers(found) == "false"
+    assert not rights(found, "gpuleases/status") and not rights(found, "resourcequotas")
     assert "tessera-leases-view" not in {each["metadata"]["name"] for each in found.all("ClusterRole")}
 
 
@@ -40,6 +41,7 @@ def test_with_a_pool_the_scheduler_makes_leases_and_its_controller_says_what_ser
     found = render({"pool.enabled": True})
     assert read(found) == PoolOptions(NAMESPACE, "tessera-pool-executor", HostNeed(500, 2 * GIB))
     assert rights(found) == {"get", "list", "watch", "create", "patch", "delete"}
+    assert rights(found, "gpuleases/status") == {"patch"} and rights(found, "resourcequotas") == {"list"}
     controller = f"request.userInfo.username == 'system:serviceaccount:{NAMESPACE}:tessera-pool-controller'"
     assert controller in makers(found) and f"request.namespace == '{NAMESPACE}'" in makers(found)
     seen = found.one("ClusterRole", "tessera-leases-view")["rules"]
