@@ -38,6 +38,7 @@ from tessera.scheduler.binder import Binder
 from tessera.scheduler.engine import Engine
 from tessera.scheduler.extender import Extender
 from tessera.scheduler.holders import Holders
+from tessera.scheduler.left_leases import LeftLeases
 from tessera.scheduler.metrics import Metrics
 from tessera.scheduler.nominations import Nominations
 from tessera.scheduler.notes import note_of, recall, settings_note
@@ -99,9 +100,10 @@ class Service:
         self.relocator: Relocator | None = None
         if engine.relocations is not None:
             self.relocator = Relocator(
-                engine.relocations, engine.leases, gateway, self.lease, self.recorder, lambda: self.gate() is None,
+                engine.relocations, engine.leases, gateway, self.lease, self.recorder, self._leads,
                 self.metrics.relocations, clock,
             )  # fmt: skip
+        self._left = LeftLeases(engine, gateway, self._leads, clock)
         self._pods: Reflector[Pod] = Reflector(
             gateway, PODS, self._observe_pods, keep=brief_pod_of, key=attrgetter("uid")
         )
@@ -132,7 +134,7 @@ class Service:
 
     async def _start(self) -> None:
         await self.gateway.__aenter__()
-        bell = Bell(self.engine, self.gateway, lambda: str(time.time_ns()), lambda: self.gate() is None)
+        bell = Bell(self.engine, self.gateway, lambda: str(time.time_ns()), self._leads)
         parts: dict[str, Coroutine[Any, Any, Any]] = {
             "policies": self._compile(),
             "pods": self._pods.run(),
@@ -150,6 +152,7 @@ class Service:
             parts["namespaces"] = self._namespaces.run()
         if self._gpu_leases is not None:
             parts["gpuleases"] = self._gpu_leases.run()
+            parts["left leases"] = self._left.run()
         if self.relocator is not None:
             parts["relocation"] = self.relocator.run()
         self._parts.start(parts)
@@ -214,6 +217,10 @@ class Service:
             return Reason(Code.NOT_SYNCED, "tessera-scheduler is still compiling its placement policies")
         return None
 
+    def _leads(self) -> bool:
+        """Whether this process may decide now."""
+        return self.gate() is None
+
     async def _compile(self) -> None:
         """In a thread, because it may take long; then there is nothing more to do, for ever."""
         started = time.monotonic()
@@ -253,8 +260,7 @@ class Service:
     def _rescue(self) -> Rescue:
         allowance = Allowance(self._settings.rescue_moves, self._settings.rescue_after_s)
         return Rescue(
-            self.engine, self.nominations, self.gateway, self.recorder, allowance,
-            lambda: self.gate() is None, self.metrics.moves,
+            self.engine, self.nominations, self.gateway, self.recorder, allowance, self._leads, self.metrics.moves,
         )  # fmt: skip
 
     def _refused(self, pod: Pod, reason: Reason, nodes: list[str], alone: bool) -> None:

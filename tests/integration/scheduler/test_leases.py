@@ -19,6 +19,7 @@ from tessera.model.quantities import GIB
 from tessera.scheduler.binder import Binder
 from tessera.scheduler.engine import Engine
 from tessera.scheduler.lease_rooms import lease_charge
+from tessera.scheduler.left_leases import LeftLeases
 from tessera.scheduler.service import Service
 from tessera.scheduler.settings import SchedulerSettings
 from tessera.simulator.apiserver import ApiServer
@@ -218,12 +219,33 @@ async def test_a_new_leader_knows_the_same_at_every_point(pool: Pool) -> None:
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
     pool.api.faults.clear()
+    pool.api.faults.delay_next(1, 2.0, verb="delete", plural="gpuleases")
     async with serving(pool.api) as second:
         after = Pool(pool.api, second, pool.http)
         assert after.charges == after.facts() and len(after.charges) == 3
         assert int(second.engine.ledger.free_bytes.sum()) == 15 * GIB
-        [left] = [lease for lease in after.leases() if lease["spec"]["client"]["pod"] == "torn"]
         assert "is not gone yet" in str((await after.filter(torn, "g", "c"))["FailedAndUnresolvableNodes"])
-        pool.api.store.remove("gpuleases", "default", left["metadata"]["name"])
-        await until(lambda: len(after.charges) == 2, "the room of the lease that was removed")
+        await until(lambda: len(after.charges) == 2, "the lease that nobody was bound with to be removed")
+        [kept] = after.leases()
+        assert kept["spec"]["client"]["pod"] == "bound" and after.charges == after.facts()
         assert (await after.filter(torn, "g", "c"))["NodeNames"] == ["c"]
+        assert await after.bind(torn, "c") == ""
+
+
+async def test_a_lease_is_not_removed_because_the_news_of_its_pod_are_late(pool: Pool) -> None:
+    created = await pool.asked("web", "4Gi")
+    assert await pool.bind(created, "c") == ""
+    engine = Engine(time.monotonic, pool.service.engine.options)
+    engine.leases.replace(map(_lease, pool.leases()))
+    now = [0.0]
+    left = LeftLeases(engine, pool.service.gateway, lambda: True, lambda: now[0])
+    await left.remove()
+    assert len(pool.leases()) == 1
+    stored = pool.stored("web")
+    stored["spec"] = {key: value for key, value in stored["spec"].items() if key != "nodeName"}
+    pool.api.store.put("pods", stored)
+    await left.remove()
+    assert len(pool.leases()) == 1, "it is not asked again at once"
+    now[0] = 2.0
+    await left.remove()
+    assert not pool.leases() and not engine.ledger.charges()
