@@ -1,7 +1,8 @@
 """``kubectl tessera``: the pool as the API server knows it, with the user's own kubeconfig and rights.
 
-Reads only, but for ``defragment --execute`` and ``lease delete``. Needs nothing of ours to run in the cluster but the
-objects it shows; the numbers are computed by the same code as the dashboard's, plans by the scheduler's.
+Reads only, but for ``defragment --execute``, ``resize`` and ``lease delete``. Needs nothing of ours to run in the
+cluster but the objects it shows; the numbers are computed by the same code as the dashboard's, plans by the
+scheduler's.
 """
 
 from enum import StrEnum
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tessera.cli import kubectl_leases
+from tessera.cli.kubectl_lease_resize import resize
 from tessera.cli.kubectl_options import (
     AllNamespaces,
     Context,
@@ -67,6 +69,7 @@ Lease = Annotated[
 ]
 NodeOption = Annotated[str, typer.Option("--node", help="Only this node.", show_default=False)]
 app.add_typer(kubectl_leases.app)
+app.command()(resize)
 
 
 @app.command()

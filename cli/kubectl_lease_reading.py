@@ -8,6 +8,7 @@ from tessera.dashboard.states import LeaseState
 from tessera.kube.connection import connect
 from tessera.kube.errors import ApiError
 from tessera.kube.gateway import Gateway
+from tessera.kube.lease_verbs import ask_end
 from tessera.kube.resources import GPU_LEASES
 
 
@@ -33,6 +34,6 @@ async def lease(access: Access, namespace: str, name: str) -> LeaseState:
 async def delete(access: Access, namespace: str, name: str) -> LeaseState:
     """Asks for the end of the lease that there is of that name now; the pool then ends its executor."""
     async with Gateway(connect(access.settings())) as gateway:
-        found = lease_state_of(await gateway.get(GPU_LEASES, name, namespace=namespace))
-        await gateway.delete(GPU_LEASES, name, namespace=namespace, uid=found.uid)
-    return replace(found, ending=True)
+        found = await gateway.get(GPU_LEASES, name, namespace=namespace)
+        await ask_end(gateway, found)
+    return replace(lease_state_of(found), ending=True)

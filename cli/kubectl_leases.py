@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tessera.cli.kubectl_lease_resize import resize
 from tessera.cli.kubectl_options import (
     AllNamespaces,
     Context,
@@ -27,6 +28,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+app.command()(resize)
 Name = Annotated[str, typer.Argument(help="Name of a GPULease, or NAMESPACE/NAME.", show_default=False)]
 
 

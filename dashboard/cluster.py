@@ -13,7 +13,7 @@ from tessera.dashboard.facts import Cause, PodFacts
 from tessera.dashboard.feed import Feed
 from tessera.dashboard.holdings import Holding, holding_of
 from tessera.dashboard.snapshot import build
-from tessera.dashboard.states import LeaseState, Snapshot
+from tessera.dashboard.states import LeaseRoom, LeaseSize, LeaseState, Snapshot
 from tessera.kube import wire
 from tessera.kube.convert import pod_of, told_gpu_node_of
 from tessera.kube.reflector import Change, Replaced, Upserted
@@ -146,15 +146,22 @@ def facts_of(pod: wire.Pod) -> PodFacts:
 def lease_state_of(lease: wire.GpuLease) -> LeaseState:
     """What the dashboard shows of a lease."""
     meta, client, kept, status = lease.metadata, lease.spec.client, lease.spec.slice, lease.status
-    executor = status.executor or wire.LeaseExecutor()
+    target, wanted = lease.spec.target, lease.spec.wanted
     return LeaseState(
         namespace=meta.namespace, name=meta.name, uid=meta.uid, pod=client.pod, pod_uid=client.pod_uid,
         container=client.container, client_node=client.node, node=kept.node, uuid=kept.gpu_uuid,
         mem_bytes=kept.memory_bytes, core_percent=kept.core_percent, phase=status.phase or Phase.RESERVED,
         epoch=status.epoch, endpoint=status.endpoint,
-        executor=f"{executor.namespace}/{executor.name}" if executor.name else "", message=status.message,
+        executor=_executor(status.executor), message=status.message,
         created=meta.creation_timestamp or "", ending=meta.deletion_timestamp is not None,
+        target=LeaseRoom(target.node, target.gpu_uuid, target.memory_bytes, target.core_percent) if target else None,
+        wanted=LeaseSize(wanted.memory_bytes, wanted.core_percent) if wanted else None, unmoved=status.unmoved,
+        next=_executor(status.next),
     )  # fmt: skip
+
+
+def _executor(found: wire.LeaseExecutor | None) -> str:
+    return f"{found.namespace}/{found.name}" if found and found.name else ""
 
 
 def with_no_room(facts: PodFacts, message: str) -> PodFacts:

@@ -1,6 +1,7 @@
 """Slices on other nodes than their pods': GPULeases, joined with the pods that they are for and those that serve them.
 
-Pure. As in the scheduler's ledger a slice counts once: by its executor while one holds it, else by its lease.
+Pure. As in the scheduler's ledger a slice counts once: by its executor while one holds it, else by its lease. A lease
+that moves has two, each counted so.
 """
 
 from collections.abc import Iterable, Mapping
@@ -8,7 +9,7 @@ from dataclasses import replace
 
 from tessera.dashboard.facts import Cause
 from tessera.dashboard.holdings import Holding
-from tessera.dashboard.states import LeaseState, PodShare, Tenant
+from tessera.dashboard.states import LeaseRoom, LeaseState, PodShare, Tenant
 from tessera.model.gpu_leases import Phase
 
 NO_LEASE = "NoLease"
@@ -17,45 +18,45 @@ WORDS: Mapping[str, str] = {
     Phase.READY: "an executor serves, and the container may start",
     Phase.ACTIVE: "the container uses it",
     Phase.DETACHED: "an executor serves, and no container uses it",
-    Phase.MIGRATING: "the session moves to another executor",
+    Phase.MIGRATING: "its sessions are carried over to another executor, and go on there",
     Phase.LOST: "the executor is gone, and with it the session; another is made",
     Phase.RELEASED: "nobody needs it any more; it goes with its executor",
 }
 """Each phase as a clause."""
-_SERVING = frozenset({Phase.READY, Phase.ACTIVE})
+SERVING = frozenset({Phase.READY, Phase.ACTIVE})
 
 
 def joined(
     holdings: Iterable[Holding], leases: Mapping[str, LeaseState] | None
-) -> tuple[list[Holding], list[LeaseState]]:
-    """The holdings with what their leases say, and the leases whose slices no executor holds.
+) -> tuple[list[Holding], list[tuple[LeaseState, LeaseRoom]]]:
+    """The holdings with what their leases say, and what leases keep that no executor holds.
 
     ``leases`` by NAMESPACE/NAME; ``None`` where they are not known: then nothing is said of them.
     """
     if leases is None:
         return list(holdings), []
-    found, served = list[Holding](), set[str]()
+    found, served = list[Holding](), set[tuple[str, LeaseRoom]]()
     for holding in holdings:
         lease = leases.get(holding.state.serves)
         if lease is not None and lease.uid == holding.serves_uid:
             found.append(_executor(holding, lease))
-            if _holds(holding, lease):
-                served.add(lease.key)
+            served |= {(lease.key, room) for room in lease.rooms if _holds(holding, room)}
         else:
             found.append(_client(holding, leases) if holding.leases else holding)
-    return found, [lease for lease in leases.values() if lease.key not in served]
+    kept = [(lease, room) for lease in leases.values() for room in lease.rooms if (lease.key, room) not in served]
+    return found, kept
 
 
-def tenant_of(lease: LeaseState, executor: str = "") -> Tenant:
-    """Whose the slice of ``lease`` is."""
+def tenant_of(lease: LeaseState, room: LeaseRoom, executor: str = "") -> Tenant:
+    """Whose a slice of ``lease`` is."""
     return Tenant(
-        lease.namespace, lease.pod, lease.container, lease.mem_bytes, lease.core_percent, False, lease.key, executor
+        lease.namespace, lease.pod, lease.container, room.mem_bytes, room.core_percent, False, lease.key, executor
     )
 
 
 def why(lease: LeaseState) -> Cause:
     """Why the slice of ``lease`` cannot be used; empty where it can."""
-    if lease.phase in _SERVING and not lease.ending:
+    if lease.phase in SERVING and not lease.ending:
         return Cause()
     phase = Phase.RELEASED if lease.ending else lease.phase
     return Cause(f"Lease{phase}", f"GPULease {lease.key}: {lease.message or WORDS.get(phase, 'not known')}")
@@ -63,17 +64,15 @@ def why(lease: LeaseState) -> Cause:
 
 def _executor(holding: Holding, lease: LeaseState) -> Holding:
     state = holding.state
-    shares = (
-        (uuid, replace(tenant_of(lease, state.key), mem_bytes=t.mem_bytes, core_percent=t.core_percent, whole=t.whole))
-        for uuid, t in holding.tenants
-    )
+    rooms = [(LeaseRoom(state.node, uuid, t.mem_bytes, t.core_percent), t.whole) for uuid, t in holding.tenants]
+    shares = ((room.uuid, replace(tenant_of(lease, room, state.key), whole=whole)) for room, whole in rooms)
     return replace(holding, state=replace(state, client=f"{lease.namespace}/{lease.pod}"), tenants=tuple(shares))
 
 
-def _holds(holding: Holding, lease: LeaseState) -> bool:
+def _holds(holding: Holding, room: LeaseRoom) -> bool:
     """Whether that executor holds the very slice."""
-    kept = (lease.node, lease.uuid, lease.mem_bytes, lease.core_percent, False)
-    return any((holding.state.node, uuid, t.mem_bytes, t.core_percent, t.whole) == kept for uuid, t in holding.tenants)
+    node = holding.state.node
+    return any(LeaseRoom(node, uuid, t.mem_bytes, t.core_percent) == room for uuid, t in holding.tenants if not t.whole)
 
 
 def _client(holding: Holding, leases: Mapping[str, LeaseState]) -> Holding:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tessera.dashboard.elsewhere import joined, tenant_of
 from tessera.dashboard.holdings import Holding
-from tessera.dashboard.states import GpuState, LeaseState, NodeState, PodState, Snapshot, Tenant, Totals
+from tessera.dashboard.states import GpuState, LeaseRoom, LeaseState, NodeState, PodState, Snapshot, Tenant, Totals
 from tessera.model.gpus import LEVEL_NONE, Gpu, GpuNode
 
 
@@ -33,7 +33,9 @@ def build(
     return Snapshot(gpus, node_states, pods, totals, known or {})
 
 
-def _tenants(held: Iterable[Holding], kept: Iterable[LeaseState]) -> tuple[dict[str, list[Tenant]], dict[str, str]]:
+def _tenants(
+    held: Iterable[Holding], kept: Iterable[tuple[LeaseState, LeaseRoom]]
+) -> tuple[dict[str, list[Tenant]], dict[str, str]]:
     """The tenants of each GPU in order of their names, and the node on which it is by the last of them."""
     found: dict[str, list[Tenant]] = defaultdict(list)
     where: dict[str, str] = {}
@@ -41,9 +43,9 @@ def _tenants(held: Iterable[Holding], kept: Iterable[LeaseState]) -> tuple[dict[
         for uuid, tenant in h.tenants:
             found[uuid].append(tenant)
             where[uuid] = h.state.node
-    for lease in kept:
-        found[lease.uuid].append(tenant_of(lease))
-        where[lease.uuid] = lease.node
+    for lease, room in kept:
+        found[room.uuid].append(tenant_of(lease, room))
+        where[room.uuid] = room.node
     return {uuid: sorted(each, key=lambda t: (t.namespace, t.pod)) for uuid, each in found.items()}, where
 
 

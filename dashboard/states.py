@@ -126,11 +126,33 @@ class PodState:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseSize:
+    """What is asked of one GPU; ``core_percent`` 0 means no cap."""
+
+    mem_bytes: int
+    core_percent: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRoom:
+    """A part of GPU ``uuid`` of ``node`` that a lease keeps."""
+
+    node: str
+    uuid: str
+    mem_bytes: int
+    core_percent: int
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseState:
     """A slice of GPU ``uuid`` of ``node`` for one container of a pod on ``client_node``.
 
     ``executor`` is NAMESPACE/NAME of the pod that serves it, ``endpoint`` where; both are empty while there is none.
     ``message`` says why the phase. ``ending``: its deletion was asked for.
+
+    ``wanted`` is the size that its users asked for, which stays when it is reached. ``target`` is the slice that it
+    moves to, ``next`` NAMESPACE/NAME of the executor there that the sessions go to. ``unmoved`` says why there is no
+    target though one is wanted.
     """
 
     namespace: str
@@ -151,10 +173,30 @@ class LeaseState:
     message: str
     created: str
     ending: bool = False
+    target: LeaseRoom | None = None
+    wanted: LeaseSize | None = None
+    unmoved: str = ""
+    next: str = ""
 
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def size(self) -> LeaseSize:
+        """What it has now."""
+        return LeaseSize(self.mem_bytes, self.core_percent)
+
+    @property
+    def rooms(self) -> tuple[LeaseRoom, ...]:
+        """All that is kept for it: its slice, and the one that it moves to."""
+        own = LeaseRoom(self.node, self.uuid, self.mem_bytes, self.core_percent)
+        return (own, self.target) if self.target else (own,)
+
+    @property
+    def moves(self) -> bool:
+        """Whether it is to become another slice, or to get another size."""
+        return self.target is not None or bool(self.next) or self.wanted not in (None, self.size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from tessera.reasons import Reason, invalid
 
 MAX_MEM_BYTES = 1 << 46
 """64 TiB: above any GPU, and small enough for the kubelet's sums in thousandths of a byte."""
+MEM_ALLOWED = "whole bytes from 1 to 64Ti, such as 4Gi or 500M"
 MAX_GPUS = 64
 
 
@@ -210,10 +211,12 @@ def _slice_keys(resources: Mapping[str, str]) -> list[str]:
 def _integer(where: str, limits: Mapping[str, str], key: str, low: int, high: int, *, default: int) -> int | Reason:
     if key not in limits:
         return default
-    field, text = f"{where}[{key}]", limits[key]
-    allowed = f"a whole number from {low} to {high}"
-    if key == names.GPU_MEM:
-        allowed = "whole bytes from 1 to 64Ti, such as 4Gi or 500M"
+    allowed = MEM_ALLOWED if key == names.GPU_MEM else f"a whole number from {low} to {high}"
+    return whole_between(f"{where}[{key}]", limits[key], low, high, allowed)
+
+
+def whole_between(field: str, text: str, low: int, high: int, allowed: str) -> int | Reason:
+    """Quantity ``text`` of ``field`` as a whole number from ``low`` to ``high``, which ``allowed`` says in words."""
     try:
         value = parse_whole(text)
     except QuantityError:

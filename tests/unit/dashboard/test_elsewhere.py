@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tessera.dashboard.facts import PodFacts
-from tessera.dashboard.states import LeaseState, PodShare, Snapshot
+from tessera.dashboard.states import LeaseRoom, LeaseSize, LeaseState, PodShare, Snapshot
 from tessera.model.assignment import Share
 from tessera.model.charges import charge_of
 from tessera.model.gpu_leases import Client, GpuLease
@@ -91,6 +91,26 @@ def test_where_leases_are_not_known_nothing_is_said_of_them() -> None:
     assert shown.pods["default/train"].reason == "" and shown.leases == {}
     (tenant,) = shown.gpus["G0"].tenants
     assert (tenant.namespace, tenant.pod, tenant.lease) == (POOL, "executor-train", "default/train-1")
+
+
+def test_a_lease_that_moves_has_two_slices_each_counted_once() -> None:
+    kept = replace(lease("train", SHARE), target=LeaseRoom("a", "G1", 16 * GIB, 40))
+    old, new = executor_of(kept, SHARE), executor_of(kept, Share("G1", 16 * GIB, 40))
+    new = replace(new, pod=replace(new.pod, name="executor-next", uid="uid-next"))
+    for executors, holders in (((), ("", "")), ((old,), ("train", "")), ((old, new), ("train", "next"))):
+        gpus = seen(kept, *executors).gpus
+        assert (gpus["G0"].allocated_bytes, gpus["G1"].allocated_bytes) == (8 * GIB, 16 * GIB)
+        assert (gpus["G0"].core_percent, gpus["G1"].core_percent) == (30, 40)
+        tenants = [*gpus["G0"].tenants, *gpus["G1"].tenants]
+        assert [(t.pod, t.lease) for t in tenants] == [("train", "default/train-1")] * 2
+        assert [t.executor for t in tenants] == [h and f"{POOL}/executor-{h}" for h in holders]
+    assert [share.uuid for share in seen(kept, old, new).pods["default/train"].gpus] == ["G0"], "until it has moved"
+
+
+def test_a_size_that_is_reached_moves_nothing() -> None:
+    kept = lease("train", SHARE)
+    assert not kept.moves and not replace(kept, wanted=LeaseSize(8 * GIB, 30)).moves
+    assert replace(kept, wanted=LeaseSize(8 * GIB, 0)).moves and replace(kept, next="pool/executor-next").moves
 
 
 def test_a_slice_on_a_gpu_that_nobody_reports_is_shown_on_its_node() -> None:
