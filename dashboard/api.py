@@ -1,6 +1,6 @@
 """The REST API under ``/api/v1``, the probes, the metrics and the page.
 
-Reads only: nothing here changes the cluster. Every error is one sentence in ``{"error": {"code", "message"}}``.
+Reads only: what changes the cluster is in ``verbs``. Every error is one sentence in ``{"error": {"code", "message"}}``.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from tessera import __version__
 from tessera.dashboard import stream
 from tessera.dashboard.answers import MAX_LIMIT, BadContinue, Failure, NodeDetail, Page, Pool, page_of
-from tessera.dashboard.auth import Access, Gate
+from tessera.dashboard.auth import Access, Gate, bearer_of
 from tessera.dashboard.feed import Feed
 from tessera.dashboard.metrics import exposition, registry_of
 from tessera.dashboard.security import Security
@@ -24,19 +24,21 @@ from tessera.dashboard.states import GpuState, LeaseState, NodeState, PodState
 
 STATIC = Path(__file__).resolve().parent / "static"
 _CODES = {400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 405: "MethodNotAllowed",
-          422: "BadRequest", 503: "Unavailable"}  # fmt: skip
+          409: "Conflict", 415: "UnsupportedMediaType", 422: "BadRequest", 429: "TooManyRequests",
+          503: "Unavailable"}  # fmt: skip
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
 Continue = Annotated[str, Query(alias="continue", max_length=1024)]
 
 
-def build_app(feed: Feed, gate: Gate, *, loopback_only: bool) -> FastAPI:
-    """The whole application over ``feed``, guarded by ``gate``."""
+def build_app(feed: Feed, gate: Gate, changes: APIRouter, *, loopback_only: bool) -> FastAPI:
+    """The whole application over ``feed``, guarded by ``gate``; ``changes`` are the routes that change something."""
     app = FastAPI(title="Tessera dashboard", version=__version__, docs_url=None, redoc_url=None,
                   openapi_url="/api/v1/openapi.json")  # fmt: skip
     app.include_router(_lists(feed, gate))
     app.include_router(_leases(feed, gate))
     app.include_router(_live(feed, gate))
+    app.include_router(changes)
     _add_probes(app, feed, gate)
     _add_errors(app)
     _add_page(app)
@@ -46,8 +48,7 @@ def build_app(feed: Feed, gate: Gate, *, loopback_only: bool) -> FastAPI:
 
 
 def _token(request: Request) -> str:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    return bearer_of(request.headers.get("authorization", ""))
 
 
 async def _admit(request: Request, gate: Gate, access: Access) -> None:

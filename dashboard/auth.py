@@ -1,4 +1,4 @@
-"""Who may read the dashboard.
+"""Who may read the dashboard. What it changes (``verbs``) is the API server's to allow.
 
 ``kubernetes``: a TokenReview checks the bearer token and a SubjectAccessReview its user, both answered by the API
 server: who may ``get gpunodes`` may read all of this. Answers are kept for a short while, keyed by the token's hash.
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 ALLOWED_S = 30.0
 DENIED_S = 5.0
 KEPT_ANSWERS = 1024
+NOT_ACCEPTED = "the API server does not accept this token; it may have expired"
 
 
 class Mode(StrEnum):
@@ -93,7 +94,7 @@ class KubernetesGate:
         answer = await self._reviews.review("/apis/authentication.k8s.io/v1/tokenreviews", body)
         status = answer.get("status") or {}
         if status.get("authenticated") is not True:
-            return Denied(401, "the API server does not accept this token; it may have expired")
+            return Denied(401, NOT_ACCEPTED)
         user = status.get("user") or {}
         access_review = {
             "apiVersion": "authorization.k8s.io/v1",
@@ -107,6 +108,12 @@ class KubernetesGate:
 
 
 _WORDS = {Access.POOL: "get gpunodes.tessera.io", Access.METRICS: "get the non-resource URL /metrics"}
+
+
+def bearer_of(authorization: str) -> str:
+    """The token of an Authorization header; empty for another scheme, or none."""
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _subject(user: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from tessera.dashboard.auth import Gate, KubernetesGate, Mode, OpenGate, ReviewE
 from tessera.dashboard.cluster import Cluster
 from tessera.dashboard.feed import Feed, Source
 from tessera.dashboard.settings import DashboardSettings
-from tessera.kube.connection import Connection
+from tessera.dashboard.verbs import verbs
+from tessera.kube.connection import Connection, as_bearer
 from tessera.kube.errors import ApiError, KubeError
 from tessera.kube.gateway import Gateway
 from tessera.kube.reflector import Reflector
@@ -135,7 +136,8 @@ class Service:
     @asynccontextmanager
     async def _serving(self, gateway: Gateway) -> AsyncIterator[str]:
         settings = self._settings
-        app = build_app(self.feed, self._gate(gateway), loopback_only=settings.auth is Mode.NONE)
+        changes = verbs(self._open_as, self._no_verbs())
+        app = build_app(self.feed, self._gate(gateway), changes, loopback_only=settings.auth is Mode.NONE)
         tls = Tls(Path(settings.tls_cert), Path(settings.tls_key)) if settings.tls_cert else None
         server = Server(app, settings.host, settings.port, tls, plain_text=True)
         try:
@@ -147,6 +149,19 @@ class Service:
         finally:
             self.feed.close()
             await server.stop()
+
+    def _open_as(self, token: str) -> Gateway:
+        return Gateway(as_bearer(self._connection, token), timeout_s=self._timeout_s, user_agent="tessera-dashboard")
+
+    def _no_verbs(self) -> str:
+        """Why nothing may be changed from here; empty if it may.
+
+        Plain HTTP leads to something, such as ``kubectl proxy``, that may have an identity of its own: whoever reached
+        the dashboard's port would then act as that, whatever token was shown.
+        """
+        if self._settings.auth is Mode.NONE or self._connection.ssl is not None:
+            return ""
+        return f"server: found {self._connection.server}; allowed for changes: an API server over https"
 
     def _gate(self, gateway: Gateway) -> Gate:
         if self._settings.auth is Mode.NONE:

@@ -59,6 +59,7 @@ from tests.e2e.cluster.processes import wait_until
 pytestmark = pytest.mark.e2e
 CHART = Path(__file__).parents[2] / "charts" / "tessera"
 SYSTEM = "tessera-system"
+LEASE = "tessera.io/v1alpha1"
 SET = (
     "compatibility={hami}",
     "gpuNodes.taint=true",
@@ -480,38 +481,111 @@ def test_a_client_node_attaches_leases_of_its_own_containers_and_changes_nothing
     assert [each["metadata"]["name"] for each in plugin.items("GPULease", **mine)] == ["of-client"]
 
 
-def test_who_may_edit_a_namespace_reads_its_leases_and_ends_them_and_writes_nothing_in_them(
-    admission: Admission,
-) -> None:
-    api, version = admission.api, "tessera.io/v1alpha1"
+def test_who_may_edit_a_namespace_reads_its_leases_and_ends_them(admission: Admission) -> None:
+    api = admission.api
     api.create(_lease("whose", api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "whose"}})))
-    accounts = {}
-    for role in ("view", "edit"):
-        api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": role, "namespace": "default"}},
-                   {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-                    "metadata": {"name": role, "namespace": "default"},
-                    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-                    "subjects": [{"kind": "ServiceAccount", "name": role, "namespace": "default"}]})  # fmt: skip
-        accounts[role] = admission.cluster.as_user(api.service_account_token(role, "default"))
-    viewer, editor = accounts["view"], accounts["edit"]
+    viewer, editor = (_user(admission, role) for role in ("view", "edit"))
 
     def ended(by: Api) -> str:
-        return _refusal(lambda: by.delete("GPULease", "whose", "default", version))
+        return _refusal(lambda: by.delete("GPULease", "whose", "default", LEASE))
 
     def reads(by: Api) -> bool:
-        return not _refusal(lambda: by.get("GPULease", "whose", "default", version))
+        return not _refusal(lambda: by.get("GPULease", "whose", "default", LEASE))
 
     wait_until("the roles to be put together", lambda: reads(viewer) and reads(editor))
     assert "cannot delete resource" in ended(viewer)
-    for change in ({"spec": {"slice": {"memoryBytes": 2}}}, {"metadata": {"finalizers": []}}):
-        for by in (viewer, editor):
-            words = _refusal(
-                lambda by=by, change=change: by.patch("GPULease", "whose", change, namespace="default", version=version)
-            )
-            assert "cannot patch resource" in words or "allowed: to read and to delete them" in words
     wait_until("the editor's right to delete", lambda: ended(editor) == "")
-    kept = api.get("GPULease", "whose", "default", version)["metadata"]
+    kept = api.get("GPULease", "whose", "default", LEASE)["metadata"]
     assert kept["deletionTimestamp"] and kept["finalizers"] == ["pool.tessera.io/executor"]
+
+
+def test_who_may_edit_a_namespace_says_which_size_its_leases_are_to_have_and_nothing_else(
+    admission: Admission,
+) -> None:
+    api = admission.api
+    api.create(_lease("sized", api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "sized"}})))
+    viewer, editor = (_user(admission, role) for role in ("view", "edit"))
+    may_all = _user(admission, "all", [{"apiGroups": ["tessera.io"], "resources": ["*"], "verbs": ["*"]}])
+    wait_until("the rights", lambda: not any(_sized(by, {"memoryBytes": CONTEXT_BYTES}) for by in (editor, may_all)))
+    assert "cannot patch resource" in _sized(viewer, {"memoryBytes": CONTEXT_BYTES})
+    for wanted in ({"memoryBytes": 1 << 34, "corePercent": 40}, {"memoryBytes": 1 << 46}, None):
+        assert _sized(editor, wanted) == "", wanted
+    assert "wanted" not in api.get("GPULease", "sized", "default", LEASE)["spec"]
+    for wanted, says in (
+        ({"memoryBytes": -(1 << 20)}, "should be greater than or equal to 1048576"),
+        ({"memoryBytes": (1 << 30) + 1}, "should be a multiple of 1048576"),
+        ({"memoryBytes": (1 << 46) + (1 << 20)}, "should be less than or equal to 70368744177664"),
+        ({"memoryBytes": "16Gi"}, "must be of type integer"),
+        ({"corePercent": 40}, "spec.wanted.memoryBytes: Required value"),
+        ({"memoryBytes": 1 << 30, "corePercent": 101}, "should be less than or equal to 100"),
+        ({"memoryBytes": 1 << 20}, "spec.wanted.memoryBytes: found 1048576; allowed: at least "),
+    ):
+        for by in (editor, may_all):
+            assert says in _sized(by, wanted), wanted
+
+
+@pytest.mark.parametrize(
+    ("body", "sub"),
+    [
+        ({"spec": {"slice": {"memoryBytes": 2}}}, ""),
+        ({"spec": {"slice": {"memoryBytes": 2}, "wanted": {"memoryBytes": 1 << 34}}}, ""),
+        ({"spec": {"target": {"node": "far", "gpuUUID": "GPU-1", "memoryBytes": 1 << 34}}}, ""),
+        ({"spec": {"attach": {"device": "slot-000-1"}}}, ""),
+        ({"metadata": {"finalizers": []}}, ""),
+        ({"metadata": {"labels": {"a": "b"}}}, ""),
+        ({"metadata": {"annotations": {"a": "b"}}}, ""),
+        ({"metadata": {"ownerReferences": []}}, ""),
+        ({"status": {"phase": "Active"}}, "status"),
+    ],
+)
+def test_what_is_the_systems_in_a_lease_no_user_changes(admission: Admission, body: Json, sub: str) -> None:
+    """Not even one with all rights on GPULeases; the system's accounts do."""
+    if not admission.api.find("GPULease", "fixed", "default", LEASE):
+        node = admission.api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "fixed"}})
+        admission.api.create(_lease("fixed", node))
+    user = _user(admission, "all", [{"apiGroups": ["tessera.io"], "resources": ["*"], "verbs": ["*"]}])
+
+    def refused() -> str:
+        act = {"namespace": "default", "version": LEASE, "sub": sub}
+        return _refusal(lambda: user.patch("GPULease", "fixed", body, **act))
+
+    wait_until("the rights", lambda: "cannot patch resource" not in refused())
+    said = "gpuleases/status fixed: found UPDATE from " if sub else "gpuleases fixed: found a change beside spec.wanted"
+    assert said in refused() and "system:serviceaccount:default:all" in refused()
+
+
+def test_leases_are_made_by_the_system_only(admission: Admission) -> None:
+    node = admission.api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "made"}})
+    user = _user(admission, "all", [{"apiGroups": ["tessera.io"], "resources": ["*"], "verbs": ["*"]}])
+    said = wait_until("the rights", lambda: _said(admission.refusal(_lease("made", node), user)))
+    assert "found CREATE from system:serviceaccount:default:all; allowed: to read and to delete them" in str(said)
+    scheduler = admission.cluster.as_user(admission.api.service_account_token("tessera-scheduler", SYSTEM))
+    assert admission.refusal(_lease("made", node), scheduler) == ""
+
+
+def _said(refusal: str) -> str:
+    """The policy's words; none while RBAC still refuses."""
+    return "" if "cannot create resource" in refusal else refusal
+
+
+def _sized(by: Api, wanted: Json | None) -> str:
+    act = {"namespace": "default", "version": LEASE}
+    return _refusal(lambda: by.patch("GPULease", "sized", {"spec": {"wanted": wanted}}, **act))
+
+
+def _user(admission: Admission, name: str, rules: list[Json] | None = None) -> Api:
+    """An account of namespace default with Kubernetes' own role ``name`` there, or with ``rules``."""
+    api, rbac = admission.api, "rbac.authorization.k8s.io"
+    if not api.find("ServiceAccount", name, "default"):
+        kind = "Role" if rules else "ClusterRole"
+        meta = {"name": name, "namespace": "default"}
+        if rules:
+            api.create({"apiVersion": f"{rbac}/v1", "kind": kind, "metadata": meta, "rules": rules})
+        api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
+                   {"apiVersion": f"{rbac}/v1", "kind": "RoleBinding", "metadata": meta,
+                    "roleRef": {"apiGroup": rbac, "kind": kind, "name": name},
+                    "subjects": [{"kind": "ServiceAccount", **meta}]})  # fmt: skip
+    return admission.cluster.as_user(api.service_account_token(name, "default"))
 
 
 def _lease(name: str, node: Json) -> Json:

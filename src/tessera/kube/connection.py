@@ -19,6 +19,7 @@ REFRESH_S = 60.0
 IN_CLUSTER_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 IN_CLUSTER_NAMESPACE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 Clock = Callable[[], float]
+TlsContext = ssl.SSLContext
 
 
 class TokenSource(Protocol):
@@ -39,12 +40,16 @@ class ConfigurationError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Everything a gateway needs to know. ``ssl`` is ``None`` for plain http; ``server_name`` overrides SNI."""
+    """Everything a gateway needs to know. ``ssl`` is ``None`` for plain http; ``server_name`` overrides SNI.
+
+    ``bare_ssl`` checks the server as ``ssl`` does, where that shows a client certificate: it shows none.
+    """
 
     server: str
-    ssl: ssl.SSLContext | None
+    ssl: TlsContext | None
     tokens: TokenSource
     server_name: str = ""
+    bare_ssl: TlsContext | None = None
 
 
 class FixedToken:
@@ -115,6 +120,13 @@ class LoadedToken:
 def _header_of(configuration: Any) -> str:
     value = str(configuration.api_key.get("BearerToken", ""))
     return value[:1].upper() + value[1:]
+
+
+def as_bearer(connection: Connection, token: str) -> Connection:
+    """The same server for whom ``token`` is, with no credentials of ours: a client certificate would win over it."""
+    return Connection(
+        connection.server, connection.bare_ssl or connection.ssl, FixedToken(token), connection.server_name
+    )
 
 
 def plain(url: str, token: str = "") -> Connection:
@@ -207,15 +219,17 @@ def _from_kubeconfig(path: str, context: str) -> Connection:
     except Exception as error:
         raise _unreadable(path, error) from error
     server = loaded.host.rstrip("/")
-    tls = _tls_of(loaded) if server.startswith("https") else None
-    return Connection(server, tls, LoadedToken(load, loaded), loaded.tls_server_name or "")
+    tls = bare = _bare_tls_of(loaded) if server.startswith("https") else None
+    if tls is not None and loaded.cert_file:
+        tls = _bare_tls_of(loaded)
+        tls.load_cert_chain(loaded.cert_file, loaded.key_file)
+    return Connection(server, tls, LoadedToken(load, loaded), loaded.tls_server_name or "", bare)
 
 
-def _tls_of(loaded: Any) -> ssl.SSLContext:
+def _bare_tls_of(loaded: Any) -> ssl.SSLContext:
+    """Without a client certificate."""
     context = ssl.create_default_context(cafile=loaded.ssl_ca_cert)
     if not loaded.verify_ssl:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    if loaded.cert_file:
-        context.load_cert_chain(loaded.cert_file, loaded.key_file)
     return context
