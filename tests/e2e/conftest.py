@@ -14,6 +14,7 @@ from typing import TypeVar
 import pytest
 
 from tests.e2e import programs
+from tests.e2e.admission import Admission, admitted
 from tests.e2e.cluster.api import Api
 from tests.e2e.cluster.cluster import Cluster
 from tests.e2e.cluster.processes import wait_until
@@ -60,6 +61,16 @@ def tenant(product: Product, request: pytest.FixtureRequest) -> Iterator[Api]:
     """The administrator's client in a new namespace of the cluster with Tessera."""
     with _namespace(product.cluster, request.node.name) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def admission() -> Iterator[Admission]:
+    """A control plane of its own without nodes, with what the chart has for admission."""
+    try:
+        with admitted() as found:
+            yield found
+    except programs.Missing as missing:
+        pytest.fail(str(missing), pytrace=False)
 
 
 @pytest.fixture(scope="session")

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import copy
 import random
 import shutil
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 import pytest
-import yaml
-from starlette.applications import Starlette
 
 from tessera.kube import wire
 from tessera.kube.convert import pod_of
@@ -27,12 +19,10 @@ from tessera.remote.controller.pods import Options as PoolOptions
 from tessera.remote.controller.pods import executor_pod
 from tessera.remote.controller.records import Record
 from tessera.remote.controller.steps import Create
-from tessera.scheduler.webhook.compatibility import Dialect
 from tessera.scheduler.webhook.patches import applied
 from tessera.scheduler.webhook.rewrite import Options, rewrite
-from tessera.scheduler.webhook.routes import routes
-from tessera.serving import Server, Tls
 from tests.e2e import programs
+from tests.e2e.admission import CHART, SYSTEM, VALUES, Admission, refusal_of
 from tests.e2e.admission_objects import (
     BAD,
     CONTEXT_BYTES,
@@ -50,112 +40,12 @@ from tests.e2e.admission_objects import (
     spec_of,
     workload,
 )
-from tests.e2e.cluster.addresses import free_ports
-from tests.e2e.cluster.api import Api, ApiError, Json
-from tests.e2e.cluster.cluster import Cluster
-from tests.e2e.cluster.kubectl import Kubectl
+from tests.e2e.cluster.api import Api, Json
 from tests.e2e.cluster.processes import wait_until
 
 pytestmark = pytest.mark.e2e
-CHART = Path(__file__).parents[2] / "charts" / "tessera"
-SYSTEM = "tessera-system"
-LEASE = "tessera.io/v1alpha1"
-SET = (
-    "compatibility={hami}",
-    "gpuNodes.taint=true",
-    "pool.enabled=true",
-    "node.agent.shim=true",
-    f"node.agent.contextBytes={CONTEXT_BYTES}",
-)
-VALUES = ("--namespace", SYSTEM, *(word for each in SET for word in ("--set", each)))
 FAMILIES = ("pods", "templates", "cronjobs", "podtemplates")
 WARNING = "use this name in files kept in Git: removing the short key later does not remove the request"
-
-
-@dataclass
-class Admission:
-    """A control plane without nodes, the chart's admission objects, and the webhook served with the chart's keys."""
-
-    cluster: Cluster
-    api: Api
-    kubectl: Kubectl
-
-    def refusal(self, body: Json, api: Api | None = None) -> str:
-        """The server's sentence against creating ``body``, or an empty text."""
-        return _refusal(lambda: self.dry(body, api))
-
-    def dry(self, body: Json, api: Api | None = None) -> Json:
-        """What would be stored."""
-        api = api or self.api
-        path = api.path(body["kind"], "", body["metadata"].get("namespace"), body["apiVersion"])
-        stored: Json = yaml.safe_load(api.request("POST", f"{path}?dryRun=All", body))
-        return stored
-
-
-def _refusal(act: Callable[[], object]) -> str:
-    try:
-        act()
-    except ApiError as error:
-        return error.message
-    return ""
-
-
-@pytest.fixture(scope="module")
-def admission() -> Iterator[Admission]:
-    try:
-        cluster = Cluster(specs=()).start()
-    except programs.Missing as missing:
-        pytest.fail(str(missing), pytrace=False)
-    stop = _install(cluster)
-    try:
-        found = Admission(cluster, cluster.api, cluster.kubectl())
-        wait_until("policies in force", lambda: "0 or more" not in found.refusal(pod({MEM: "0", **SLOT})) and
-                   found.refusal(pod({MEM: "0", **SLOT})))  # fmt: skip
-        wait_until("webhook in force", lambda: not found.refusal(pod({"gpu-mem": "4Gi"})))
-        yield found
-    finally:
-        stop()
-        cluster.stop()
-
-
-def _install(cluster: Cluster) -> Callable[[], None]:
-    """The chart by `helm install`. No node runs its pods: an endpoint beside them leads to the webhook served here."""
-    cluster.api.wait("ServiceAccount", "default", bool)
-    cluster.kubectl().helm("install", "tessera", str(CHART), "--create-namespace", *VALUES)
-    port = free_ports(1)[0]
-    stop = _serve(cluster, cluster.api.get("Secret", "tessera-scheduler-tls", SYSTEM), port)
-    labels = {"kubernetes.io/service-name": "tessera-scheduler", "endpointslice.kubernetes.io/managed-by": "e2e"}
-    cluster.api.create(
-        {
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "addressType": "IPv4",
-            "metadata": {"name": "webhook-of-the-test", "namespace": SYSTEM, "labels": labels},
-            "endpoints": [{"addresses": [cluster.block.api], "conditions": {"ready": True}}],
-            "ports": [{"name": "webhook", "port": port}],
-        }
-    )
-    return stop
-
-
-def _serve(cluster: Cluster, secret: Json, port: int) -> Callable[[], None]:
-    files = {}
-    for name, value in secret["data"].items():
-        files[name] = cluster.directory / "certs" / f"webhook-{name}"
-        files[name].write_bytes(base64.b64decode(value))
-    app = Starlette(routes=routes(Options(tolerate=True, pool=True, compatibility=frozenset({Dialect.HAMI}))))
-    server = Server(app, cluster.block.api, port, Tls(files["tls.crt"], files["tls.key"]))
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    asyncio.run_coroutine_threadsafe(server.start(), loop).result(10)
-
-    def stop() -> None:
-        asyncio.run_coroutine_threadsafe(server.stop(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-
-    return stop
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -292,7 +182,7 @@ def test_an_ephemeral_container_may_not_set_reserved_variables(admission: Admiss
 
     def add(fields: Json) -> str:
         body = {"spec": {"ephemeralContainers": [container("debug", **fields)]}}
-        return _refusal(lambda: admission.api.patch("Pod", "debugged", body, namespace="default",
+        return refusal_of(lambda: admission.api.patch("Pod", "debugged", body, namespace="default",
                                                     sub="ephemeralcontainers", how="strategic"))  # fmt: skip
 
     refused = add({"env": [{"name": "CUDA_VISIBLE_DEVICES", "value": "0"}]})
@@ -314,7 +204,7 @@ def test_nobody_forges_an_assignment(admission: Admission) -> None:
         target = {"apiVersion": "v1", "kind": "Node", "name": "gone"}
         metadata = {"name": name, "namespace": "default", "annotations": annotations}
         binding = {"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": target}
-        return _refusal(lambda: by.request("POST", f"/api/v1/namespaces/default/{path}", binding))
+        return refusal_of(lambda: by.request("POST", f"/api/v1/namespaces/default/{path}", binding))
 
     for path in ("pods/forged/binding", "bindings"):
         assert "found a value from admin; allowed: only what the scheduler writes" in bind(api, path, "forged", notes)
@@ -330,7 +220,7 @@ def test_nobody_forges_an_assignment(admission: Admission) -> None:
                 {"state.tessera.io/y": "1"},
             ):
                 body = {"metadata": {"annotations": change}}
-                refused = _refusal(
+                refused = refusal_of(
                     lambda by=by, body=body, sub=sub: by.patch("Pod", "honest", body, namespace="default", sub=sub)
                 )
                 assert "allowed: " in refused or "cannot patch resource" in refused, (sub, change)
@@ -385,7 +275,7 @@ def test_only_the_pools_controller_says_which_lease_a_pod_serves(admission: Admi
     assert "in a pod of admin; allowed: in executors that the pool makes" in refused(api, forged)
     controller.create(executor(SYSTEM))
     changed = {"metadata": {"annotations": {"state.tessera.io/lease": "default/other"}}}
-    assert "found a value" in _refusal(lambda: controller.patch("Pod", "x", changed, namespace=SYSTEM))
+    assert "found a value" in refusal_of(lambda: controller.patch("Pod", "x", changed, namespace=SYSTEM))
     api.delete("Pod", "x", SYSTEM, "v1")
 
 
@@ -422,7 +312,7 @@ def test_an_agent_acts_for_its_own_node_only(admission: Admission) -> None:
 
     def capacity(by: Api, node: str, key: str) -> str:
         body = {"status": {"capacity": {key: "80Gi"}, "allocatable": {key: "80Gi"}}}
-        return _refusal(lambda: by.patch("Node", node, body, sub="status", how="strategic"))
+        return refusal_of(lambda: by.patch("Node", node, body, sub="status", how="strategic"))
 
     assert capacity(agent, "mine", MEM) == ""
     assert api.get("Node", "mine")["status"]["allocatable"][MEM] == "80Gi"
@@ -430,174 +320,24 @@ def test_an_agent_acts_for_its_own_node_only(admission: Admission) -> None:
     assert "a resource that is not ours" in capacity(agent, "mine", "cpu")
     assert "allowed: a token bound to a pod on the agent's node" in capacity(unbound, "mine", MEM)
     condition = {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}
-    assert "a change beside capacity" in _refusal(lambda: agent.patch("Node", "mine", condition, sub="status"))
+    assert "a change beside capacity" in refusal_of(lambda: agent.patch("Node", "mine", condition, sub="status"))
 
     def gpu_node(name: str) -> Json:
         return {"apiVersion": "tessera.io/v1alpha1", "kind": "GPUNode", "metadata": {"name": name}}
 
     def publish(name: str) -> str:
         status = {"model": "A100", "gpuCount": 1, "memoryTotal": "80Gi", "gpus": []}
-        return _refusal(
+        return refusal_of(
             lambda: agent.patch("GPUNode", name, {"status": status}, version="tessera.io/v1alpha1", sub="status")
         )
 
-    assert _refusal(lambda: agent.create(gpu_node("mine"))) == ""
-    assert "allowed: the agent's own node, mine" in _refusal(lambda: agent.create(gpu_node("other")))
+    assert refusal_of(lambda: agent.create(gpu_node("mine"))) == ""
+    assert "allowed: the agent's own node, mine" in refusal_of(lambda: agent.create(gpu_node("other")))
     api.create(gpu_node("other"))
     assert publish("mine") == "" and "allowed: the agent's own node, mine" in publish("other")
     assert "A100" in admission.kubectl.run("get", "gn").stdout
-    assert "allowed: the agent's own node, mine" in _refusal(lambda: agent.delete("Pod", "on-other", "default"))
-    assert _refusal(lambda: agent.delete("Pod", "on-mine", "default", grace_s=0)) == ""
-
-
-def test_a_client_node_attaches_leases_of_its_own_containers_and_changes_nothing_else(admission: Admission) -> None:
-    api = admission.api
-    for name in ("client", "elsewhere"):
-        api.create(_lease(f"of-{name}", api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})))
-    token = api.service_account_token("tessera-client-node", SYSTEM, {**api.get("Node", "client"), "kind": "Node"})
-    plugin = admission.cluster.as_user(token)
-
-    def refused(by: Api, name: str, body: Json, sub: str = "") -> str:
-        act = {"namespace": "default", "version": "tessera.io/v1alpha1", "sub": sub}
-        return _refusal(lambda: by.patch("GPULease", name, body, **act))
-
-    attach = {"spec": {"attach": {"device": "slot-000-1", "after": "former"}}}
-    assert refused(plugin, "of-client", attach) == ""
-    found = plugin.get("GPULease", "of-client", "default", version="tessera.io/v1alpha1")
-    assert found["spec"]["attach"] == attach["spec"]["attach"]
-    assert "allowed: the agent's own node, client" in refused(plugin, "of-elsewhere", attach)
-    unbound = admission.cluster.as_user(api.service_account_token("tessera-client-node", SYSTEM))
-    assert "allowed: a token bound to a pod on the agent's node" in refused(unbound, "of-client", attach)
-    for change in (
-        {"spec": {"slice": {"memoryBytes": 2}}},
-        {"metadata": {"finalizers": []}},
-        {"metadata": {"labels": {"a": "b"}}},
-        {"metadata": {"annotations": {"a": "b"}}},
-        {"metadata": {"ownerReferences": []}},
-    ):
-        assert "allowed: spec.attach" in refused(plugin, "of-client", change), change
-    assert "cannot patch resource" in refused(plugin, "of-client", {"status": {"phase": "Active"}}, "status")
-    mine = {"version": "tessera.io/v1alpha1", "everywhere": True, "fieldSelector": "spec.client.node=client"}
-    assert [each["metadata"]["name"] for each in plugin.items("GPULease", **mine)] == ["of-client"]
-
-
-def test_who_may_edit_a_namespace_reads_its_leases_and_ends_them(admission: Admission) -> None:
-    api = admission.api
-    api.create(_lease("whose", api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "whose"}})))
-    viewer, editor = (_user(admission, role) for role in ("view", "edit"))
-
-    def ended(by: Api) -> str:
-        return _refusal(lambda: by.delete("GPULease", "whose", "default", LEASE))
-
-    def reads(by: Api) -> bool:
-        return not _refusal(lambda: by.get("GPULease", "whose", "default", LEASE))
-
-    wait_until("the roles to be put together", lambda: reads(viewer) and reads(editor))
-    assert "cannot delete resource" in ended(viewer)
-    wait_until("the editor's right to delete", lambda: ended(editor) == "")
-    kept = api.get("GPULease", "whose", "default", LEASE)["metadata"]
-    assert kept["deletionTimestamp"] and kept["finalizers"] == ["pool.tessera.io/executor"]
-
-
-def test_who_may_edit_a_namespace_says_which_size_its_leases_are_to_have_and_nothing_else(
-    admission: Admission,
-) -> None:
-    api = admission.api
-    api.create(_lease("sized", api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "sized"}})))
-    viewer, editor = (_user(admission, role) for role in ("view", "edit"))
-    may_all = _user(admission, "all", [{"apiGroups": ["tessera.io"], "resources": ["*"], "verbs": ["*"]}])
-    wait_until("the rights", lambda: not any(_sized(by, {"memoryBytes": CONTEXT_BYTES}) for by in (editor, may_all)))
-    assert "cannot patch resource" in _sized(viewer, {"memoryBytes": CONTEXT_BYTES})
-    for wanted in ({"memoryBytes": 1 << 34, "corePercent": 40}, {"memoryBytes": 1 << 46}, None):
-        assert _sized(editor, wanted) == "", wanted
-    assert "wanted" not in api.get("GPULease", "sized", "default", LEASE)["spec"]
-    for wanted, says in (
-        ({"memoryBytes": -(1 << 20)}, "should be greater than or equal to 1048576"),
-        ({"memoryBytes": (1 << 30) + 1}, "should be a multiple of 1048576"),
-        ({"memoryBytes": (1 << 46) + (1 << 20)}, "should be less than or equal to 70368744177664"),
-        ({"memoryBytes": "16Gi"}, "must be of type integer"),
-        ({"corePercent": 40}, "spec.wanted.memoryBytes: Required value"),
-        ({"memoryBytes": 1 << 30, "corePercent": 101}, "should be less than or equal to 100"),
-        ({"memoryBytes": 1 << 20}, "spec.wanted.memoryBytes: found 1048576; allowed: at least "),
-    ):
-        for by in (editor, may_all):
-            assert says in _sized(by, wanted), wanted
-
-
-@pytest.mark.parametrize(
-    ("body", "sub"),
-    [
-        ({"spec": {"slice": {"memoryBytes": 2}}}, ""),
-        ({"spec": {"slice": {"memoryBytes": 2}, "wanted": {"memoryBytes": 1 << 34}}}, ""),
-        ({"spec": {"target": {"node": "far", "gpuUUID": "GPU-1", "memoryBytes": 1 << 34}}}, ""),
-        ({"spec": {"attach": {"device": "slot-000-1"}}}, ""),
-        ({"metadata": {"finalizers": []}}, ""),
-        ({"metadata": {"labels": {"a": "b"}}}, ""),
-        ({"metadata": {"annotations": {"a": "b"}}}, ""),
-        ({"metadata": {"ownerReferences": []}}, ""),
-        ({"status": {"phase": "Active"}}, "status"),
-    ],
-)
-def test_what_is_the_systems_in_a_lease_no_user_changes(admission: Admission, body: Json, sub: str) -> None:
-    """Not even one with all rights on GPULeases; the system's accounts do."""
-    if not admission.api.find("GPULease", "fixed", "default", LEASE):
-        node = admission.api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "fixed"}})
-        admission.api.create(_lease("fixed", node))
-    user = _user(admission, "all", [{"apiGroups": ["tessera.io"], "resources": ["*"], "verbs": ["*"]}])
-
-    def refused() -> str:
-        act = {"namespace": "default", "version": LEASE, "sub": sub}
-        return _refusal(lambda: user.patch("GPULease", "fixed", body, **act))
-
-    wait_until("the rights", lambda: "cannot patch resource" not in refused())
-    said = "gpuleases/status fixed: found UPDATE from " if sub else "gpuleases fixed: found a change beside spec.wanted"
-    assert said in refused() and "system:serviceaccount:default:all" in refused()
-
-
-def test_leases_are_made_by_the_system_only(admission: Admission) -> None:
-    node = admission.api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "made"}})
-    user = _user(admission, "all", [{"apiGroups": ["tessera.io"], "resources": ["*"], "verbs": ["*"]}])
-    said = wait_until("the rights", lambda: _said(admission.refusal(_lease("made", node), user)))
-    assert "found CREATE from system:serviceaccount:default:all; allowed: to read and to delete them" in str(said)
-    scheduler = admission.cluster.as_user(admission.api.service_account_token("tessera-scheduler", SYSTEM))
-    assert admission.refusal(_lease("made", node), scheduler) == ""
-
-
-def _said(refusal: str) -> str:
-    """The policy's words; none while RBAC still refuses."""
-    return "" if "cannot create resource" in refusal else refusal
-
-
-def _sized(by: Api, wanted: Json | None) -> str:
-    act = {"namespace": "default", "version": LEASE}
-    return _refusal(lambda: by.patch("GPULease", "sized", {"spec": {"wanted": wanted}}, **act))
-
-
-def _user(admission: Admission, name: str, rules: list[Json] | None = None) -> Api:
-    """An account of namespace default with Kubernetes' own role ``name`` there, or with ``rules``."""
-    api, rbac = admission.api, "rbac.authorization.k8s.io"
-    if not api.find("ServiceAccount", name, "default"):
-        kind = "Role" if rules else "ClusterRole"
-        meta = {"name": name, "namespace": "default"}
-        if rules:
-            api.create({"apiVersion": f"{rbac}/v1", "kind": kind, "metadata": meta, "rules": rules})
-        api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
-                   {"apiVersion": f"{rbac}/v1", "kind": "RoleBinding", "metadata": meta,
-                    "roleRef": {"apiGroup": rbac, "kind": kind, "name": name},
-                    "subjects": [{"kind": "ServiceAccount", **meta}]})  # fmt: skip
-    return admission.cluster.as_user(api.service_account_token(name, "default"))
-
-
-def _lease(name: str, node: Json) -> Json:
-    """A lease of a container on ``node``, which owns it: there is no such pod."""
-    client = {"pod": "nobody", "podUID": "uid", "container": "main", "node": node["metadata"]["name"]}
-    owner = {"apiVersion": "v1", "kind": "Node", "name": client["node"], "uid": node["metadata"]["uid"]}
-    return {
-        "apiVersion": "tessera.io/v1alpha1", "kind": "GPULease",
-        "metadata": {"name": name, "namespace": "default", "ownerReferences": [owner],
-                     "finalizers": ["pool.tessera.io/executor"]},
-        "spec": {"client": client, "slice": {"node": "far", "gpuUUID": "GPU-0", "memoryBytes": 1}},
-    }  # fmt: skip
+    assert "allowed: the agent's own node, mine" in refusal_of(lambda: agent.delete("Pod", "on-other", "default"))
+    assert refusal_of(lambda: agent.delete("Pod", "on-mine", "default", grace_s=0)) == ""
 
 
 def test_an_upgrade_keeps_the_certificates_and_the_api_server_takes_every_object(admission: Admission) -> None:

@@ -5,8 +5,18 @@ from collections.abc import AsyncIterator
 import pytest
 from playwright.async_api import Browser, expect
 
+from tessera.model.quantities import GIB
 from tessera.simulator.apiserver import ApiServer
-from tests.integration.dashboard.objects import client_of, dashboard, eventually, executor_of, fill, fill_pool, lease
+from tests.integration.dashboard.objects import (
+    POOL,
+    client_of,
+    dashboard,
+    eventually,
+    executor_of,
+    fill,
+    fill_pool,
+    lease,
+)
 from tests.ui.pages import Watched, needs_chromium, watching
 
 pytestmark = needs_chromium
@@ -47,6 +57,38 @@ async def test_a_lease_is_followed_from_its_making_to_its_end(watched: Watched, 
     api.store.remove("gpuleases", "default", "fresh-1")
     await expect(row).to_have_count(0)
     await expect(page.locator('#pods tr[data-pod="default/fresh"]')).to_contain_text("NoLease")
+
+
+async def test_a_lease_that_moves_says_where_it_goes_and_why_it_does_not(watched: Watched, api: ApiServer) -> None:
+    page, row = watched.page, watched.page.locator('#leases tr[data-lease="default/train-1"]')
+    await expect(row.locator(".goal")).to_have_count(0)
+    moving = lease("train")
+    moving["spec"]["wanted"] = {"memoryBytes": 12 * GIB, "corePercent": 0}
+    moving["status"]["unmoved"] = "3 GPUs: 2 not enough memory, 1 unhealthy"
+    api.store.put("gpuleases", moving)
+    await expect(row.locator(".goal")).to_have_text("asked for: 12 GiB · no cap")
+    await expect(row).to_contain_text("3 GPUs: 2 not enough memory, 1 unhealthy")
+    del moving["status"]["unmoved"]
+    moving["spec"]["target"] = {"node": "host-a", "gpuUUID": "GPU-1", "memoryBytes": 12 * GIB}
+    moving["status"] |= {"phase": "Migrating", "next": {"namespace": POOL, "name": "executor-next"}}
+    api.store.put("gpuleases", moving)
+    await expect(row.locator(".phase")).to_have_text("moving")
+    await expect(row.locator(".phase")).to_have_attribute(
+        "title", "Its sessions are carried over to another executor, and go on there."
+    )
+    await expect(row).to_contain_text("moves to GPU 1 on host-a · 12 GiB")
+    await expect(row).to_contain_text("then tessera-system/executor-next")
+    await expect(page.locator('[data-total="Memory given"]')).to_contain_text("52 GiB of 96 GiB")
+    await row.locator(".goal .chip").click()
+    await expect(page.locator(".chosen")).to_contain_text("40 GiB of 40 GiB given")
+    await expect(page.locator("#leases tbody tr")).to_have_count(2)
+    await page.get_by_role("button", name="Stop filtering by GPU").first.click()
+    settled = lease("train", on="host-a", uuid="GPU-1", gib=12)
+    settled["spec"]["slice"]["corePercent"] = 0
+    settled["spec"]["wanted"] = moving["spec"]["wanted"]
+    api.store.put("gpuleases", settled)
+    await expect(row.locator(".goal")).to_have_count(0)
+    await expect(row).to_contain_text("GPU 1 on host-a · 12 GiB")
 
 
 async def test_a_gpu_says_for_whom_its_executors_compute(watched: Watched) -> None:

@@ -12,15 +12,15 @@ const PHASES = {
   Ready: ["ready", "An executor serves. The container may start."],
   Active: ["in use", "The container uses it."],
   Detached: ["not in use", "An executor serves, and no container uses it."],
-  Migrating: ["moving", "The session moves to another executor."],
+  Migrating: ["moving", "Its sessions are carried over to another executor, and go on there."],
   Lost: ["lost", "The executor is gone, and with it the session. Another is made."],
   Released: ["ending", "Nobody needs it any more. It goes with its executor."],
 };
 
 export function Leases({ leases, text, rows, node, gpu }) {
   const wanted = text.trim().toLowerCase();
-  const found = [...leases.values()].filter((lease) => (!node || node === lease.node || node === lease.client_node) &&
-    (!gpu || lease.uuid === gpu) && (!wanted || searchable(lease).includes(wanted)));
+  const found = [...leases.values()].filter((lease) => (!node || [lease.node, lease.client_node, lease.target?.node].includes(node)) &&
+    (!gpu || [lease.uuid, lease.target?.uuid].includes(gpu)) && (!wanted || searchable(lease).includes(wanted)));
   return html`<section class="card" aria-labelledby="leases-title">
     <header class="card-head"><h2 id="leases-title">Slices on other nodes <span class="tally">${number(found.length)}</span></h2>
       <${Filters} node=${node} gpu=${gpu} />
@@ -35,7 +35,7 @@ export function Leases({ leases, text, rows, node, gpu }) {
 }
 
 function searchable(lease) {
-  return `${lease.namespace}/${lease.pod} ${lease.name} ${lease.container} ${lease.client_node} ${lease.node} ${lease.uuid} ${lease.executor} ${lease.phase} ${words(lease)[0]}`.toLowerCase();
+  return `${lease.namespace}/${lease.pod} ${lease.name} ${lease.container} ${lease.client_node} ${lease.node} ${lease.uuid} ${lease.executor} ${lease.next} ${lease.target?.node ?? ""} ${lease.target?.uuid ?? ""} ${lease.phase} ${words(lease)[0]}`.toLowerCase();
 }
 
 function words(lease) {
@@ -47,10 +47,33 @@ function LeaseRow({ lease }) {
   return html`<tr data-lease=${`${lease.namespace}/${lease.name}`} data-phase=${lease.phase}>
     <th scope="row" title=${`GPULease ${lease.namespace}/${lease.name}`}><span class="ns">${lease.namespace}/</span>${lease.pod} <span class="ns small">${lease.container}</span></th>
     <td><span class=${`phase ${(lease.ending ? "released" : lease.phase).toLowerCase()}`} title=${sentence}>${word}</span>
-      ${lease.message && html`<span class="small why">${lease.message}</span>`}</td>
-    <td><button type="button" class="chip" title=${lease.uuid} onClick=${() => set({ gpu: lease.uuid })}>${place(lease.uuid)} on ${lease.node} · ${bytes(lease.mem_bytes)}${lease.core_percent ? ` · ${lease.core_percent}%` : ""}</button></td>
-    <td>${lease.client_node}</td><td title=${lease.endpoint}>${lease.executor ? html`<span class="ns">${lease.executor.split("/")[0]}/</span><span class="mono">${short(lease.executor.split("/")[1])}</span>` : "–"}</td>
+      ${[lease.message, lease.unmoved].map((said) => said && html`<span class="small why">${said}</span>`)}</td>
+    <td><${Room} room=${lease} /><${Goal} lease=${lease} /></td>
+    <td>${lease.client_node}</td><td title=${lease.endpoint}>${lease.executor ? html`<${Executor} name=${lease.executor} />` : "–"}
+      ${lease.next && html`<span class="goal">then <${Executor} name=${lease.next} /></span>`}</td>
     <td class="num">${lease.epoch}</td><td class="num">${age(lease.created)}</td></tr>`;
+}
+
+/** A part of a GPU, which can be looked at. */
+function Room({ room }) {
+  return html`<button type="button" class="chip" title=${room.uuid} onClick=${() => set({ gpu: room.uuid })}>${place(room.uuid)} on ${room.node} · ${amount(room)}</button>`;
+}
+
+/** Where a lease goes, or what its users want of it; nothing for one that stays as it is. */
+function Goal({ lease }) {
+  if (lease.target) return html`<span class="goal">moves to <${Room} room=${lease.target} /></span>`;
+  const { wanted } = lease;
+  if (!wanted || (wanted.mem_bytes === lease.mem_bytes && wanted.core_percent === lease.core_percent)) return null;
+  return html`<span class="goal small">asked for: ${amount(wanted)}${wanted.core_percent ? "" : " · no cap"}</span>`;
+}
+
+function amount({ mem_bytes, core_percent }) {
+  return `${bytes(mem_bytes)}${core_percent ? ` · ${core_percent}%` : ""}`;
+}
+
+function Executor({ name }) {
+  const [namespace, own] = name.split("/");
+  return html`<span class="ns">${namespace}/</span><span class="mono">${short(own)}</span>`;
 }
 
 /** The name of an executor holds a UID. */
