@@ -93,6 +93,9 @@ def test_who_may_edit_a_namespace_says_which_size_its_leases_are_to_have_and_not
     ):
         for by in (editor, may_all):
             assert says in _sized(by, wanted), wanted
+    whole = api.get("GPULease", "sized", "default", LEASE)
+    whole["spec"]["wanted"] = {"memoryBytes": 1 << 33}
+    assert may_all.replace(whole)["spec"]["wanted"] == {"memoryBytes": 1 << 33}
 
 
 @pytest.mark.parametrize(
