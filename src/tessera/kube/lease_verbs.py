@@ -1,6 +1,7 @@
 """What users ask of a GPULease: another size, or its end. With whose rights is the gateway's."""
 
 from tessera.kube import wire
+from tessera.kube.errors import ApiError
 from tessera.kube.gateway import Gateway
 from tessera.kube.resources import GPU_LEASES
 from tessera.model.gpu_leases import Phase, Size
@@ -20,7 +21,12 @@ async def ask_size(gateway: Gateway, found: wire.GpuLease, resize: Resize) -> wi
     wanted = {"memoryBytes": size.mem_bytes, "corePercent": size.core_percent}
     patch = {"metadata": {"uid": found.metadata.uid}, "spec": {"wanted": wanted}}
     meta = found.metadata
-    return await gateway.merge_patch(GPU_LEASES, meta.name, patch, namespace=meta.namespace)
+    try:
+        return await gateway.merge_patch(GPU_LEASES, meta.name, patch, namespace=meta.namespace)
+    except ApiError as error:
+        if (error.conflict or error.invalid) and not await _is_there(gateway, found):
+            return invalid(f"GPULease {_key(found)}", "one that is gone by now", "one that stays")
+        raise
 
 
 async def ask_end(gateway: Gateway, found: wire.GpuLease) -> None:
@@ -41,6 +47,13 @@ async def find_lease(gateway: Gateway, namespace: str, name: str) -> wire.GpuLea
         return invalid("LEASE", name, f"a GPULease of namespace {namespace}, or a pod there that has one")
     each = ", ".join(f"{lease.metadata.name} (container {lease.spec.client.container})" for lease in mine)
     return invalid("LEASE", name, f"one of this pod's, {each}")
+
+
+async def _is_there(gateway: Gateway, lease: wire.GpuLease) -> bool:
+    """Another UID in a patch is refused as a field that never changes, which says little."""
+    meta = lease.metadata
+    found = await gateway.find(GPU_LEASES, meta.name, namespace=meta.namespace)
+    return found is not None and found.metadata.uid == meta.uid
 
 
 def _ends(lease: wire.GpuLease) -> bool:
