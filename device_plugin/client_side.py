@@ -39,7 +39,7 @@ class ClientSide:
         self._dirs.sweep(lambda device: parts.store.book.get(device) is not None)
         self._client_dir = install(settings.state_dir / "client", parts.disk)
         self._leases = KubeLeases(parts.gateway, settings.node)
-        self._keeping = LeaseKeeping(settings.node, parts.store.book, self._leases.watched, self._dirs)
+        self._keeping = LeaseKeeping(settings.node, parts.store.book, self._leases, self._dirs)
         self._cri = Cri(Path(settings.cri_socket)) if settings.cri_socket else None
         in_use = max((number_of(item.slot) + 1 for item in parts.store.book), default=0)
         parts.announcement.grow(max(settings.client_slots, in_use))

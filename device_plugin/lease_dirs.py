@@ -1,7 +1,8 @@
 """The folders that containers with a slice on another node read at each connect: ``lease.json`` and ``ca.crt``.
 
-A container has its folder mounted, so files in it are replaced, each in one step, and never the folder itself. An
-epoch that was written is never followed by an older one, whoever heard of which first.
+A container has its folder mounted, so files in it are replaced, each in one step, and never the folder itself. Of one
+lease, an epoch that was written is never followed by an older one, and its end by nothing, whoever heard of which
+first.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tessera.device_plugin.agent import GpuProcess
-from tessera.device_plugin.leases import Lease, epoch_in, lease_file
+from tessera.device_plugin.leases import Lease, Told, lease_file, over_file, told_in
 from tessera.durable import Disk, replace_durably, to_the_end
 
 FILE = "lease.json"
@@ -35,15 +36,30 @@ class LeaseDirs:
         return self._folder / device
 
     async def put(self, device: str, lease: Lease) -> None:
-        """Writes both files before the container starts. Raises ``OSError``, ``AuthorityError``."""
+        """Writes both files before the container starts, also where they are another lease's. Raises ``OSError``,
+        ``AuthorityError``."""
         async with self._lock:
-            await to_the_end(asyncio.to_thread(self._put, device, lease))
+            told = await asyncio.to_thread(self._told, device)
+            another = told is None or told.server_name != lease.known.server_name
+            await to_the_end(asyncio.to_thread(self._put, device, lease, another or told.older_than(lease)))
 
     async def refresh(self, device: str, lease: Lease) -> None:
         """Brings the files up to date, of a container that has them. Raises as ``put``."""
         async with self._lock:
             if self.path(device).is_dir():
-                await to_the_end(asyncio.to_thread(self._put, device, lease))
+                told = await asyncio.to_thread(self._told, device)
+                await to_the_end(asyncio.to_thread(self._put, device, lease, told is None or told.older_than(lease)))
+
+    async def told(self, device: str) -> Told | None:
+        """What the container reads now; ``None``: nothing yet. Raises ``OSError``."""
+        return await asyncio.to_thread(self._told, device)
+
+    async def end(self, device: str, server_name: str, why: str) -> None:
+        """Tells the container for good that the lease of this name is over. Raises ``OSError``."""
+        async with self._lock:
+            told = await asyncio.to_thread(self._told, device)
+            if told and not told.over and told.server_name == server_name:
+                await to_the_end(asyncio.to_thread(self._end, device, why))
 
     async def release(self, device: str) -> None:
         """Removes what a released slice had. Raises ``OSError``."""
@@ -61,12 +77,19 @@ class LeaseDirs:
             if not known(path.name):
                 shutil.rmtree(path, ignore_errors=True)
 
-    def _put(self, device: str, lease: Lease) -> None:
+    def _told(self, device: str) -> Told | None:
+        return told_in(_content(self.path(device) / FILE))
+
+    def _end(self, device: str, why: str) -> None:
+        path = self.path(device) / FILE
+        self._replace(path, over_file(_content(path), why))
+
+    def _put(self, device: str, lease: Lease, newer: bool) -> None:
         folder = self.path(device)
         certificate = self._certificate()
         folder.mkdir(parents=True, exist_ok=True)
         self._replace(folder / AUTHORITY, certificate)
-        if epoch_in(_content(folder / FILE)) <= lease.known.epoch:
+        if newer:
             self._replace(folder / FILE, lease_file(lease))
 
     def _certificate(self) -> bytes:

@@ -1,33 +1,55 @@
-"""Keeps what containers read of their leases up to date while they run: executors are replaced and moved."""
+"""Keeps what containers read of their leases up to date while they run: executors are replaced and moved, and leases
+end."""
 
-from collections.abc import Callable
+from typing import Protocol
 
-from tessera.device_plugin.lease_dirs import LeaseDirs
-from tessera.device_plugin.leases import Lease, usable
-from tessera.device_plugin.slices import Book, Slice
+from tessera.device_plugin.cluster import ClusterError
+from tessera.device_plugin.lease_dirs import AuthorityError, LeaseDirs
+from tessera.device_plugin.leases import Lease, ended, usable
+from tessera.device_plugin.slices import Book, Holder, Slice
+
+
+class Leases(Protocol):
+    """The GPULeases of this node's containers."""
+
+    def watched(self, key: str) -> Lease | None:
+        """The lease as the watch last told it, which may be late, and knows none before it began."""
+
+    async def read(self, namespace: str, name: str) -> Lease | None:
+        """A live read. Raises ``ClusterError``."""
 
 
 class LeaseKeeping:
-    """``watched``: the lease of a key as the watch last told it."""
+    """For the containers in ``book``, on ``node``."""
 
-    def __init__(self, node: str, book: Book, watched: Callable[[str], Lease | None], dirs: LeaseDirs) -> None:
+    def __init__(self, node: str, book: Book, leases: Leases, dirs: LeaseDirs) -> None:
         self._node = node
         self._book = book
-        self._watched = watched
+        self._leases = leases
         self._dirs = dirs
 
     async def refresh(self) -> None:
-        """Brings every container's files to what its lease says, as far as an executor serves it. Raises ``OSError``,
-        ``AuthorityError``."""
+        """Brings every container's files to what its lease says, as far as an executor serves it, or to its end. One
+        that fails does not hold up the others. Raises ``OSError``, ``AuthorityError``, ``ClusterError``."""
+        failed: Exception | None = None
         for item in self._book:
-            lease = self._lease_of(item)
-            if lease:
-                await self._dirs.refresh(item.device, lease)
+            if item.holder is not None and item.lease:
+                try:
+                    await self._bring(item, item.holder)
+                except (OSError, AuthorityError, ClusterError) as error:
+                    failed = failed or error
+        if failed:
+            raise failed
 
-    def _lease_of(self, item: Slice) -> Lease | None:
-        if item.holder is None or not item.lease:
-            return None
-        key = f"{item.holder.namespace}/{item.lease}"
-        lease = usable(self._watched(key), key, item.holder, self._node)
-        mine = isinstance(lease, Lease) and lease.attached is not None and lease.attached.device == item.device
-        return lease if isinstance(lease, Lease) and mine and lease.serves else None
+    async def _bring(self, item: Slice, holder: Holder) -> None:
+        key = f"{holder.namespace}/{item.lease}"
+        watched, told = self._leases.watched(key), await self._dirs.told(item.device)
+        if told and not told.over and ended(watched, key, told.server_name):
+            # The end is for good, so it is not written before the API server says it now.
+            why = ended(await self._leases.read(holder.namespace, item.lease), key, told.server_name)
+            if why:
+                await self._dirs.end(item.device, told.server_name, why)
+            return
+        lease = usable(watched, key, holder, self._node)
+        if isinstance(lease, Lease) and lease.serves and lease.attached and lease.attached.device == item.device:
+            await self._dirs.refresh(item.device, lease)

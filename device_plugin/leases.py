@@ -50,6 +50,33 @@ def usable(lease: Lease | None, key: str, holder: Holder, node: str) -> Lease | 
     return lease
 
 
+def ended(lease: Lease | None, key: str, server_name: str) -> str:
+    """Why what a container was told of its lease holds no more, in a sentence; empty while it may hold.
+
+    ``server_name``: what it was told that the executors' certificates name, which no other lease's do.
+    """
+    if lease is None:
+        return f"GPULease {key} is gone"
+    if lease.known.server_name != server_name:
+        return f"GPULease {key} is gone, and another has its name"
+    if lease.known.deleting:
+        return f"GPULease {key} was deleted"
+    return f"GPULease {key} was released" if lease.known.phase is Phase.RELEASED else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What matters here of a ``lease.json``. ``over``: why it holds no more, for good; empty while it does."""
+
+    epoch: int
+    server_name: str
+    over: str = ""
+
+    def older_than(self, lease: Lease) -> bool:
+        """Whether this may be replaced by what ``lease`` says; another lease of the same name is not newer."""
+        return not self.over and self.server_name == lease.known.server_name and self.epoch <= lease.known.epoch
+
+
 def lease_file(lease: Lease) -> bytes:
     """What the container reads at each connect, ``lease.json``."""
     return json.dumps(
@@ -63,13 +90,20 @@ def lease_file(lease: Lease) -> bytes:
     ).encode()
 
 
-def epoch_in(data: bytes) -> int:
-    """The epoch in a ``lease.json``; -1 if it is none."""
+def over_file(data: bytes, why: str) -> bytes:
+    """The same ``lease.json``, with the sentence that its lease is over."""
+    return json.dumps({**json.loads(data), "over": why}).encode()
+
+
+def told_in(data: bytes) -> Told | None:
+    """What a ``lease.json`` says; ``None`` if it is none."""
     try:
-        epoch = json.loads(data)["epoch"]
-    except (ValueError, KeyError, TypeError):
-        return -1
-    return epoch if type(epoch) is int else -1
+        found = json.loads(data)
+        told = Told(found["epoch"], found["server_name"], found.get("over", ""))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    whole = type(told.epoch) is int and isinstance(told.server_name, str) and isinstance(told.over, str)
+    return told if whole else None
 
 
 def _end(key: str, found: str, allowed: str) -> Refusal:

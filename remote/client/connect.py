@@ -52,6 +52,12 @@ def _pool(redirect: Redirect) -> Contact:
         raise
 
 
+def over() -> str:
+    """Why the container's lease is over; empty while it is not, or where there is none."""
+    folder = os.environ.get(lease.LEASE_DIR, "")
+    return lease.over(Path(folder)) if folder else ""
+
+
 class _Certified(TlsStream):
     """With TLS 1.3 a server that does not take the client's certificate says so only after the handshake."""
 

@@ -19,13 +19,15 @@ _MOST_TOKEN = 12 << 10
 
 
 class Lease(NamedTuple):
-    """As in ``lease.json``. ``server_name``: what the executor's certificate is for, whatever its address."""
+    """As in ``lease.json``. ``server_name``: what the executor's certificate is for, whatever its address. ``over``:
+    why nobody is let in any more, ever; empty while somebody may be."""
 
     endpoint: str
     epoch: int
     server_name: str
     lease: str
     container: str
+    over: str = ""
 
 
 def connect(folder: Path, redirect: Redirect | None = None) -> Contact:
@@ -33,7 +35,10 @@ def connect(folder: Path, redirect: Redirect | None = None) -> Contact:
 
     A redirect counts until the node has written its epoch or a later one.
     """
-    lease, context = read(folder), _context(folder / "ca.crt")
+    lease = read(folder)
+    if lease.over:
+        raise ConnectError(lease.over)
+    context = _context(folder / "ca.crt")
     endpoint, epoch = lease.endpoint, lease.epoch
     if redirect is not None and redirect.epoch > epoch:
         endpoint, epoch = redirect.endpoint or endpoint, redirect.epoch
@@ -46,6 +51,14 @@ def connect(folder: Path, redirect: Redirect | None = None) -> Contact:
         raise
 
 
+def over(folder: Path) -> str:
+    """Why the lease is over; empty while it is not, or nobody can say."""
+    try:
+        return read(folder).over
+    except (OSError, ConnectError):
+        return ""
+
+
 def read(folder: Path) -> Lease:
     """Raises ``OSError`` and ``ConnectError``."""
     path = folder / "lease.json"
@@ -55,12 +68,13 @@ def read(folder: Path) -> Lease:
         raise ConnectError(f"{path}: found no JSON ({error})") from None
     if not isinstance(found, dict):
         raise ConnectError(f"{path}: found {type(found).__name__}; allowed: an object")
-    kinds = Lease.__annotations__
-    return Lease(**{name: _checked(path, name, found.get(name), kind) for name, kind in kinds.items()})
+    kinds, said = Lease.__annotations__, {**Lease._field_defaults, **found}
+    return Lease(**{name: _checked(path, name, said.get(name), kind) for name, kind in kinds.items()})
 
 
 def _checked(path: Path, name: str, value: Any, kind: Any) -> Any:
-    if type(value) is not kind or (kind is int and value < 0) or value == "":
+    lacking = value == "" and name not in Lease._field_defaults
+    if type(value) is not kind or (kind is int and value < 0) or lacking:
         allowed = "a number from 0" if kind is int else "text"
         raise ConnectError(f"{path}: {name}: found {value!r}; allowed: {allowed}")
     return value

@@ -24,6 +24,8 @@ BATCH_RECORDS = 32
 LINGER_S, BUSY_S = 200e-6, 1e-3
 """A record that no batch was filled for leaves after the first; while others are filled, after the second at most."""
 GRACE_S = 60.0
+LOOK_S = 2.0
+"""Who waits longer for an answer looks this often whether one can still come."""
 
 
 class _Pending:
@@ -39,14 +41,17 @@ class _Pending:
 class Session:
     """``connect`` makes a connection; ``torch`` is this side's version; ``mem_bytes`` 0: what is given.
 
-    The first connection is tried for ``first_s``, later ones for ``grace_s``. Raises ``ConnectError``.
+    The first connection is tried for ``first_s``, later ones for ``grace_s``. ``over`` says why no answer can come any
+    more, which a connection to a machine that is gone does not; empty while one can. Raises ``ConnectError``.
     """
 
     def __init__(
-        self, connect: Connect, torch: str, mem_bytes: int = 0, *, first_s: float = 0, grace_s: float = GRACE_S
-    ) -> None:
+        self, connect: Connect, torch: str, mem_bytes: int = 0, *, first_s: float = 0, grace_s: float = GRACE_S,
+        over: Callable[[], str] = str,
+    ) -> None:  # fmt: skip
         self._attachment = Attachment(connect, torch, first_s, grace_s)
         self.queue = Queue()
+        self._over = over
         self._peer = Peer(self._deliver)
         self._order = threading.Lock()
         self._requests: dict[int, _Pending] = {}
@@ -97,8 +102,9 @@ class Session:
         """Waits for it. Raises ``DeviceLostError``."""
         try:
             self.flush()
-            if self._lost is None:
-                pending.done.wait()
+            while self._lost is None and not pending.done.wait(LOOK_S):
+                if why := self._over():
+                    self._lose(why)
         finally:
             self._requests.pop(pending.number, None)
         if pending.reply is None:

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from tessera.device_plugin.client_side import NotAClientNodeError
+from tessera.kube.convert import gpu_lease_object
 from tessera.kube.resources import GPU_LEASES, NODES, untyped
 from tessera.model.assignment import Share
-from tests.integration.device_plugin.client_host import CA, IMAGE, ClientHost
+from tessera.model.gpu_leases import Client, GpuLease, lease_name, server_name
+from tests.integration.device_plugin.client_host import CA, IMAGE, SLICE, ClientHost
 from tests.integration.device_plugin.host import GIB, NODE, Host, eventually, gpus
 
 
@@ -142,6 +144,65 @@ async def test_what_the_container_reads_follows_its_lease_in_one_step_each_and_s
         await eventually(lambda: host.read("web")["endpoint"] == "10.8.8.8:7000", "after the plugin's restart")
         await eventually(lambda: "later" in (folder / "ca.crt").read_text(), "the new authority is read")
         assert folder.stat().st_ino == inode and host.read("web")["epoch"] == 3
+
+
+@pytest.mark.parametrize(
+    ("how", "said"), [("released", "was released"), ("deleted", "was deleted"), ("gone", "is gone")]
+)
+async def test_a_container_that_runs_reads_that_its_lease_is_over_and_nothing_takes_it_back(
+    how: str, said: str
+) -> None:
+    async with ClientHost() as host:
+        await host.place_leased("web")
+        await host.running("web")
+        before, lease = host.read("web"), host.lease("web")
+        name, leases = lease["metadata"]["name"], untyped(GPU_LEASES)
+        if how == "released":
+            await host.say("web", phase="Released")
+        else:
+            kept = {"metadata": {"finalizers": ["pool.tessera.io/executor"] if how == "deleted" else None}}
+            await host.gateway.merge_patch(leases, name, kept, namespace="default")
+            await host.gateway.delete(GPU_LEASES, name, namespace="default")
+        over = {**before, "over": f"GPULease default/{name} {said}"}
+        await eventually(lambda: host.read("web") == over, "it reads so")
+        if how == "deleted":
+            await host.say("web", epoch=9, endpoint="10.9.9.9:7000")
+        await host.plugin.stop()
+        await host.start_plugin()
+        await host.place_leased("next")
+        await host.running("next")
+        assert host.read("web") == over
+
+
+async def test_a_lease_that_the_watch_has_not_told_of_is_not_over() -> None:
+    async with ClientHost() as host:
+        await host.place_leased("web")
+        await host.running("web")
+        await host.plugin.stop()
+        host.api.faults.fail_next(1, 500, verb="list", plural="gpuleases")
+        await host.start_plugin()
+        await host.serve("web", "10.9.9.9:7000")
+        await eventually(lambda: host.read("web")["endpoint"] == "10.9.9.9:7000", "the watch has told")
+        assert "over" not in host.read("web")
+
+
+async def test_another_lease_of_the_same_name_ends_what_runs_and_serves_the_next_start() -> None:
+    async with ClientHost() as host:
+        uid = await host.place_leased("web")
+        await host.running("web")
+        before, first = host.read("web"), host.container("web")
+        lease = GpuLease(
+            "default", lease_name("web", uid, "main"), "", Client("web", uid, "main", NODE), "gpu-node", SLICE
+        )
+        host.api.store.remove("gpuleases", "default", lease.name)
+        await host.gateway.create(GPU_LEASES, gpu_lease_object(lease))
+        over = {**before, "over": f"GPULease {lease.key} is gone, and another has its name"}
+        await eventually(lambda: host.read("web") == over, "it reads so")
+        host.runtime.running[first.id].exit(1)
+        await eventually(lambda: host.container("web").id != first.id, "started again")
+        after = host.read("web")
+        assert after["server_name"] == server_name(host.lease("web")["metadata"]["uid"]) != before["server_name"]
+        assert after["epoch"] == 1 and "over" not in after
 
 
 async def test_the_end_of_a_pod_removes_its_folder_and_a_slot_is_free_again() -> None:

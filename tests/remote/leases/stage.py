@@ -36,6 +36,7 @@ class Node:
     endpoint: str
     epoch: int = 1
     server_name: str = NAME
+    over: str = ""
 
     def __post_init__(self) -> None:
         self.lease_dir.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,8 @@ class Node:
         """Replaces ``lease.json`` in one step."""
         fresh = self.lease_dir / ".lease.json"
         said = {"endpoint": self.endpoint, "epoch": self.epoch, "server_name": self.server_name}
-        fresh.write_text(json.dumps(said | {"lease": "team/trainer", "container": "main"}))
+        end = {"over": self.over} if self.over else {}
+        fresh.write_text(json.dumps(said | {"lease": "team/trainer", "container": "main"} | end))
         fresh.rename(self.lease_dir / "lease.json")
 
     def start(self, code: str) -> "subprocess.Popen[str]":

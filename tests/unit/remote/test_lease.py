@@ -111,6 +111,42 @@ def test_a_first_connection_is_not_tried_for_ever(started) -> None:
     assert len(gate.heard) > 1
 
 
+def test_a_lease_that_is_over_is_not_tried_once(started) -> None:
+    gate, node = started(Refusal("Unavailable", "not yet"))
+    node.over = "GPULease team/trainer was deleted"
+    node.write()
+    assert begun(first_s=600).said == "GPULease team/trainer was deleted"  # type: ignore[attr-defined]
+    assert not gate.heard
+
+
+def test_a_lease_whose_end_comes_while_it_is_tried(started) -> None:
+    gate, node = started(Refusal("Unavailable", "not yet"))
+    heard = gate.heard
+
+    class Ending(list):
+        def append(self, hello: Hello) -> None:
+            heard.append(hello)
+            if len(heard) == 3:
+                node.over = "GPULease team/trainer was released"
+                node.write()
+
+    gate.heard = Ending()
+    assert begun(first_s=600).said == "GPULease team/trainer was released"  # type: ignore[attr-defined]
+    assert len(heard) == 3
+
+
+def test_who_only_looks_hears_of_an_end_and_of_nothing_else(started, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, node = started(DENIED)
+    assert connecting.over() == ""
+    node.over = "GPULease team/trainer was deleted"
+    node.write()
+    assert connecting.over() == "GPULease team/trainer was deleted"
+    (node.lease_dir / "lease.json").write_text("half")
+    assert connecting.over() == ""
+    monkeypatch.delenv("TESSERA_LEASE_DIR")
+    assert connecting.over() == ""
+
+
 def test_a_redirect_is_followed_until_the_node_has_written_a_later_epoch(started) -> None:
     there, _ = started(DENIED)
     here, node = started(Elsewhere(Redirect(4, there.endpoint)), DENIED)
@@ -153,6 +189,10 @@ def test_where_the_session_is_after_several_moves() -> None:
         ('{"endpoint": "h:1", "epoch": -1}', "epoch: found -1; allowed: a number from 0"),
         ('{"endpoint": "h:1", "epoch": true}', "epoch: found True; allowed: a number from 0"),
         ('{"endpoint": "h:1", "epoch": 1, "server_name": "x"}', "lease: found None; allowed: text"),
+        (
+            '{"endpoint": "h:1", "epoch": 1, "server_name": "x", "lease": "l", "container": "c", "over": true}',
+            "over: found True; allowed: text",
+        ),
     ],
 )
 def test_a_file_that_is_no_lease(tmp_path: Path, content: str, sentence: str) -> None:
