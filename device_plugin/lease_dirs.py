@@ -40,8 +40,8 @@ class LeaseDirs:
         ``AuthorityError``."""
         async with self._lock:
             told = await asyncio.to_thread(self._told, device)
-            another = told is None or told.server_name != lease.known.server_name
-            await to_the_end(asyncio.to_thread(self._put, device, lease, another or told.older_than(lease)))
+            newer = told is None or told.server_name != lease.known.server_name or told.older_than(lease)
+            await to_the_end(asyncio.to_thread(self._put, device, lease, newer))
 
     async def refresh(self, device: str, lease: Lease) -> None:
         """Brings the files up to date, of a container that has them. Raises as ``put``."""

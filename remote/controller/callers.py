@@ -1,5 +1,6 @@
 """Who calls: the gate of an executor, and a client that asks at its gate."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tessera.kube.gateway import Gateway
@@ -8,7 +9,9 @@ from tessera.model.names import POOL_AUDIENCE
 from tessera.remote.controller.book import Book
 from tessera.remote.controller.pods import GATE_AUDIENCE
 from tessera.remote.controller.records import Executor, Record
+from tessera.remote.controller.reviewed import Reviewed
 from tessera.remote.controller.reviews import Refused, bearer_of
+from tessera.remote.controller.turns import Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +27,20 @@ class NotYet(Exception):
 
 
 class Callers:
-    """``namespace`` and ``account``: of the executors. Methods raise ``NotYet``, and as the gateway does."""
+    """``namespace`` and ``account``: of the executors. ``sessions``: how many a lease may have at once. Methods raise
+    ``NotYet``, and as the gateway does."""
 
-    def __init__(self, gateway: Gateway, book: Book, namespace: str, account: str) -> None:
+    def __init__(
+        self, gateway: Gateway, book: Book, namespace: str, account: str, sessions: int, clock: Callable[[], float]
+    ) -> None:
         self._gateway, self._book = gateway, book
         self._namespace, self._account = namespace, account
+        self._gates = Reviewed(lambda token: bearer_of(gateway, token, GATE_AUDIENCE), GATE_AUDIENCE, clock)
+        self._turns = Turns(sessions, clock)
 
     async def gate(self, token: str) -> Gate | Refused:
         """The gate whose own token this is."""
-        bearer = await bearer_of(self._gateway, token, GATE_AUDIENCE)
+        bearer = await self._gates(token)
         if isinstance(bearer, Refused):
             return bearer
         if (bearer.namespace, bearer.account) != (self._namespace, self._account):
@@ -50,7 +58,8 @@ class Callers:
     async def client(self, record: Record, token: str, container: str, epoch: int) -> Refused | None:
         """Why who holds this token may not use the lease; ``None`` if he may."""
         lease, wanted = record.known, record.known.client
-        bearer = await bearer_of(self._gateway, token, POOL_AUDIENCE)
+        with self._turns.turn(lease.uid) as refused:
+            bearer = refused or await bearer_of(self._gateway, token, POOL_AUDIENCE)
         if isinstance(bearer, Refused):
             return bearer
         if (bearer.namespace, bearer.pod_uid) != (lease.namespace, wanted.pod_uid):

@@ -25,13 +25,23 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 LOOK_S = 5.0
 """A gate is told within this that its controller does not lead any more."""
+CALLS = 16_384
+"""Answered at once, each of some KiB. An executor holds one stream as long as it lives, so this is for more of them
+than a pool has; one that was taken over and calls without end has calls refused, and does not fill the memory."""
 _OPTIONS = [
+    # A gate has its stream, a request for a certificate, and an Admit for each connection whose first frame is read.
+    ("grpc.max_concurrent_streams", 128),
+    # A token of a pod has 1 to 2 KiB.
+    ("grpc.max_metadata_size", 8 << 10),
+    ("grpc.absolute_max_metadata_size", 16 << 10),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.max_receive_message_length", 64 << 10),
 ]
+_CODES = {"epoch": grpc.StatusCode.ABORTED, "rate": grpc.StatusCode.RESOURCE_EXHAUSTED}
+"""Of what time may mend; whoever is refused otherwise is denied."""
 
 
 class PoolService(remote_pb2_grpc.PoolServicer):
@@ -72,8 +82,8 @@ class PoolService(remote_pb2_grpc.PoolServicer):
         except KubeError as error:
             await self._unavailable(context, str(error))
         if refused is not None:
-            aborted, denied = grpc.StatusCode.ABORTED, grpc.StatusCode.PERMISSION_DENIED
-            await self._refuse("Admit", context, aborted if refused.reason == "epoch" else denied, refused, gate)
+            code = _CODES.get(refused.reason, grpc.StatusCode.PERMISSION_DENIED)
+            await self._refuse("Admit", context, code, refused, gate)
         limit_bytes = gate.record.served.share.mem_bytes
         return remote_pb2.AdmitReply(limit_bytes=limit_bytes, sessions=self._sessions)
 
@@ -134,7 +144,9 @@ class PoolService(remote_pb2_grpc.PoolServicer):
     ) -> NoReturn:
         self._metrics.refusals.labels(call, refused.reason).inc()
         lease = gate.record.known.key if gate else ""
-        log.warning("call refused", call=call, lease=lease, reason=refused.reason, text=refused.text)
+        # Who comes too often does not fill the log either.
+        say = log.debug if refused.reason == "rate" else log.warning
+        say("call refused", call=call, lease=lease, reason=refused.reason, text=refused.text)
         await context.abort(code, refused.text)
         raise AssertionError("abort raises")
 
@@ -163,7 +175,7 @@ class PoolServer:
 
     async def start(self) -> None:
         """Returns once calls are answered. Raises ``OSError``."""
-        server = grpc.aio.server(options=_OPTIONS)
+        server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=CALLS)
         remote_pb2_grpc.add_PoolServicer_to_server(self._service, server)  # type: ignore[no-untyped-call]
         credentials = grpc.dynamic_ssl_server_credentials(
             _configuration(self._pair),

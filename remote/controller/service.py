@@ -69,7 +69,8 @@ class Service:
         self.keeper = Keeper(acting, lambda: self.leads(settings.request_timeout_s), clock)
         self.book = Book(options.port, self.keeper.touch)
         self.metrics = Metrics(self.book)
-        self._callers = Callers(gateway, self.book, options.namespace, options.service_account)
+        account = options.service_account
+        self._callers = Callers(gateway, self.book, options.namespace, account, settings.sessions, clock)
         self._leases: Reflector[wire.GpuLease] = Reflector(gateway, GPU_LEASES, self.book.take_lease)
         self._executors: Reflector[wire.Pod] = Reflector(
             gateway, PODS, self.book.take_executor, namespace=options.namespace, label_selector=names.LEASE_UID

@@ -69,6 +69,8 @@ def _refusal(error: grpc.RpcError) -> Refusal:
         return Refusal("Denied", str(error.details()))
     if error.code() is grpc.StatusCode.ABORTED:
         return Refusal("Epoch", str(error.details()))
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return Refusal("Busy", str(error.details()))
     if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
         return Refusal("Unavailable", "pool: this executor does not serve the lease any more; allowed: to come again")
     return Refusal("Unavailable", f"pool: the controller was not heard ({error.code().name}); allowed: to come again")

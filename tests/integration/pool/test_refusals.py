@@ -152,16 +152,16 @@ async def test_a_certificate_names_the_lease_whatever_is_asked(pool: Stage, leas
 
 @pytest.mark.parametrize("who", ["nobody", "a client", "another account", "an expired one"])
 async def test_who_is_no_gate(pool: Stage, lease: GpuLease, tmp_path: Path, who: str) -> None:
-    (gates,) = pool.kubelet.tokens.values()
+    (executor,) = pool.executors()
     reviews = pool.server.handlers.reviews
+    expired = reviews.issue(POOL, executor["metadata"]["name"], GATE_AUDIENCE, account=ACCOUNT)
     token, reason = {
         "nobody": ("", "no-token"),
         "a client": (reviews.issue("default", "train", names.POOL_AUDIENCE), "bad-token"),
         "another account": (reviews.issue("default", "train", GATE_AUDIENCE, account=ACCOUNT), "not-a-gate"),
-        "an expired one": (gates, "bad-token"),
+        "an expired one": (expired, "bad-token"),
     }[who]
-    if who == "an expired one":
-        reviews.revoke(gates)
+    reviews.revoke(expired)
     called = controller(pool, tmp_path, token)
     with pytest.raises(grpc.RpcError) as error:
         await asyncio.to_thread(called.sign, request())
