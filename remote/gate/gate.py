@@ -17,6 +17,7 @@ from tessera.remote.gate.controller import Controller
 from tessera.remote.gate.following import Following
 from tessera.remote.gate.identity import Identity
 from tessera.remote.gate.moves import Moves, Reach
+from tessera.remote.gate.watched import Watched
 from tessera.remote.gate.word import Word
 from tessera.remote.protocol.greeting import Hello, Move
 from tessera.remote.protocol.streams import Stream
@@ -26,16 +27,18 @@ log = structlog.get_logger()
 
 class Gate:
     """``executor``: its unix socket; ``lease``: NAMESPACE/NAME; ``name``: in its certificate; ``reach``: to other
-    gates."""
+    gates; ``watched`` hears if a part of it dies."""
 
     def __init__(
-        self, listener: socket.socket, executor: Path, lease: str, name: str, controller: Controller, reach: Reach
-    ) -> None:
+        self, listener: socket.socket, executor: Path, lease: str, name: str, controller: Controller, reach: Reach,
+        watched: Watched | None = None,
+    ) -> None:  # fmt: skip
         self._path, self._lease, self._controller = executor, lease, controller
+        self._watched = watched or Watched()
         self._identity = Identity(name, controller.sign, lambda: datetime.now(UTC))
         self._front = Front(listener, self.receive, self._identity.context, self.arrive)
         word = Word()
-        self._moves = Moves(executor, name, reach, word)
+        self._moves = Moves(executor, name, reach, word, self._watched)
         self._following = Following(controller.follow, self, self._moves, word)
         self._threads: list[threading.Thread] = []
 
@@ -44,8 +47,8 @@ class Gate:
         if not self._identity.obtain():
             return False
         self._front.start()
-        for work in (self._identity.keep, self._following.run):
-            thread = threading.Thread(target=work, daemon=True)
+        for name, work in (("certificate", self._identity.keep), ("following", self._following.run)):
+            thread = threading.Thread(target=self._watched(name, work), daemon=True)
             thread.start()
             self._threads.append(thread)
         return True

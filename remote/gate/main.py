@@ -1,5 +1,6 @@
 """``tessera pool-gate``: lets clients in to the executor beside it, as the pool's controller says."""
 
+import os
 import signal
 import socket
 import sys
@@ -12,6 +13,7 @@ from tessera.remote.gate.controller import Controller
 from tessera.remote.gate.gate import Gate
 from tessera.remote.gate.reaching import context_of, reached
 from tessera.remote.gate.settings import GateSettings
+from tessera.remote.gate.watched import Watched
 from tessera.telemetry import configure_logging
 
 COMMAND_LINE = CommandLine("tessera pool-gate", __doc__, (GateSettings,))
@@ -36,13 +38,16 @@ def run(argv: Sequence[str]) -> int:
         print(f"tessera pool-gate: {error}", file=sys.stderr)
         return 1
     with listener:
-        name = settings.server_name
+        name, watched = settings.server_name, Watched(lambda: os.kill(os.getpid(), signal.SIGTERM))
         reach = partial(reached, server_name=name, context=context)
-        gate = Gate(listener, settings.socket, settings.lease, name, controller, reach)
-        threading.Thread(target=gate.start, daemon=True).start()
+        gate = Gate(listener, settings.socket, settings.lease, name, controller, reach, watched)
+        threading.Thread(target=watched("start", gate.start), daemon=True).start()
         signal.sigwait(stops)
+        broken = watched.error
         gate.stop()
-    return 0
+    if broken:
+        print(f"tessera pool-gate: {broken}", file=sys.stderr)
+    return 1 if broken else 0
 
 
 def _listener(host: str, port: int) -> socket.socket:

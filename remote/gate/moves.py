@@ -6,7 +6,9 @@ Each order of the controller is followed in a thread of its own, and what become
 import socket
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -14,6 +16,7 @@ from tessera.pb.remote.v1 import remote_pb2
 from tessera.remote.executor import handover
 from tessera.remote.executor.handover import Expect, Leave
 from tessera.remote.executor.refusals import Refusal
+from tessera.remote.gate.watched import Watched
 from tessera.remote.gate.word import Word
 from tessera.remote.protocol.greeting import Redirect
 
@@ -30,8 +33,9 @@ Reach = Callable[[str], socket.socket]
 class Moves:
     """``executor``: its unix socket. ``gone``: where the sessions are, once they have left."""
 
-    def __init__(self, executor: Path, server_name: str, reach: Reach, word: Word) -> None:
-        self._path, self._name, self._reach, self._word = executor, server_name, reach, word
+    def __init__(self, executor: Path, server_name: str, reach: Reach, word: Word, watched: Watched) -> None:
+        self._path, self._name, self._reach = executor, server_name, reach
+        self._word, self._watched = word, watched
         self._arriving: remote_pb2.Arrive | None = None
         self._leaving: remote_pb2.Leave | None = None
         self._stopping = threading.Event()
@@ -46,13 +50,13 @@ class Moves:
         """The sessions are to come here."""
         if order != self._arriving:
             self._arriving = order
-            threading.Thread(target=self._arrive, args=(order,), daemon=True).start()
+            self._follow("arrival", self._arrive, order)
 
     def leave(self, order: remote_pb2.Leave) -> None:
         """They are to go there."""
         if order != self._leaving:
             self._leaving = order
-            threading.Thread(target=self._leave, args=(order,), daemon=True).start()
+            self._follow("departure", self._leave, order)
 
     def left(self, elsewhere: remote_pb2.Elsewhere) -> bool:
         """Whether the sessions have gone to who serves now; it may be heard before this side has done its part."""
@@ -63,6 +67,9 @@ class Moves:
 
     def stop(self) -> None:
         self._stopping.set()
+
+    def _follow(self, what: str, work: Callable[[Any], None], order: object) -> None:
+        threading.Thread(target=self._watched(what, partial(work, order)), daemon=True).start()
 
     def _arrive(self, order: remote_pb2.Arrive) -> None:
         ticket = self._ticket(order)
