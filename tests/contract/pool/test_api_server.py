@@ -34,7 +34,7 @@ from tessera.remote.protocol import greeting
 from tessera.settings import KubeSettings
 from tests.contract.kube.real import TOKEN, KubeApiServer
 from tests.e2e import programs
-from tests.integration.pool.stage import ACCOUNT, POOL, SHARE, Kubelet, Plain, free_ports, greet
+from tests.integration.pool.stage import ACCOUNT, POOL, SHARE, Kubelet, Plain, greet, kept_ports
 
 pytestmark = pytest.mark.e2e
 CRDS = Path(__file__).parents[3] / "charts/tessera/crds"
@@ -85,14 +85,13 @@ async def real(tmp_path: Path) -> AsyncIterator[Real]:
         found = connect(KubeSettings(**where))
         async with Gateway(Connection(found.server, found.ssl, FixedToken(TOKEN))) as gateway:
             await _prepared(gateway)
-            port, metrics, gates = free_ports(3)
-            service = Service(
-                ControllerSettings(
-                    **where, port=port, metrics_port=metrics, executor_image="torch", gate_image="tessera",
-                    executor_device="cpu", controller_address=f"127.0.0.1:{port}", gate_port=gates,
-                )
-            )  # fmt: skip
-            with tempfile.TemporaryDirectory(prefix="pool-") as folder:
+            with kept_ports(2) as (port, gates), tempfile.TemporaryDirectory(prefix="pool-") as folder:
+                service = Service(
+                    ControllerSettings(
+                        **where, port=port, metrics_port=0, executor_image="torch", gate_image="tessera",
+                        executor_device="cpu", controller_address=f"127.0.0.1:{port}", gate_port=gates,
+                    )
+                )  # fmt: skip
                 kubelet = Kubelet(gateway, lambda pod, audience: issued(gateway, pod, audience), Path(folder))
                 running = asyncio.create_task(kubelet.run())
                 await service.start()

@@ -12,8 +12,8 @@ import ssl
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -314,18 +314,27 @@ def greet(host: str, port: int, authority: bytes, name: str, first: bytes) -> tu
         return frame[0].kind, greeting.decode(greeting.Refused, frame[1])
 
 
-def free_ports(count: int) -> list[int]:
+@contextmanager
+def kept_ports(count: int) -> Iterator[list[int]]:
+    """Ports of 127.0.0.1 that nobody gets meanwhile who asks for any: they stay bound, in a way that lets servers
+    listen on them, also one after another."""
     with ExitStack() as stack:
-        taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in taken]
+        kept = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in kept:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            each.bind(("127.0.0.1", 0))
+        yield [each.getsockname()[1] for each in kept]
 
 
 @asynccontextmanager
 async def stage(
     *, started: bool = True, clock: Callable[[], float] = time.monotonic, **more: Any
 ) -> AsyncIterator[Stage]:
-    port, gate_port, metrics_port = free_ports(3)
-    with tempfile.TemporaryDirectory(prefix="pool-") as folder:  # the path of a unix socket is short
+    with (
+        kept_ports(3) as (port, gate_port, metrics_port),
+        tempfile.TemporaryDirectory(prefix="pool-") as folder,  # the path of a unix socket is short
+    ):
         async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
             server.add_namespace(POOL)
             settings = ControllerSettings(
