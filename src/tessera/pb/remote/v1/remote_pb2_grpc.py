@@ -63,6 +63,7 @@ class PoolServicer:
 
     def Admit(self, request, context):
         """Whether a client may attach. PERMISSION_DENIED, with one sentence: it may not. ABORTED: not in this epoch.
+        RESOURCE_EXHAUSTED: too many have come just now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
