@@ -4,13 +4,16 @@ image with PyTorch alone, through a gate to an executor."""
 import json
 import site
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tessera.kube.resources import GPU_LEASES
 from tessera.model.gpu_leases import server_name
+from tessera.remote.client.session import GRACE_S
 from tests.integration.device_plugin.client_host import IMAGE, ClientHost
 from tests.integration.device_plugin.host import eventually
 from tests.remote.leases import stage
@@ -32,6 +35,16 @@ WAITS = """
 import json, time
 while json.load(open("/run/tessera/lease/lease.json"))["epoch"] < 2:
     time.sleep(0.02)
+"""
+STAYS = """
+import json, torch
+x = torch.ones(3, device="cuda")
+print(json.dumps([x.sum().item()]), flush=True)
+try:
+    while True:
+        x.sum().item()
+except RuntimeError as error:
+    print(error, flush=True)
 """
 # Without the site's .pth files: an image has no package of ours.
 PYTHON = [sys.executable, "-S", "-c"]
@@ -109,6 +122,24 @@ async def test_a_program_finds_the_executor_that_its_lease_has_got_meanwhile(tmp
             await host.serve("train")
             await eventually(lambda: host.said(0), "it says something", PATIENCE_S)
             assert host.said(0) == SAID and gate.heard and not former.heard
+
+
+async def test_a_program_whose_lease_is_deleted_stops_long_before_it_would_give_up(
+    tmp_path: Path, executor: Path
+) -> None:
+    async with Machine(tmp_path) as host:
+        await host.place_leased("train", command=[*PYTHON, STAYS])
+        with host.gate_of("train", executor) as gate:
+            host.controller = True
+            await eventually(lambda: host.said(0) == [3.0], "it computes", PATIENCE_S)
+            gate.front.stop()
+            gate.front.cut()
+            name, since = host.lease("train")["metadata"]["name"], time.monotonic()
+            await host.gateway.delete(GPU_LEASES, name, namespace="default")
+            await eventually(lambda: len(host.programs.programs[0].lines) > 1, "it is told", GRACE_S / 2)
+            assert time.monotonic() - since < GRACE_S / 2
+            said = f"the remote device was lost: lease default/{name}, epoch 1: GPULease default/{name} was deleted"
+            assert host.programs.programs[0].lines[1] == said
 
 
 async def test_its_files_cannot_be_written_by_the_program(tmp_path: Path, executor: Path) -> None:
