@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import pytest
 
-from tests.e2e import programs
+from tests.e2e import programs, trainings
 from tests.e2e.admission import Admission, admitted
 from tests.e2e.cluster.api import Api
 from tests.e2e.cluster.cluster import Cluster
@@ -85,6 +85,12 @@ def guest(pooled: Pooled, request: pytest.FixtureRequest) -> Iterator[Api]:
     """As ``tenant``, of the cluster with the remote pool."""
     with _namespace(pooled.cluster, request.node.name) as client:
         yield client
+
+
+@pytest.fixture
+def local_losses(guest: Api) -> dict[int, float]:
+    """Those of a training on the CPU of a pod without a slice."""
+    return trainings.local_losses(guest)
 
 
 @pytest.fixture

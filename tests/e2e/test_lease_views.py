@@ -20,7 +20,7 @@ from tests.e2e.cluster.processes import wait_until
 from tests.e2e.product.chart import NAMESPACE
 from tests.e2e.product.pooled import CLIENT, GPUS, LEASE, Pooled
 from tests.e2e.test_moves import PLUGIN
-from tests.e2e.test_remote_pool import executor_of, lease_of, middle, nothing_is_left, trainer
+from tests.e2e.trainings import executor_of, lease_of, middle, nothing_is_left, trainer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.torch, pytest.mark.timeout(600)]
 

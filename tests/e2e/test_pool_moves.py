@@ -13,7 +13,7 @@ from tests.e2e.cluster.processes import wait_until
 from tests.e2e.product.pooled import GPUS, LEASE, SPARE, Pooled
 from tests.e2e.product.seen import given
 from tests.e2e.test_moves import PLUGIN
-from tests.e2e.test_remote_pool import assert_same, executor_of, lease_of, middle, nothing_is_left, trained, trainer
+from tests.e2e.trainings import assert_same, executor_of, lease_of, middle, nothing_is_left, trained, trainer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.torch, pytest.mark.timeout(600)]
 
