@@ -99,12 +99,9 @@ class Targets:
     async def _settle(self, sent: _Sent) -> None:
         lease = sent.lease
         found = await self._gateway.find(GPU_LEASES, lease.name, namespace=lease.namespace)
-        if found is None or found.metadata.uid != lease.uid:
-            self._miss(sent)
-            return
-        now = held_lease_of(found)
-        if sent.where in (now.target, now.slice):
-            sent.answered = True  # and kept until the watch shows it
+        now = held_lease_of(found) if found is not None and found.metadata.uid == lease.uid else None
+        if found is None or now is None or sent.where in (now.target, now.slice):
+            sent.answered = True  # and the room is kept until the watch says so too: it may tell of the target yet
         elif found.metadata.resource_version != sent.version or self._clock() - sent.at >= _SETTLE_AFTER_S:
             self._miss(sent)
 

@@ -323,6 +323,21 @@ async def test_a_refused_write_gives_its_room_back_at_once(doubtful: Doubtful) -
     assert not doubtful.targets.in_doubt and doubtful.free == 24
 
 
+async def test_the_room_of_a_lease_that_is_gone_goes_with_the_watchs_news(doubtful: Doubtful) -> None:
+    """Which may tell of the target first, and would charge it again though it was given away."""
+    doubtful.pool.api.faults.lose_answers(1, verb="patch", plural="gpuleases")
+    with pytest.raises(UnknownOutcome):
+        await doubtful.aim()
+    last = doubtful.pool.read
+    doubtful.pool.api.store.remove("gpuleases", "default", last.name)
+    doubtful.now = 20.0
+    await doubtful.targets.look_up()
+    assert not doubtful.targets.in_doubt and doubtful.free == 16
+    doubtful.engine.leases.observe(last)
+    doubtful.engine.leases.forget(last)
+    assert doubtful.free == 24
+
+
 async def test_a_target_that_another_leader_took_back_gives_its_room_back(doubtful: Doubtful) -> None:
     await doubtful.aim()
     assert not doubtful.targets.in_doubt and doubtful.free == 16

@@ -27,15 +27,15 @@ def cluster(rng: Random) -> tuple[Engine, list[GpuLease]]:
     for each in engine.ledger.nodes():
         engine.observe_host(Host(each.name, rng.choice([1_500, 64_000]), 640 * GIB))
     leases, names = [], [each.name for each in engine.ledger.nodes()]
-    for index in range(12):
+    for index in range(9):
         asked = remote(f"p{index}", f"gpu-mem={rng.choice([3, 6, 11])}Gi gpu-core={rng.choice([10, 40])}")
         asked = replace(asked, namespace=rng.choice(["team-a", "team-b"]))
         if engine.filter(asked, names).nodes:
             leases += bind_away(engine, asked, names)
     for each in nodes:
         if rng.random() < 0.4:
-            engine.observe_host(Host(each.name, 64_000, 640 * GIB, closed=True, cordoned=rng.random() < 0.7))
-        elif rng.random() < 0.2:
+            engine.observe_host(Host(each.name, 64_000, 640 * GIB, closed=True, cordoned=rng.random() < 0.5))
+        elif rng.random() < 0.3:
             engine.observe_node(node(each.name, *(g.mem_bytes // GIB for g in each.gpus), sick=(0,)))
     return engine, leases
 
@@ -68,7 +68,7 @@ def seen() -> Counter[str]:
     return Counter()
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(100))
 def test_it_moves_if_it_can_and_says_so_if_not(seed: int, seen: Counter[str]) -> None:
     rng = Random(seed)
     engine, leases = cluster(rng)
@@ -94,4 +94,4 @@ def test_it_moves_if_it_can_and_says_so_if_not(seed: int, seen: Counter[str]) ->
 
 def test_there_was_something_to_see(seen: Counter[str]) -> None:
     for what in ("aimed resize", "aimed cordon", "aimed health", "aimed gone", "stays"):
-        assert seen[what] >= 3, (what, seen)
+        assert seen[what] >= 2, (what, seen)
