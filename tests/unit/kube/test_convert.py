@@ -114,3 +114,20 @@ def test_a_host_as_the_scheduler_reads_it() -> None:
     assert host_of(msgspec.json.decode(node, type=wire.Node)) == Host("n", 7910, 63 * GIB, "z", "r")
     plain = wire.Node(metadata=wire.ObjectMeta(name="n", labels={"topology.kubernetes.io/rack": "k"}))
     assert host_of(plain) == Host("n", 0, 0, "", "k")
+
+
+@pytest.mark.parametrize(
+    ("spec", "closed", "cordoned"),
+    [
+        ({}, False, False),
+        ({"unschedulable": True}, True, True),
+        ({"taints": [{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]}, True, True),
+        ({"taints": [{"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}]}, True, False),
+        ({"taints": [{"key": "team.example/gpus", "effect": "NoSchedule"}]}, False, False),
+    ],
+)
+def test_a_node_that_is_cordoned_is_told_from_one_that_is_not_well(
+    spec: dict[str, object], closed: bool, cordoned: bool
+) -> None:
+    found = host_of(msgspec.convert({"metadata": {"name": "n"}, "spec": spec}, wire.Node))
+    assert (found.closed, found.cordoned) == (closed, cordoned)

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
+from tessera.kube import wire
 from tessera.model import names
 from tessera.model.assignment import Share
 from tessera.model.gpu_leases import GpuLease, Slice
@@ -11,6 +13,7 @@ from tessera.model.hosts import Host, HostNeed
 from tessera.model.quantities import GIB
 from tessera.reasons import Code
 from tessera.scheduler.engine import Engine
+from tessera.scheduler.watching import brief_pod_of
 from tests.unit.scheduler.clusters import bind_away, client, executor, node, place, pooled, remote
 
 ALL = ["c", "g", "h"]
@@ -139,3 +142,12 @@ def test_a_target_is_a_part_of_its_nodes_load_and_of_a_copy(cluster: Engine, lea
     other.observe(lease)
     assert other.load() == {"c": 1, "g": 1} and cluster.leases.load()["h"] == 1
     assert lease.target_hold in cluster.ledger.charges() and lease.target_hold not in other.ledger.charges()
+
+
+def test_which_slice_an_executor_is_to_have_is_read_off_its_pod() -> None:
+    annotations = {names.LEASE: "default/l", names.LEASE_SLICE: "target", "other": "kept by nobody"}
+    limits = {names.GPU_MEM: "4Gi", names.SLICE: "1"}
+    body = {"metadata": {"name": "x", "annotations": annotations},
+            "spec": {"containers": [{"name": "c", "resources": {"limits": limits}}]}}  # fmt: skip
+    read = brief_pod_of(msgspec.convert(body, wire.Pod))
+    assert (read.lease, read.lease_slice) == ("default/l", "target") and "other" not in read.annotations
