@@ -43,22 +43,23 @@ def verbs(open_as: Callable[[str], Gateway], refusal: str = "") -> APIRouter:
     """The routes. ``open_as`` gives a gateway for a bearer token; with a ``refusal`` all of them answer only that."""
     router = APIRouter(prefix="/api/v1/leases/{namespace}/{name}", responses=_ANSWERS)
 
-    def callers(request: Request) -> Gateway:
+    def shown(request: Request) -> str:
+        """The caller's token."""
         token = bearer_of(request.headers.get("authorization", ""))
         if not token:
             text = "authorization: found no bearer token; allowed: a Kubernetes token, whose rights decide"
             raise HTTPException(401, text, {"WWW-Authenticate": "Bearer"})
         if refusal:
             raise HTTPException(403, refusal)
-        return open_as(token)
+        return token
 
     @router.post("/resize", status_code=202, openapi_extra=_RESIZE)
     async def resize(namespace: str, name: str, request: Request) -> LeaseState:
         """Asks for another size; the lease as it is, which then moves to a slice of that size."""
-        gateway = callers(request)
+        token = shown(request)
         asked = await _asked(request)
         try:
-            async with gateway:
+            async with open_as(token) as gateway:
                 found = await gateway.get(GPU_LEASES, name, namespace=namespace)
                 written = await ask_size(gateway, found, asked)
         except KubeError as error:
@@ -70,8 +71,9 @@ def verbs(open_as: Callable[[str], Gateway], refusal: str = "") -> APIRouter:
     @router.delete("", status_code=202)
     async def end(namespace: str, name: str, request: Request) -> LeaseState:
         """Asks for its end; the lease as it was before."""
+        token = shown(request)
         try:
-            async with callers(request) as gateway:
+            async with open_as(token) as gateway:
                 found = await gateway.get(GPU_LEASES, name, namespace=namespace)
                 await ask_end(gateway, found)
         except KubeError as error:
