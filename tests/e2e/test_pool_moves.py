@@ -19,10 +19,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.torch, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
-def spare(pooled: Pooled) -> Iterator[str]:
-    """Another node with a GPU takes leases; afterwards all is as it was."""
-    pooled.cordon(SPARE, closed=False)
-    yield SPARE
+def reopened(pooled: Pooled) -> Iterator[None]:
+    """Afterwards leases are of the same node as before."""
+    yield
     pooled.cordon(SPARE)
     pooled.cordon(GPUS, closed=False)
 
@@ -44,16 +43,21 @@ def resize(pool: Pooled, pod: str, namespace: str, *options: str) -> subprocess.
 
 
 def test_kubectl_drain_waits_for_the_sessions_and_the_training_goes_on(
-    pooled: Pooled, guest: Api, local_losses: dict[int, float], spare: str
+    pooled: Pooled, guest: Api, local_losses: dict[int, float], reopened: None
 ) -> None:
     guest.create(trainer("drained", pause_s=1.0))
     lease = lease_of(pooled, middle(guest, "drained"))
-    before = executor_of(pooled, lease)["metadata"]["uid"]
-    drain = ("drain", GPUS, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s")
+    before = executor_of(pooled, lease)
+    assert before["spec"]["nodeName"] == GPUS
+    pooled.cordon(SPARE, closed=False)
+    chosen = "--pod-selector=app.kubernetes.io/component=pool-executor"  # the others are the suite's own
+    drain = ("drain", GPUS, "--delete-emptydir-data", "--timeout=180s", chosen)
     done = pooled.cluster.kubectl().run(*drain, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert before not in [each["metadata"]["uid"] for each in pooled.executors()], "it was the last to go"
-    after = wait_until("the lease on the other node", lambda: moved(pooled, lease, node=spare), timeout_s=60)
+    assert before["metadata"]["uid"] not in [each["metadata"]["uid"] for each in pooled.executors()], (
+        "it was the last to go"
+    )
+    after = wait_until("the lease on the other node", lambda: moved(pooled, lease, node=SPARE), timeout_s=60)
     assert after["status"]["epoch"] == lease["status"]["epoch"] + 1
     assert_same(trained(guest, "drained"), local_losses)
     pod = guest.get("Pod", "drained")
