@@ -20,10 +20,11 @@ from tessera.scheduler.topology import at_once
 class Fit:
     """How one container's demand meets each GPU, arrays ``[row, column]`` of the rows asked for.
 
-    ``need_bytes``: what the container would get on each GPU. ``large``: enough memory when empty. ``possible``: large,
-    of an accepted kind, healthy and well enough enforced. ``open``: no other trust domain has slices there, on none of
-    the MPS group. ``usable``: possible and open. ``fits``: usable, and there is room now. ``span``: that of the ledger
-    where the slice has to lie within one, else ``None``.
+    ``need_bytes``: what the container would get on each GPU. ``large``: enough memory when empty, and a share of it
+    that is no less than the least that will do. ``possible``: large, of an accepted kind, healthy and well enough
+    enforced. ``open``: no other trust domain has slices there, on none of the MPS group. ``usable``: possible and open.
+    ``fits``: usable, and there is room now. ``span``: that of the ledger where the slice has to lie within one, else
+    ``None``.
     """
 
     need_bytes: Ints
@@ -53,7 +54,7 @@ def fit(ledger: Ledger, demand: ContainerDemand, pod: PodDemand, min_level: int,
     need = need_bytes(mem, demand)
     accepted = ledger.present[rows] & _accepted(ledger, preferences, rows)
     enforced = ledger.level[rows] >= (LEVEL_NONE if demand.whole and preferences.enforcement is None else min_level)
-    large = (need > 0) & (mem >= need)
+    large = (need >= demand.least_bytes) & (mem >= need)
     possible = accepted & large & ledger.healthy[rows] & enforced
     open_to = ledger.present[rows] if demand.whole else ledger.open_to(pod.domain, rows)
     usable = possible & open_to

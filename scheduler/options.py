@@ -21,7 +21,7 @@ class Options:
 
     ``trust_domain`` says who may share a GPU: ``cluster``, ``namespace`` or ``label:KEY`` (``model.domains``).
 
-    ``context_bytes``: the least ``gpu-mem`` of a slice for each GPU, what the shim charges for a program's context.
+    ``context_bytes``: the least memory of a slice on each GPU, what the shim charges for a program's context.
 
     ``pool``: how slices on other nodes than their pods are given; ``None`` where they are not.
 

@@ -100,7 +100,9 @@ def _split(container: ContainerDemand, found: Fit) -> Bools:
 def _too_large(ledger: Ledger, container: ContainerDemand, found: Fit) -> str:
     largest = int(ledger.mem_bytes[found.accepted].max())
     if not container.mem_bytes:
-        return f"{container.core_percent} percent of {format_bytes(largest)}, the largest, is less than 1Mi"
+        share = f"{container.core_percent} percent of {format_bytes(largest)}, the largest, is less than"
+        least = container.least_bytes
+        return f"{share} {format_bytes(least)}, which a program's context takes" if least > 1 else f"{share} 1Mi"
     return f"{format_bytes(container.mem_bytes)} asked of each GPU, the largest has {format_bytes(largest)} to give"
 
 

@@ -38,7 +38,7 @@ class SchedulerSettings(KubeSettings, LogSettings):
         CLUSTER, description="who may share a GPU: cluster, namespace, or label:KEY, the value of a namespace's label"
     )
     context_bytes: int = Field(
-        0, ge=0, description="least gpu-mem of a slice for each GPU: what the shim charges for a context; 0: no shim"
+        0, ge=0, description="least memory of a slice on each GPU: what the shim charges for a context; 0: no shim"
     )
     compiled_dir: Path | None = Field(None, description="policies compiled before, brought to NUMBA_CACHE_DIR at start")
     order_seed: int = Field(0, description="decides ties between equal nodes")

@@ -38,7 +38,10 @@ class Room:
         return self._short(demand)
 
     def _short(self, demand: ContainerDemand) -> str:
-        if demand.mem_on(self.gpu) > self.mem_bytes:
+        asked = demand.mem_on(self.gpu)
+        if asked < demand.least_bytes:
+            return f"{format_bytes(asked)} is less than {format_bytes(demand.least_bytes)}, which a context takes"
+        if asked > self.mem_bytes:
             return f"{format_bytes(self.mem_bytes)} free"
         return f"{self.core_percent} percent free" if demand.core_percent > self.core_percent else ""
 

@@ -46,13 +46,14 @@ class Nodes(NamedTuple):
 
 class Wanted(NamedTuple):
     """What one container asks of each of ``gpus`` GPUs, as ``ContainerDemand`` has it; ``accepted`` says of each number
-    of a GPU model whether it will do, ``level`` is the least enforcement.
+    of a GPU model whether it will do, ``level`` is the least enforcement, ``floor`` the least memory of a share.
     """
 
     gpus: int
     mem: int
     core: int
     whole: bool
+    floor: int
     level: int
     accepted: Bools
 
@@ -781,12 +782,14 @@ def gradients(n: Any, m: Any, a: Any, memory: Any, shape: int, candidates: Any, 
 
 
 @compiled
-def _got(size: int, free: int, percent: int, tenants: int, exclusive: bool, mem: int, core: int, whole: bool) -> int:
+def _got(
+    size: int, free: int, percent: int, tenants: int, exclusive: bool, mem: int, core: int, whole: bool, floor: int
+) -> int:
     """What a container gets on a GPU whose state this is, or -1 if there is no room for it."""
     if exclusive or percent < core or (whole and tenants != 0):
         return -1
     need = _need(mem, core, whole, size)
-    return need if 0 < need <= size and need <= free else -1
+    return need if floor <= need <= size and need <= free else -1
 
 
 @compiled
@@ -795,7 +798,7 @@ def holding(n: Any, w: Any, candidates: Any, out: Any) -> None:
     # Arrays in names of their own: a tuple of them that is handed to a function costs more than the function.
     sizes, free, percent, tenants, model = n.mem, n.free, n.percent, n.tenants, n.model
     present, healthy, exclusive, level = n.present, n.healthy, n.exclusive, n.level
-    gpus, mem, core, whole, least, accepted = w.gpus, w.mem, w.core, w.whole, w.level, w.accepted
+    gpus, mem, core, whole, floor, least, accepted = w.gpus, w.mem, w.core, w.whole, w.floor, w.level, w.accepted
     for row in range(len(out)):
         found = 0
         if candidates[row]:
@@ -803,7 +806,7 @@ def holding(n: Any, w: Any, candidates: Any, out: Any) -> None:
                 if not present[row, k] or not healthy[row, k] or level[row, k] < least or not accepted[model[row, k]]:
                     continue
                 f, p, t = free[row, k], percent[row, k], tenants[row, k]
-                if _got(sizes[row, k], f, p, t, exclusive[row, k], mem, core, whole) >= 0:
+                if _got(sizes[row, k], f, p, t, exclusive[row, k], mem, core, whole, floor) >= 0:
                     found += 1
                     if found >= gpus:
                         break
@@ -817,7 +820,7 @@ def cheapest(n: Any, w: Any, spreading: bool, candidates: Any, too_dear: int, ou
     """
     sizes, free, percent, tenants, model = n.mem, n.free, n.percent, n.tenants, n.model
     present, healthy, exclusive, level = n.present, n.healthy, n.exclusive, n.level
-    gpus, mem, core, whole, weakest, accepted = w.gpus, w.mem, w.core, w.whole, w.level, w.accepted
+    gpus, mem, core, whole, floor, weakest, accepted = w.gpus, w.mem, w.core, w.whole, w.floor, w.level, w.accepted
     least = np.empty(gpus, np.int64)
     for row in range(len(out)):
         if not candidates[row]:
@@ -830,7 +833,7 @@ def cheapest(n: Any, w: Any, spreading: bool, candidates: Any, too_dear: int, ou
             if not present[row, k] or not healthy[row, k] or level[row, k] < weakest or not accepted[model[row, k]]:
                 continue
             size, f, p, t = sizes[row, k], free[row, k], percent[row, k], tenants[row, k]
-            need = _got(size, f, p, t, exclusive[row, k], mem, core, whole)
+            need = _got(size, f, p, t, exclusive[row, k], mem, core, whole, floor)
             if need < 0:
                 continue
             cost = 1000 * (f - need) // max(size, 1)

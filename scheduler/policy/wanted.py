@@ -23,7 +23,8 @@ def wanted(ledger: Ledger, demand: PodDemand, container: ContainerDemand, min_le
     preferences = demand.preferences
     level = LEVEL_NONE if container.whole and preferences.enforcement is None else min_level
     accepted = _accepted(preferences.models, tuple(ledger.models()))
-    return Wanted(container.gpus, container.mem_bytes, container.core_percent, container.whole, level, accepted)
+    c = container
+    return Wanted(c.gpus, c.mem_bytes, c.core_percent, c.whole, c.least_bytes, level, accepted)
 
 
 @lru_cache(maxsize=256)

@@ -26,7 +26,8 @@ class ContainerDemand:
     """What one container asks of each of ``gpus`` GPUs.
 
     ``mem_bytes`` is whole MiB a GPU; 0 with a ``core_percent`` means the same share of that GPU's memory.
-    ``core_percent`` 0 means no cap. ``whole`` asks for all of each GPU, alone.
+    ``core_percent`` 0 means no cap. ``whole`` asks for all of each GPU, alone. ``least_bytes``: a GPU of which it would
+    get less will not do.
     """
 
     container: str
@@ -34,6 +35,7 @@ class ContainerDemand:
     mem_bytes: int
     core_percent: int
     whole: bool = False
+    least_bytes: int = 1
 
     def mem_on(self, gpu: Gpu) -> int:
         """The bytes that this container gets on ``gpu``."""
@@ -86,7 +88,7 @@ def by_size(containers: Sequence[ContainerDemand]) -> list[int]:
 
 def demand_of(pod: Pod, context_bytes: int = 0) -> PodDemand | Reason | None:
     """Reads the slices that ``pod`` asks for. ``context_bytes``: what a program is charged on a GPU before it has any
-    memory; a ``gpu-mem`` of less is refused."""
+    memory; a ``gpu-mem`` of less is refused, and a share of a GPU's memory of less is no slice."""
     if reason := _misplaced(pod):
         return reason
     demands: list[ContainerDemand] = []
@@ -158,7 +160,8 @@ def _read(container: ContainerSpec, where: str, context_bytes: int) -> Container
     if names.GPU_MEM in limits and mem < gpus * context_bytes:
         allowed = f"at least {format_bytes(context_bytes)} for each GPU, which a program's context takes"
         return invalid(f"{where}[{names.GPU_MEM}]", limits[names.GPU_MEM], allowed)
-    return ContainerDemand(container.name, gpus, round_up(-(-mem // gpus)), core // gpus)
+    least = 1 if mem else max(context_bytes, 1)
+    return ContainerDemand(container.name, gpus, round_up(-(-mem // gpus)), core // gpus, least_bytes=least)
 
 
 def _whole(container: ContainerSpec, where: str) -> ContainerDemand | Reason:

@@ -8,7 +8,7 @@ from tessera.model.assignment import Assignment, Share
 from tessera.model.charges import Charge, Totals
 from tessera.model.demands import PodDemand, demand_of
 from tessera.model.ledger import Ledger
-from tessera.model.quantities import GIB
+from tessera.model.quantities import GIB, MIB
 from tessera.scheduler.fit import min_level
 from tessera.scheduler.policy import POLICIES, by_gpu
 from tessera.scheduler.policy.workload import Workload
@@ -28,7 +28,7 @@ NODES = st.lists(
 )
 ASKS = st.sampled_from(
     ("gpu-mem=4Gi", "gpu-mem=13Gi", "gpu-core=50", "gpu=1", "gpu=2", "gpu-mem=16Gi gpu-count=2 gpu-core=40",
-     "gpu-mem=24Gi", "gpu-core=1", "gpu-mem=48Gi gpu-count=3", "gpu-mem=99Gi")
+     "gpu-mem=24Gi", "gpu-core=1", "gpu-core=4", "gpu-core=14 gpu-count=2", "gpu-mem=48Gi gpu-count=3", "gpu-mem=99Gi")
 )  # fmt: skip
 ANNOTATIONS = st.sampled_from(
     (
@@ -55,7 +55,7 @@ def ledger_of(nodes: list[tuple[list[int], str, int, set[int]]], held: list[tupl
     return ledger
 
 
-@given(NODES, HELD, ASKS, ANNOTATIONS, st.integers(0, 2), st.data())
+@given(NODES, HELD, ASKS, ANNOTATIONS, st.integers(0, 2), st.sampled_from([0, 600 * MIB]), st.data())
 @settings(max_examples=300, deadline=None)
 def test_which_nodes_hold_one_container_and_what_their_gpus_cost(
     nodes: list[tuple[list[int], str, int, set[int]]],
@@ -63,10 +63,11 @@ def test_which_nodes_hold_one_container_and_what_their_gpus_cost(
     ask: str,
     annotations: dict[str, str],
     cluster_level: int,
+    context_bytes: int,
     data: st.DataObject,
 ) -> None:
     ledger = ledger_of(nodes, held)
-    demand = demand_of(pod("p", ask, annotations=annotations))
+    demand = demand_of(pod("p", ask, annotations=annotations), context_bytes)
     assert isinstance(demand, PodDemand)
     level = min_level(demand, cluster_level)
     candidates = np.array(

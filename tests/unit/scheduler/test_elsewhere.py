@@ -45,6 +45,16 @@ def test_a_pod_goes_to_a_client_node_and_its_slice_to_a_gpu_node() -> None:
     assert free_gib(cluster, "g") == 20
 
 
+def test_a_share_that_holds_no_context_is_leased_of_a_larger_gpu_or_of_none() -> None:
+    options = Options(context_bytes=GIB)
+    small = pooled(client("c"), node("g", 24), options=options)
+    answer = small.filter(remote("p", "gpu-core=4"), ALL)
+    assert not answer.nodes and answer.reason is not None and "which a program's context takes" in answer.reason.text
+    both = pooled(client("c"), node("g", 24), node("h", 80), options=options)
+    [lease] = bind_away(both, remote("p", "gpu-core=4"), ALL)
+    assert lease.node == "h" and lease.share.mem_bytes >= GIB
+
+
 def test_what_is_read_of_a_bound_client_is_its_slots_alone() -> None:
     seen = bound(remote("p", "gpu-mem=4Gi", "gpu-core=10"), "c", Assignment((), "", (("c0", "l0"), ("c1", "l1"))))
     charge = charge_of(seen)

@@ -62,6 +62,7 @@ def test_a_node_is_never_answered_without_victims() -> None:
 def test_a_pod_that_is_refused_as_it_is_pushes_nobody_out() -> None:
     for options, asked in (
         (Options(context_bytes=2 * GIB), pod("p", "gpu-mem=1Gi", priority=10)),
+        (Options(context_bytes=2 * GIB), pod("p", "gpu-core=8", priority=10)),
         (Options(trust_domain="label:team"), pod("p", "gpu-mem=20Gi", priority=10)),
     ):
         assert ask(Full(node("a", 24), options=options), asked, {"a": ["uid-of-somebody"]}) == {}

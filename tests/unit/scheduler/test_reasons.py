@@ -17,6 +17,28 @@ def test_a_slice_that_holds_no_context_fits_no_node_whoever_leaves() -> None:
     assert cluster.filter(pod("q", "gpu-mem=544Mi"), ["a"]).nodes == ["a"]
 
 
+def test_a_share_that_holds_no_context_is_of_no_gpu_and_a_larger_gpu_has_one() -> None:
+    options = Options(context_bytes=544 * MIB)
+    answer = engine(node("a", 24), options=options).filter(pod("p", "gpu-core=2"), ["a"])
+    assert answer.unresolvable == {"a": "GPU too small"} and answer.reason is not None
+    assert answer.reason.code is Code.TOO_LARGE
+    assert answer.reason.text == (
+        "1 GPU: 1 too small; 2 percent of 24Gi, the largest, is less than 544Mi, which a program's context takes"
+    )
+    cluster = engine(node("a", 24, 80), options=options)
+    assert place(cluster, pod("p", "gpu-core=2")).shares[0].uuid == "GPU-a-1"
+    assert not cluster.filter(pod("q", "gpu-core=4 gpu-count=2"), ["a"]).nodes
+    place(cluster, pod("full", "gpu=1", annotations={"tessera.io/gpu-uuid": "GPU-a-0"}))
+    place(cluster, pod("most", "gpu-core=98"))
+    reason = cluster.filter(pod("r", "gpu-core=2"), ["a"]).reason
+    assert reason is not None and dict(reason.counts) == {"TooLarge": 1, "NotEnoughMemory": 1}
+
+
+def test_without_a_charge_for_contexts_a_share_is_what_it_is() -> None:
+    (share,) = place(engine(node("a", 24)), pod("p", "gpu-core=2")).shares
+    assert share.mem_bytes == 491 * MIB
+
+
 def test_gpus_on_nodes_that_other_rules_exclude_are_called_so() -> None:
     cluster = engine(node("a", 24), node("tainted", 24, 24))
     place(cluster, pod("fill", "gpu-mem=20Gi"), ["a"])

@@ -89,6 +89,14 @@ def test_why_there_is_no_room(one: Gpu, wanted: Preferences, level: int, why: st
     assert found.text == f"no room for 4Gi on a GPU of this machine (a: {why})"
 
 
+def test_a_share_that_holds_no_context_is_of_a_larger_gpu():
+    share = ContainerDemand("command", 1, 0, 2, least_bytes=GIB)
+    assert chosen(choose([gpu("a", 24), gpu("b")], [], share, ANY, 0)) == ["b"]
+    found = choose([gpu("a", 25)], [], share, ANY, 0)
+    assert isinstance(found, Reason)
+    assert found.text.endswith("(a: 512Mi is less than 1Gi, which a context takes)")
+
+
 def test_a_machine_without_a_gpu():
     found = choose([], [], demand(core=30, gpus=2), ANY, 0)
     assert isinstance(found, Reason)
