@@ -11,6 +11,10 @@ from tessera.node_agent.enforcement.mps_groups import Extent
 
 MIB = 1 << 20
 
+CONTEXT_BYTES = 640 * MIB
+"""What a program's context is charged with: the 584 MiB that were measured on an H100, up to the next 64, which leaves
+room for code that a program loads later. The chart has the same default."""
+
 
 class Enforcement(StrEnum):
     """The highest level that slices may have, where it works: watched, MPS, SM partitions of MPS, or the driver's own
@@ -51,7 +55,7 @@ class NodeAgentSettings(BaseSettings):
     allow_unwatched: bool = Field(False, description="place slices also where the driver tells no bytes of a process")
     shim: str = Field("", description="libtessera.so as make native builds it for this machine; empty: none")
     context_bytes: int = Field(
-        544 * MIB, ge=0, description="what the shim charges a slice for each context of a program"
+        CONTEXT_BYTES, ge=0, description="what the shim charges a slice for each context of a program"
     )
     hook: str = Field("", description="tessera-dmem as make native builds it for this machine; empty: never level 3")
     headroom_bytes: int = Field(256 * MIB, ge=0, description="per GPU, kept back for what the driver itself needs")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tessera.node_agent.settings import CONTEXT_BYTES
 from tests.chart.chart import Rendered, refusal, render
 from tests.chart.test_rescue import environment
 
@@ -25,7 +26,7 @@ def test_it_is_the_images_where_it_is_on(value: bool | None, path: str) -> None:
     ("values", "told", "least"),
     [
         ({"shim": False}, "0", ""),
-        ({"shim": True}, "570425344", "at least 544Mi for each GPU"),
+        ({"shim": True}, str(CONTEXT_BYTES), "at least 640Mi for each GPU"),
         ({"shim": True, "contextBytes": 1000}, "1000", "at least 1000 for each GPU"),
         ({"shim": True, "contextBytes": 0}, "0", ""),
     ],

@@ -37,12 +37,12 @@ def test_a_program_that_was_ended_and_told_of_is_the_watchers():
     ("seen", "text"),
     [
         (Seen(Taken(ROOM, 0, 100.0)), "allowed: 2"),
-        (Seen(Taken(0, 999, 100.0)), "refused with 999 at 544 MiB"),
-        (Seen(Taken(0, 0, 100.0)), "refused with 0 at 544 MiB"),
-        (Seen(Taken(1984, 2, 100.0)), "allowed: 2592, the slice"),
-        (Seen(Taken(64, 2, 100.0), beside=64), "allowed: 2592, the slice"),
+        (Seen(Taken(0, 999, 100.0)), "refused with 999 at 640 MiB"),
+        (Seen(Taken(0, 0, 100.0)), "refused with 0 at 640 MiB"),
+        (Seen(Taken(1984, 2, 100.0)), "allowed: 2688, the slice"),
+        (Seen(Taken(64, 2, 100.0), beside=64), "allowed: 2688, the slice"),
         (Seen(OVER, told=(EVENT,)), "lives on"),
-        (Seen(OVER, ended_at=102.1, told=(EVENT,)), "4640 MiB for 2.10 s"),
+        (Seen(OVER, ended_at=102.1, told=(EVENT,)), "4736 MiB for 2.10 s"),
         (Seen(OVER, ended_at=100.7), "no event SliceOverLimit with 'was ended'; found none"),
         (Seen(OVER, ended_at=100.7, told=(Told("WithoutShim", "was ended", 101.0),)), "found WithoutShim"),
         (

@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-SLICE_MIB, CONTEXT_MIB = 2592, 544
-"""What a container has, and what a program's context takes of it: the chart's default, and the stand-in's."""
+from tessera.node_agent.settings import CONTEXT_BYTES
+
+CONTEXT_MIB = CONTEXT_BYTES >> 20
+"""What a program's context takes: the chart's default, and the stand-in's."""
+SLICE_MIB = 2048 + CONTEXT_MIB
+"""What a container has."""
 RULE_S = 2.0
 OUT_OF_MEMORY = 2
 """CUDA's code."""

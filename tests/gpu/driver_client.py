@@ -172,9 +172,13 @@ def of_graph(d: Driver, size: int) -> int:
 WAYS = {f.__name__: f for f in (plain, managed, ordered, pitched, physical, array, of_graph)}
 
 
-def fill(way: str, step_mib: str, most_mib: str = "0", hold_s: str = "0") -> None:
-    """Allocates in steps until it is refused, or ``most_mib`` are there; holds it so long."""
+def fill(way: str, step_mib: str, most_mib: str = "0", hold_s: str = "0", told: str = "") -> None:
+    """Allocates in steps until it is refused, or ``most_mib`` are there; holds it so long. With ``told`` it begins when
+    a line comes on standard input, with its context made."""
     d, step, taken, code = Driver(), int(step_mib) * MIB, 0, 0
+    if told:
+        say(ready=True)
+        sys.stdin.readline()
     before = d.memory()
     while not code and (not int(most_mib) or taken < int(most_mib) * MIB):
         code = WAYS[way](d, step)

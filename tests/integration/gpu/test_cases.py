@@ -48,5 +48,12 @@ def test_memory_and_escapes_on_a_simulated_gpu(simulated: dict[str, str], tmp_pa
     (report,) = (tmp_path / "report").glob("*.json")
     cases = json.loads(report.read_text())["cases"]
     verdicts = [finding["verdict"] for case in cases.values() for finding in case["findings"]]
-    assert verdicts == ["met"] * 9
+    assert verdicts == ["met"] * 9, done.stdout
     assert "Not run on this GPU: T0, T1" in report.with_suffix(".md").read_text()
+
+
+def test_a_cap_is_a_context_and_what_it_leaves(simulated: dict[str, str], tmp_path: Path):
+    done = run(simulated, "alone", "--cases", "T4", "--out", str(tmp_path / "report"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "usable / cap, worst of all ways: 2Gi 0.688, 8Gi 0.922, 32Gi 0.980, 64Gi 0.990" in done.stdout
+    assert "overshoot, worst of all caps and ways: 0 bytes (0)" in done.stdout
