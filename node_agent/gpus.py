@@ -1,7 +1,6 @@
 """The node's GPUs as the scheduler sees them: inventory, health and enforcement level in one, and who follows it."""
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
@@ -9,6 +8,7 @@ import structlog
 
 from tessera.model.gpus import Gpu
 from tessera.model.quantities import round_down
+from tessera.node_agent.detections import Detections
 from tessera.node_agent.enforcement.detect import Sight, finding_of
 from tessera.node_agent.enforcement.port import Finding, Limiter
 from tessera.node_agent.inventory import Inventory
@@ -16,8 +16,6 @@ from tessera.node_agent.nvml import NvmlError
 
 log = structlog.get_logger()
 
-DETECT_S = 30.0
-"""Between two detections of the level of a healthy GPU."""
 MAX_EVIDENCE = 512
 """Characters of it that are published; the CRD takes no more."""
 
@@ -39,11 +37,10 @@ class Gpus:
         group_of: Callable[[str], str] = lambda _: "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._inventory, self._limiter, self._headroom_of = inventory, limiter, headroom_of
+        self._inventory, self._headroom_of = inventory, headroom_of
         self._wsl, self._allow_unwatched = wsl, allow_unwatched
-        self._group_of, self._clock = group_of, clock
-        self._wanted: dict[str, Finding] = {}
-        self._detected: dict[str, float] = {}
+        self._group_of = group_of
+        self._detections = Detections(limiter.detect, clock)
         self._sights: dict[str, Sight] = {}
         self._now: dict[str, Gpu] = {}
         self._changed = asyncio.Event()
@@ -61,8 +58,7 @@ class Gpus:
     def finding(self, uuid: str) -> Finding:
         """The enforcement level of a GPU and its evidence."""
         device = self._inventory.devices[uuid]
-        wanted = self._wanted.get(uuid, Finding(0, "not looked at yet"))
-        sight = self._sights.get(uuid, Sight())
+        wanted, sight = self._detections.of(uuid), self._sights.get(uuid, Sight())
         return finding_of(device, wanted, sight, wsl=self._wsl, allow_unwatched=self._allow_unwatched)
 
     def saw(self, read: Mapping[str, bool | None], failed: Mapping[str, NvmlError]) -> None:
@@ -84,21 +80,22 @@ class Gpus:
 
     def doubt(self, uuids: Iterable[str]) -> None:
         """What the level of these GPUs rests on has changed: it is detected again at the next ``refresh``."""
-        for uuid in uuids:
-            self._detected.pop(uuid, None)
+        self._detections.doubt(uuids)
 
     async def refresh(self) -> tuple[Gpu, ...]:
-        """Takes the inventory anew; answers the GPUs that are not as they were before."""
+        """Takes the inventory anew; answers the GPUs that are not as they were before.
+
+        A level whose detection takes long is that of a later ``refresh``.
+        """
         devices = self._inventory.devices
         healthy = [uuid for uuid, one in devices.items() if one.sliceable and self._inventory.health(uuid).healthy]
-        self._detected = {uuid: at for uuid, at in self._detected.items() if uuid in healthy}
-        due = [u for u in healthy if self._clock() - self._detected.get(u, -math.inf) >= DETECT_S]
-        # Together: a limiter that hangs on each GPU must not hold up the health of the others by their number.
-        for uuid, finding in zip(due, await asyncio.gather(*map(self._limiter.detect, due)), strict=True):
-            self._wanted[uuid] = finding
-            self._detected[uuid] = self._clock()
+        await self._detections.round(healthy)
         self.known = True
         return self._publish()
+
+    async def close(self) -> None:
+        """Ends the detections that go on."""
+        await self._detections.close()
 
     async def follow(self) -> AsyncIterator[tuple[Gpu, ...]]:
         """The GPUs once they are known, and again after each change."""

@@ -197,6 +197,7 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._settings.metrics_port:
             self._metrics.stop()
+        await self.gpus.close()
         await self.limiter.close()
         self._kernel_log.close()
         await self.probe.close()

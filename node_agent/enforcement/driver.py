@@ -46,6 +46,9 @@ class Driver:
     def takes(self, item: Slice) -> bool:
         return True
 
+    def broken(self, uuid: str) -> str:
+        return f"limits of slices there are lost: {self._trouble[uuid]}" if uuid in self._trouble else ""
+
     async def leave(self, uuid: str) -> str:
         """Nothing runs here."""
         return ""
@@ -82,8 +85,8 @@ class Driver:
             return work(given)
 
     def _detect(self, uuid: str) -> Finding:
-        if uuid in self._trouble:
-            return Finding(LEVEL_NONE, f"limits of slices there are lost: {self._trouble[uuid]}")
+        if broken := self.broken(uuid):
+            return Finding(LEVEL_NONE, broken)
         try:
             if self._hook is None:
                 raise EnforcementError("no hook is set")

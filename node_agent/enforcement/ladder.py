@@ -8,7 +8,7 @@ for all slices there: above level 0 it takes another only once those that are he
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from tessera.model.gpus import LEVEL_WATCH
+from tessera.model.gpus import LEVEL_NONE, LEVEL_WATCH
 from tessera.node_agent.enforcement.keepers import Keepers
 from tessera.node_agent.enforcement.looks import LOOK_S, Looks
 from tessera.node_agent.enforcement.port import Edits, Finding, Incident, Rung
@@ -42,8 +42,10 @@ class Ladder:
 
     async def detect(self, uuid: str) -> Finding:
         """The highest level asked for that works, with no slice there that is held at another, and why it is none
-        above; a level that is broken ends the search."""
+        above; a level that is broken ends the search, also one that is not asked for while it has slices there."""
         lacking = await self._leave(uuid)
+        if broken := self._broken(uuid):
+            return Finding(LEVEL_NONE, "; ".join((broken, *lacking)))
         for rung in [rung for rung in self._rungs if rung.level in self._asked]:
             why = self._obstacle(rung, uuid)
             if not why:
@@ -95,6 +97,10 @@ class Ladder:
         kept = {tenant.level for tenant in self._tenants.on(uuid)}
         idle = [rung for rung in self._rungs if rung.level not in self._asked | kept]
         return [why for rung in idle if (why := await rung.leave(uuid))]
+
+    def _broken(self, uuid: str) -> str:
+        kept = {tenant.level for tenant in self._tenants.on(uuid)}
+        return "; ".join(why for rung in self._rungs if rung.level in kept and (why := rung.broken(uuid)))
 
     def _obstacle(self, rung: Rung, uuid: str) -> str:
         """Why a GPU cannot have a level, by the slices that lie there, or empty. One of a form that the rung leaves to

@@ -141,6 +141,10 @@ class Mps:
             if not group.slices:
                 await group.control.stop()
 
+    def broken(self, uuid: str) -> str:
+        group = self._groups.get(self.group_of(uuid))
+        return group.trouble if group else ""
+
     async def leave(self, uuid: str) -> str:
         return await self._give_up({self.group_of(uuid)}) if self.serves(uuid) else ""
 

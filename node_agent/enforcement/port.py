@@ -109,6 +109,10 @@ class Rung(Limiter, Protocol):
         """Whether a slice of this form is held here; one that is not is only watched."""
         ...
 
+    def broken(self, uuid: str) -> str:
+        """Why slices that it holds on a GPU may not be held now, or empty."""
+        ...
+
     async def leave(self, uuid: str) -> str:
         """Ends what it keeps running for a GPU on which it holds no slice; why that cannot be, or empty."""
         ...

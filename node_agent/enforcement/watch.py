@@ -16,6 +16,9 @@ class Watch:
     def takes(self, item: Slice) -> bool:
         return True
 
+    def broken(self, uuid: str) -> str:
+        return ""
+
     async def leave(self, uuid: str) -> str:
         return ""
 

@@ -7,9 +7,9 @@ import grpc
 import pytest
 
 from tessera.model.gpus import LEVEL_DRIVER, LEVEL_NONE, LEVEL_WATCH
+from tessera.node_agent.detections import DETECT_S
 from tessera.node_agent.enforcement.dmem_files import KernelCgroupFiles
 from tessera.node_agent.enforcement.dmem_tree import DmemError, DmemTree
-from tessera.node_agent.gpus import DETECT_S
 from tessera.node_agent.service import Service
 from tessera.node_agent.settings import Enforcement, NodeAgentSettings
 from tests.integration.node_agent.hook import GIB, PODS, DmemHost
@@ -159,6 +159,21 @@ async def test_where_the_level_is_no_longer_asked_for_its_slices_keep_it(host):
     assert (await host.prepare(host.slice("b", pod="99999999-2222-3333-4444-555555555555"))).level == LEVEL_WATCH
     await host.service.preparation.release("a")
     assert host.kernel.limit(pod) == "max"
+
+
+async def test_limits_that_are_lost_count_as_long_as_a_slice_has_them_whatever_is_asked_for(host):
+    pod = host.kernel.start_pod(POD)
+    await host.prepare(host.slice("a"))
+    await host.restart(enforcement=Enforcement.AUTO)
+    host.kernel.files.stuck.add(pod)
+    host.kernel.files.disable(host.kernel.mount / PODS)
+    await until(lambda: host.levels == [LEVEL_NONE, LEVEL_WATCH, LEVEL_WATCH])
+    assert "DriverLimitsLost" in host.incidents and "limits of slices there are lost" in host.evidence()
+    code, text = await host.refused(host.slice("b", pod="99999999-2222-3333-4444-555555555555"))
+    assert (code, "reaches enforcement level -1" in text) == (grpc.StatusCode.UNAVAILABLE, True)
+    host.kernel.files.stuck.clear()
+    await until(lambda: host.levels == [LEVEL_WATCH] * 3)
+    assert (await host.prepare(host.slice("b", pod="99999999-2222-3333-4444-555555555555"))).level == LEVEL_WATCH
 
 
 async def test_a_gpu_rises_once_the_slices_that_are_only_watched_have_ended(host):

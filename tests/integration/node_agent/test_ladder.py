@@ -11,6 +11,7 @@ import pytest
 from tessera.model.assignment import Share
 from tessera.model.gpus import LEVEL_MPS, LEVEL_NONE, LEVEL_WATCH, Gpu
 from tessera.model.spans import level_over
+from tessera.node_agent.detections import DETECT_S
 from tessera.node_agent.enforcement import mps_node
 from tessera.node_agent.enforcement.keepers import Keepers
 from tessera.node_agent.enforcement.ladder import Ladder
@@ -97,6 +98,23 @@ async def test_a_level_that_is_broken_ends_the_search(node):
     FakeMps(node.folder / "mps" / A / "pipe").behave(daemon.BABBLES)
     found = await node.ladder().detect(A)
     assert (found.level, "MPS does not work" in found.evidence) == (LEVEL_NONE, True)
+
+
+async def test_a_level_that_has_slices_and_is_in_trouble_ends_the_search_though_it_is_not_asked_for(node):
+    await node.ladder().detect(A)
+    again, item = node.ladder(asked=(LEVEL_WATCH,)), node.give("a", 4 * GIB)
+    await node.ladder().prepare(item)
+    await again.prepare(item)
+    fake = FakeMps(node.folder / "mps" / A / "pipe")
+    fake.behave(daemon.BABBLES)
+    while "MpsDaemonSilent" not in [one.reason for one in await again.observe()]:
+        assert (await again.detect(A)).level == LEVEL_WATCH
+    found = await again.detect(A)
+    assert (found.level, "does not answer, nobody is admitted" in found.evidence) == (LEVEL_NONE, True)
+    assert (await again.detect(B)).level == LEVEL_WATCH
+    fake.behave()
+    await again.observe()
+    assert (await again.detect(A)).level == LEVEL_WATCH
 
 
 async def test_a_level_that_is_not_asked_for_is_not_tried(node):
@@ -289,3 +307,18 @@ async def test_the_agent_keeps_a_slice_under_mps_when_the_operator_turns_it_off(
     async with Host(machine, tmp_path, enforcement="watch", **more) as host:
         assert (await host.prepare(host.slice("slot-a"))).level == LEVEL_MPS
         assert (await host.prepare(host.slice("slot-b", pod="b" * 8))).level == LEVEL_WATCH
+
+
+async def test_a_daemon_that_hangs_does_not_hold_up_what_is_told_of_other_gpus(machine, tmp_path, short):
+    more = {"mps_control": str(install(tmp_path)), "mps_dir": short, "mps_proof": False}
+    async with Host(machine, tmp_path, enforcement="mps", **more) as host:
+        hangs, *others = machine.uuids
+        now = lambda uuid: host.service.gpus.now[uuid]  # noqa: E731
+        FakeMps(short / hangs / "pipe").behave(daemon.HANGS)
+        host.later_s += DETECT_S
+        for uuid in others:  # the second is seen by a look that begins after the detection has
+            machine.state.change(uuid, lost=True)
+            machine.write()
+            await until(lambda uuid=uuid: not now(uuid).health.healthy)
+        assert now(hangs).level == LEVEL_MPS, "its own detection still waits for an answer"
+        await until(lambda: now(hangs).level == LEVEL_NONE)

@@ -1,4 +1,4 @@
-"""Containers on one node: what the filter answers is what trying every placement answers, and what is placed is enough."""
+"""Containers on one node: the filter answers what trying every placement does, and what is placed is enough."""
 
 from itertools import combinations
 
