@@ -94,7 +94,8 @@ def markdown(found: Plain) -> str:
         [kind, *(f"{ns:.1f}" for ns in by.values()), f"{by[SHIM] - by[ALONE]:+.1f}", f"{by[IN_TURNS] - by[ALONE]:+.1f}"]
         for kind, by in found["calls"].items()
     ]
-    head = f"{machine['date']}, {machine['cpu']}, load average before {machine['load']}; {found['turns']} turns each."
+    head = f"{machine['date']}, {machine['cpu']}, load average before {machine['load']}; code {machine['code']}."
+    head += f" {found['turns']} turns each: {last_line(found)}."
     columns = ["call", "driver alone, ns", "with the shim", "in turns", "shim costs", "in turns"]
     return f"{head}\n\n{figures.table(columns, rows)}"
 
