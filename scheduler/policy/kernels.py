@@ -46,7 +46,7 @@ class Nodes(NamedTuple):
 
 class Wanted(NamedTuple):
     """What one container asks of each of ``gpus`` GPUs, as ``ContainerDemand`` has it; ``accepted`` says of each number
-    of a GPU model whether it will do, ``level`` is the least enforcement, ``floor`` the least memory of a share.
+    of a GPU model whether it will do, ``level`` is the least enforcement, ``floor`` the least bytes of a share, not 0.
     """
 
     gpus: int
@@ -782,14 +782,12 @@ def gradients(n: Any, m: Any, a: Any, memory: Any, shape: int, candidates: Any, 
 
 
 @compiled
-def _got(
-    size: int, free: int, percent: int, tenants: int, exclusive: bool, mem: int, core: int, whole: bool, floor: int
-) -> int:
+def _got(size: int, free: int, percent: int, tenants: int, exclusive: bool, mem: int, core: int, whole: bool) -> int:
     """What a container gets on a GPU whose state this is, or -1 if there is no room for it."""
     if exclusive or percent < core or (whole and tenants != 0):
         return -1
     need = _need(mem, core, whole, size)
-    return need if floor <= need <= size and need <= free else -1
+    return need if 0 < need <= size and need <= free else -1
 
 
 @compiled
@@ -806,7 +804,7 @@ def holding(n: Any, w: Any, candidates: Any, out: Any) -> None:
                 if not present[row, k] or not healthy[row, k] or level[row, k] < least or not accepted[model[row, k]]:
                     continue
                 f, p, t = free[row, k], percent[row, k], tenants[row, k]
-                if _got(sizes[row, k], f, p, t, exclusive[row, k], mem, core, whole, floor) >= 0:
+                if _got(sizes[row, k], f, p, t, exclusive[row, k], mem, core, whole) >= floor:
                     found += 1
                     if found >= gpus:
                         break
@@ -833,8 +831,8 @@ def cheapest(n: Any, w: Any, spreading: bool, candidates: Any, too_dear: int, ou
             if not present[row, k] or not healthy[row, k] or level[row, k] < weakest or not accepted[model[row, k]]:
                 continue
             size, f, p, t = sizes[row, k], free[row, k], percent[row, k], tenants[row, k]
-            need = _got(size, f, p, t, exclusive[row, k], mem, core, whole, floor)
-            if need < 0:
+            need = _got(size, f, p, t, exclusive[row, k], mem, core, whole)
+            if need < floor:
                 continue
             cost = 1000 * (f - need) // max(size, 1)
             if spreading:
