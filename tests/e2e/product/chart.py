@@ -16,7 +16,7 @@ from tests.e2e.cluster.cluster import Cluster
 
 CHART = Path(__file__).parents[3] / "charts" / "tessera"
 NAMESPACE = "tessera-system"
-_PROCESSES = ("Deployment", "DaemonSet", "PodDisruptionBudget")
+_PROCESSES = ("Deployment", "DaemonSet")
 
 
 class Chart:
