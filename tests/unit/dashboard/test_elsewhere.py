@@ -9,7 +9,7 @@ from tessera.dashboard.facts import PodFacts
 from tessera.dashboard.states import LeaseRoom, LeaseSize, LeaseState, PodShare, Snapshot
 from tessera.model.assignment import Share
 from tessera.model.charges import charge_of
-from tessera.model.gpu_leases import Client, GpuLease
+from tessera.model.gpu_leases import Client, GpuLease, Slice
 from tessera.model.gpus import GpuNode
 from tessera.model.ledger import Ledger
 from tessera.model.quantities import GIB
@@ -120,22 +120,32 @@ def test_a_slice_on_a_gpu_that_nobody_reports_is_shown_on_its_node() -> None:
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, 1), st.integers(1, 8), st.integers(0, 20), st.sampled_from(["", "waits", "holds", "other"])
+            st.integers(0, 1),
+            st.integers(1, 8),
+            st.integers(0, 20),
+            st.sampled_from(["", "waits", "holds", "other"]),
+            st.sampled_from([None, "", "next"]),
         ),
         max_size=8,
     ),
     st.lists(st.integers(1, 4), max_size=4),
 )
-def test_the_sums_equal_the_schedulers_ledger(kept: list[tuple[int, int, int, str]], own: list[int]) -> None:
-    nodes = [node("a", gpu("G0", 200), gpu("G1", 200)), GpuNode("c", (), client_slots=64)]
+def test_the_sums_equal_the_schedulers_ledger(
+    kept: list[tuple[int, int, int, str, str | None]], own: list[int]
+) -> None:
+    nodes = [node("a", gpu("G0", 400), gpu("G1", 400)), GpuNode("c", (), client_slots=64)]
     facts, leases = [running(f"own-{i}", Share("G0", gib * GIB)) for i, gib in enumerate(own)], list[LeaseState]()
-    for i, (at, gib, core, executor) in enumerate(kept):
-        share = Share(f"G{at}", gib * GIB, core)
-        leases.append(lease(f"p{i}", share))
+    for i, (at, gib, core, executor, moves) in enumerate(kept):
+        share, to = Share(f"G{at}", gib * GIB, core), Share(f"G{1 - at}", 2 * gib * GIB, core)
+        target = None if moves is None else LeaseRoom("a", to.uuid, to.mem_bytes, core)
+        leases.append(replace(lease(f"p{i}", share), target=target))
         facts.append(client_of(leases[-1]))
         if executor:
             held = {"waits": (), "holds": (share,), "other": (Share("G0", (gib + 1) * GIB),)}[executor]
             facts.append(executor_of(leases[-1], *held))
+        if moves:
+            coming = executor_of(leases[-1], to)
+            facts.append(replace(coming, pod=replace(coming.pod, name=f"next-{i}", uid=f"uid-next-{i}")))
     ledger = _ledger(nodes, facts, leases)
     row = ledger.row("a")
     assert row is not None
@@ -152,7 +162,8 @@ def _ledger(nodes: list[GpuNode], facts: list[PodFacts], leases: list[LeaseState
     kept = Leases(ledger, PoolOptions(POOL, "executor"))
     for x in leases:
         client, share = Client(x.pod, x.pod_uid, x.container, x.client_node), Share(x.uuid, x.mem_bytes, x.core_percent)
-        kept.observe(GpuLease(x.namespace, x.name, x.uid, client, x.node, share))
+        to = x.target and Slice(x.target.node, Share(x.target.uuid, x.target.mem_bytes, x.target.core_percent))
+        kept.observe(GpuLease(x.namespace, x.name, x.uid, client, x.node, share, target=to))
     for each in facts:
         if charge := charge_of(each.pod):
             kept.bound(each.pod, charge)
