@@ -153,9 +153,11 @@ class Api:
         """Events of the object of that name, oldest first as the server lists them."""
         return self.items("Event", namespace, fieldSelector=f"involvedObject.name={name}")
 
-    def service_account_token(self, name: str, namespace: str | None = None, bound_to: Json | None = None) -> str:
+    def service_account_token(
+        self, name: str, namespace: str | None = None, bound_to: Json | None = None, audience: str = ""
+    ) -> str:
         """A token for a service account, as the kubelet would mount it; `bound_to` is a Pod or a Node object."""
-        spec: Json = {"expirationSeconds": 7200}
+        spec: Json = {"expirationSeconds": 7200} | ({"audiences": [audience]} if audience else {})
         if bound_to:
             spec["boundObjectRef"] = {
                 "kind": bound_to["kind"], "apiVersion": "v1",
