@@ -13,8 +13,10 @@ from tessera.remote.protocol.greeting import Redirect
 from tessera.remote.protocol.streams import tune
 from tessera.remote.protocol.tls import TlsStream
 
-POOL, GPU_MEM = "TESSERA_POOL", "TESSERA_POOL_GPU_MEM"
+POOL, GPU_MEM, GRACE = "TESSERA_POOL", "TESSERA_POOL_GPU_MEM", "TESSERA_GRACE_S"
 TLS = ("TESSERA_POOL_TLS_CA", "TESSERA_POOL_TLS_CERT", "TESSERA_POOL_TLS_KEY")
+GRACE_S = 60
+"""A connection that broke is tried again for so long; no session is kept for longer."""
 LEASED_S = 30.0
 """A lease's executor may still be on its way: the first connection is tried for so long."""
 
@@ -24,6 +26,14 @@ def mem_bytes() -> int:
     asked = os.environ.get(GPU_MEM, "0")
     if not asked.isdecimal():
         raise ConnectError(f"{GPU_MEM}: found {asked!r}; allowed: bytes")
+    return int(asked)
+
+
+def grace_s() -> float:
+    """How long the program waits for a connection that broke before its device is lost. Raises ``ConnectError``."""
+    asked = os.environ.get(GRACE, str(GRACE_S))
+    if not asked.isdecimal() or int(asked) > GRACE_S:
+        raise ConnectError(f"{GRACE}: found {asked!r}; allowed: seconds, 0 to {GRACE_S}")
     return int(asked)
 
 

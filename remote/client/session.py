@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from tessera.remote.client.attachment import Attachment
+from tessera.remote.client.connect import GRACE_S
 from tessera.remote.client.contact import Connect
 from tessera.remote.client.errors import ConnectError, DeviceLostError
 from tessera.remote.client.queue import Queue
@@ -23,7 +24,6 @@ from tessera.remote.protocol.streams import Stream
 BATCH_RECORDS = 32
 LINGER_S, BUSY_S = 200e-6, 1e-3
 """A record that no batch was filled for leaves after the first; while others are filled, after the second at most."""
-GRACE_S = 60.0
 LOOK_S = 2.0
 """Who waits longer for an answer looks this often whether one can still come."""
 

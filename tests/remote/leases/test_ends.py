@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
-from tessera.remote.client.connect import connect, over
+from tessera.remote.client.connect import connect, grace_s, over
 from tessera.remote.client.errors import ConnectError, DeviceLostError
 from tessera.remote.client.session import Session
 from tessera.remote.protocol import records
@@ -50,8 +51,6 @@ def node(tmp_path: Path, authority: Authority, gate: stage.PoolGate, monkeypatch
 
 @pytest.fixture
 def session(node: stage.Node) -> Iterator[Session]:
-    import torch
-
     found = Session(connect, torch.__version__, first_s=30.0, grace_s=GRACE_S, over=over)
     assert found.ask(synced)
     yield found
@@ -136,3 +135,15 @@ def test_a_program_is_told_why(gate, node):
     out, errors = program.communicate("\n", timeout=SOON_S)
     assert out == f"the remote device was lost: lease team/trainer, epoch 1: {WHY}\n", errors
     assert time.monotonic() - since < SOON_S
+
+
+def test_a_program_says_how_long_it_waits_for_a_connection_that_broke(gate, node, monkeypatch):
+    monkeypatch.setenv("TESSERA_GRACE_S", "0")
+    session = Session(connect, torch.__version__, first_s=30.0, grace_s=grace_s(), over=over)
+    assert session.ask(synced)
+    since = time.monotonic()
+    gate.front.stop()
+    gate.front.cut()
+    error = lost(session)
+    assert time.monotonic() - since < SOON_S < GRACE_S and "refused" in error.cause
+    session.close()

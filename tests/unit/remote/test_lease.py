@@ -224,3 +224,20 @@ def test_a_folder_that_is_not_written_yet_is_waited_for(started) -> None:
     threading.Timer(0.2, (node.lease_dir / "lease.json").write_text, (content,)).start()
     begun(first_s=10)
     assert len(gate.heard) == 1 and json.loads(content)["epoch"] == 3
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [(None, 60), ("0", 0), ("15", 15), ("60", 60)])
+def test_how_long_a_connection_that_broke_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, asked: str | None, seconds: int
+) -> None:
+    monkeypatch.delenv("TESSERA_GRACE_S", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("TESSERA_GRACE_S", asked)
+    assert connecting.grace_s() == seconds
+
+
+@pytest.mark.parametrize("asked", ["61", "-1", "1.5", "soon", ""])
+def test_another_grace_is_refused(monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    monkeypatch.setenv("TESSERA_GRACE_S", asked)
+    with pytest.raises(ConnectError, match=rf"TESSERA_GRACE_S: found '{asked}'; allowed: seconds, 0 to 60"):
+        connecting.grace_s()
