@@ -57,6 +57,7 @@ def test_rights_are_what_steps_need(rendered: Rendered) -> None:
     assert verbs(rendered.one("ClusterRole", NAME)) == {
         "pods": {"get", "list", "watch"}, "gpuleases": {"get", "list", "watch", "patch", "delete"},
         "gpuleases/status": {"patch"}, "tokenreviews": {"create"}, "events": {"get", "create", "patch"},
+        "gpunodes": {"get"},
     }  # fmt: skip
     role = rendered.one("Role", NAME)
     assert verbs(role) == {"leases": {"create", "get", "update", "patch"}, "secrets": {"create", "get"}}
@@ -90,9 +91,13 @@ def test_networks_hold_gates_and_controller_apart_from_the_rest(rendered: Render
     executor, controller = rendered.one("NetworkPolicy", EXECUTOR), rendered.one("NetworkPolicy", NAME)
     assert executor["spec"]["policyTypes"] == ["Ingress", "Egress"]
     gate = ControllerSettings.model_fields["gate_port"].default
-    assert [rule["ports"] for rule in executor["spec"]["ingress"]] == [[{"port": gate}]]
+    clients, gates = executor["spec"]["ingress"]
+    assert clients["ports"] == gates["ports"] == [{"port": gate}]
+    (other,) = gates["from"]
+    assert other == {"podSelector": executor["spec"]["podSelector"]}, "of the same namespace: sessions move to gates"
     ports = [port["port"] for rule in executor["spec"]["egress"] for port in rule["ports"]]
-    assert ports == [8444, 53, 53]
+    assert ports == [8444, gate, 53, 53]
+    assert executor["spec"]["egress"][1]["to"] == [other]
     (rule,) = controller["spec"]["ingress"]
     (peer,) = rule["from"]
     assert peer["podSelector"] and peer["namespaceSelector"]["matchLabels"] == {
