@@ -117,7 +117,8 @@ class Moves:
         if not refused:
             log.info("sessions have left", epoch=order.epoch, sessions=done.sessions, paused_us=done.paused_us)
             self.gone = Redirect(order.epoch, order.endpoint, self._name)
-            self._word.say(about=order.epoch, ticket=order.ticket, left=True)
-        elif self._leaving is order:
+            # Without what an earlier try was refused with: who has left with a refusal is taken for lost.
+            self._word.say(about=order.epoch, ticket=order.ticket, refused="", left=True)
+        elif left or self._leaving is order:
             log.warning("sessions have not left", epoch=order.epoch, error=refused, left=left)
             self._word.say(about=order.epoch, ticket=order.ticket, refused=refused, left=left)
