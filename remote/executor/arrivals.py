@@ -148,8 +148,9 @@ class Arrivals:
         return limit_bytes
 
     def _expire(self, ticket: _Ticket) -> None:
+        """One that was served stays good: the other executor may not have heard so yet, and asks again."""
         with self._lock:
-            if self._ticket is ticket:
+            if self._ticket is ticket and not ticket.served:
                 self._void()
 
     def _void(self) -> None:

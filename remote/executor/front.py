@@ -13,7 +13,7 @@ from collections.abc import Callable
 import structlog
 
 from tessera.remote.executor.pump import join
-from tessera.remote.executor.refusals import Refusal
+from tessera.remote.executor.refusals import Refusal, Unsure
 from tessera.remote.protocol import greeting
 from tessera.remote.protocol.errors import ProtocolError
 from tessera.remote.protocol.frames import HEADER, Kind, parse_header
@@ -131,7 +131,8 @@ class Front:
                             self._admitted.add(raw)  # before it is let in, so that no cut passes it by
                         other = self._receive(stream, hello)
             except Refusal as refusal:
-                _tell(stream, refusal)
+                if not isinstance(refusal, Unsure):
+                    _tell(stream, refusal)
                 raise
         return None if other is None else lambda: join(stream, other)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from tessera.remote.executor import commands
 from tessera.remote.executor.commands import MOST_BYTES, Ask, Connect, Done, Expect, Leave, Resize, Said
 from tessera.remote.executor.lease import Allowance
-from tessera.remote.executor.refusals import Elsewhere, Refusal
+from tessera.remote.executor.refusals import Elsewhere, Refusal, Unsure
 from tessera.remote.protocol.errors import ProtocolError
 from tessera.remote.protocol.greeting import Hello, Move, Redirect, Refused
 
@@ -34,12 +34,24 @@ Reach = Callable[[], socket.socket]
 
 def hand_over(path: Path | str, stream: socket.socket, hello: Hello, allowance: Allowance) -> None:
     """The executor goes on with the client, over a duplicate of ``stream``. Raises ``Refusal``."""
-    _handed(path, stream, allowance, replace(hello, token=""))
+    try:
+        _ordered(path, ANSWER_S, (allowance, replace(hello, token="")), stream)
+    except OSError as error:
+        raise _nobody(error) from None
 
 
 def hand_over_move(path: Path | str, stream: socket.socket, move: Move) -> None:
-    """The executor goes on with another executor, over a duplicate of ``stream``. Raises ``Refusal``."""
-    _handed(path, stream, move)
+    """The executor goes on with another executor, over a duplicate of ``stream``.
+
+    Raises ``Refusal`` where it surely does not, and ``Unsure``: an executor that is slow may serve the sessions yet, and
+    the other would go on with them too if it were told that they are refused.
+    """
+    try:
+        _ordered(path, ANSWER_S, (move,), stream)
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise _nobody(error) from None
+    except OSError as error:
+        raise Unsure("Unavailable", f"executor: found no answer to a move ({error.strerror or error})") from None
 
 
 def tell(path: Path | str, allowance: Allowance) -> None:
@@ -71,11 +83,8 @@ def leave(path: Path | str, order: Leave, reach: Reach) -> Done:
     return _ordered(path, MOVE_S, (order,), reach=reach)
 
 
-def _handed(path: Path | str, stream: socket.socket, *said: Said) -> None:
-    try:
-        _ordered(path, ANSWER_S, said, stream)
-    except OSError as error:
-        raise Refusal("Unavailable", f"executor: found none that takes sessions ({error.strerror or error})") from None
+def _nobody(error: OSError) -> Refusal:
+    return Refusal("Unavailable", f"executor: found none that takes sessions ({error.strerror or error})")
 
 
 def _ordered(

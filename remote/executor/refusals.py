@@ -15,6 +15,10 @@ class Refusal(Exception):
         return Refused(self.reason, str(self))
 
 
+class Unsure(Refusal):
+    """What was asked for may have been done all the same: who asked is told nothing, and asks again."""
+
+
 class Elsewhere(Refusal):
     """A client whose session goes on at another executor, or in another epoch."""
 
