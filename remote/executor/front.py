@@ -84,7 +84,13 @@ class Front:
                 self._refused(address, crowd)
                 close(raw)
                 continue
-            threading.Thread(target=self._serve, args=(raw, address), daemon=True).start()
+            try:
+                threading.Thread(target=self._serve, args=(raw, address), daemon=True).start()
+            except RuntimeError as error:  # as many threads as the machine gives
+                close(raw)
+                self._through(address)
+                log.warning("connection not served", error=str(error))
+                self._stopping.wait(_PAUSE_S)
 
     def _crowd(self, address: str) -> Refusal | None:
         """Counts one more that waits, unless there are too many."""
@@ -113,8 +119,12 @@ class Front:
             self._refused(address, refusal)
             return None
         finally:
-            with self._lock:
-                self._waiting -= Counter([address])
+            self._through(address)
+
+    def _through(self, address: str) -> None:
+        """One less that waits."""
+        with self._lock:
+            self._waiting -= Counter([address])
 
     def _greet(self, raw: socket.socket) -> Callable[[], None] | None:
         """What is left to do with a connection once it is received. Raises ``Refusal``."""

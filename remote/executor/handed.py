@@ -53,7 +53,12 @@ class HandOver:
                 if not self._stopping.wait(_PAUSE_S):
                     log.warning("hand-over not accepted", error=str(error))
                 continue
-            threading.Thread(target=self._serve, args=(way,), daemon=True).start()
+            try:
+                threading.Thread(target=self._serve, args=(way,), daemon=True).start()
+            except RuntimeError as error:  # as many threads as the machine gives
+                way.close()
+                log.warning("hand-over not served", error=str(error))
+                self._stopping.wait(_PAUSE_S)
 
     def _serve(self, way: socket.socket) -> None:
         with way, contextlib.suppress(OSError), contextlib.ExitStack() as held:
@@ -99,12 +104,19 @@ class HandOver:
         return Done()
 
     def _arrive(self, stream: socket.socket, move: Move) -> None:
+        """The last word of a move has nothing left to do: once the sessions are served nothing here fails any more."""
         try:
             work = self._reception.arrivals.granted(stream, move)
+            if move.session:
+                threading.Thread(target=work, daemon=True).start()
+            else:
+                work()
+        except RuntimeError as error:
+            stream.close()
+            raise Refusal("Busy", f"session: cannot be taken ({error}); allowed: to come again") from None
         except BaseException:
             stream.close()
             raise
-        threading.Thread(target=work, daemon=True).start()
 
     def _left(self, way: socket.socket, order: Leave) -> Moved:
         way.settimeout(MOVE_S)

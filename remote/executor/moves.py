@@ -211,7 +211,10 @@ def _in_parallel(work: Callable[[Any], None], items: Sequence[object]) -> None:
 def _retire(sources: Sequence[Source], redirect: Redirect) -> None:
     for source in sources:
         if isinstance(source, Parked):
-            threading.Thread(target=_retired, args=(source.process, redirect), daemon=True).start()
+            try:
+                threading.Thread(target=_retired, args=(source.process, redirect), daemon=True).start()
+            except RuntimeError:  # as many threads as the machine gives; the session has gone, and its client finds it
+                source.process.end()
 
 
 def _retired(process: Process, redirect: Redirect) -> None:

@@ -9,13 +9,17 @@ _PIECE = 256 << 10
 
 
 def join(one: Stream, other: Stream) -> None:
-    """Carries what each side sends to the other until either ends; then both have ended."""
+    """Carries what each side sends to the other until either ends; then both have ended.
+
+    Raises ``RuntimeError`` where there is no thread for it; then too."""
     back = threading.Thread(target=_carry, args=(other, one), daemon=True)
-    back.start()
-    _carry(one, other)
-    back.join()
-    for stream in (one, other):
-        close(stream)
+    try:
+        back.start()
+        _carry(one, other)
+        back.join()
+    finally:
+        for stream in (one, other):
+            close(stream)
 
 
 def _carry(source: Stream, sink: Stream) -> None:

@@ -9,7 +9,7 @@ import structlog
 
 from tessera.pb.remote.v1 import remote_pb2
 from tessera.remote.executor.handover import Allowance
-from tessera.remote.executor.refusals import Refusal
+from tessera.remote.executor.refusals import Elsewhere, Refusal
 from tessera.remote.gate.controller import said
 from tessera.remote.gate.moves import Moves
 from tessera.remote.gate.word import Word
@@ -46,7 +46,7 @@ class Following:
                     self._take(state)
                     if self._stopping.is_set():
                         break
-            except (grpc.RpcError, OSError) as error:
+            except (grpc.RpcError, OSError, RuntimeError) as error:  # RuntimeError: no thread for the call, or a move
                 self._report(error)
             finally:
                 self._word.hang_up()
@@ -92,7 +92,8 @@ class Following:
                 if str(error) != told:
                     log.info("executor not in the epoch yet", epoch=allowance.epoch, error=str(error))
                     told = str(error)
-                if once or self._stopping.wait(TELL_S):
+                # What has left does not come back: who waited for it would hear of nothing else any more.
+                if once or isinstance(error, Elsewhere) or self._stopping.wait(TELL_S):
                     break
         return False
 

@@ -23,6 +23,7 @@ from tessera.remote.protocol.greeting import Redirect
 log = structlog.get_logger()
 
 POLL_S = 0.1
+UNSURE_S = 2.0
 LOST = "Lost"
 """The reason of a move after which it is not known whether the sessions run anywhere."""
 
@@ -47,16 +48,24 @@ class Moves:
         return self._arriving is not None
 
     def arrive(self, order: remote_pb2.Arrive) -> None:
-        """The sessions are to come here."""
+        """The sessions are to come here. Raises ``RuntimeError`` where there is no thread for it, to be told again."""
         if order != self._arriving:
-            self._arriving = order
-            self._follow("arrival", self._arrive, order)
+            former, self._arriving = self._arriving, order
+            try:
+                self._follow("arrival", self._arrive, order)
+            except RuntimeError:
+                self._arriving = former
+                raise
 
     def leave(self, order: remote_pb2.Leave) -> None:
-        """They are to go there."""
+        """They are to go there. Raises as ``arrive``."""
         if order != self._leaving:
-            self._leaving = order
-            self._follow("departure", self._leave, order)
+            former, self._leaving = self._leaving, order
+            try:
+                self._follow("departure", self._leave, order)
+            except RuntimeError:
+                self._leaving = former
+                raise
 
     def left(self, elsewhere: remote_pb2.Elsewhere) -> bool:
         """Whether the sessions have gone to who serves now; it may be heard before this side has done its part."""
@@ -114,6 +123,8 @@ class Moves:
             refused, left = str(refusal), refusal.reason == LOST
         except OSError as error:
             refused = f"executor: found no answer to a move ({error})"
+            # They may have gone for all that: then the other gate is to be the first to speak.
+            self._stopping.wait(UNSURE_S)
         if not refused:
             log.info("sessions have left", epoch=order.epoch, sessions=done.sessions, paused_us=done.paused_us)
             self.gone = Redirect(order.epoch, order.endpoint, self._name)

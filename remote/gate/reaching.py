@@ -5,7 +5,7 @@ import ssl
 import threading
 
 from tessera.remote.executor.pump import join
-from tessera.remote.protocol.streams import tune
+from tessera.remote.protocol.streams import close, tune
 from tessera.remote.protocol.tls import TlsStream
 
 CONNECT_S = 5.0
@@ -30,5 +30,10 @@ def reached(endpoint: str, server_name: str, context: ssl.SSLContext) -> socket.
     except BaseException:
         raw.close()
         raise
-    threading.Thread(target=join, args=(stream, ours), daemon=True).start()
+    try:
+        threading.Thread(target=join, args=(stream, ours), daemon=True).start()
+    except RuntimeError as error:
+        for each in (stream, ours, its):
+            close(each)
+        raise ConnectionError(f"{endpoint}: cannot be reached: {error}") from None
     return its

@@ -13,10 +13,12 @@ from tessera.remote.executor.handed import HandOver
 from tessera.remote.executor.handover import Allowance, Expect, expect, hand_over_move, listening, tell
 from tessera.remote.executor.processes import Offer
 from tessera.remote.executor.reception import Reception
+from tessera.remote.executor.refusals import Elsewhere
+from tessera.remote.gate.following import Following
 from tessera.remote.gate.moves import Moves
 from tessera.remote.gate.watched import Watched
 from tessera.remote.gate.word import Word
-from tessera.remote.protocol.greeting import Move
+from tessera.remote.protocol.greeting import Move, Redirect
 from tessera.remote.protocol.streams import Stream
 
 LEASE = "uid.pool.tessera.io"
@@ -61,7 +63,7 @@ def door() -> Iterator[Callable[[Path], str]]:
 
 def reach(endpoint: str) -> socket.socket:
     host, _, port = endpoint.rpartition(":")
-    return socket.create_connection((host, int(port)), 5)
+    return socket.create_connection((host, int(port)))
 
 
 def until(condition: Callable[[], object], what: str) -> None:
@@ -92,3 +94,44 @@ def test_a_second_try_that_succeeds_says_nothing_of_the_first(
     until(lambda: said(word).left, "its sessions to have left")
     told = said(word)
     assert (told.ticket, told.refused, told.about) == (ticket, "", 3)
+
+
+def test_a_gate_whose_sessions_have_left_hears_what_comes_after_an_epoch_that_it_cannot_serve() -> None:
+    """Else a controller that leads from then on would never be told that they have left."""
+    word, calls = Word(), list[remote_pb2.FollowRequest]()
+
+    def follow(requests: Iterator[remote_pb2.FollowRequest]) -> Iterator[remote_pb2.LeaseState]:
+        calls.append(next(requests))
+        if len(calls) == 2:
+            following.stop()
+        yield remote_pb2.LeaseState(epoch=4, serving=True, limit_bytes=1, sessions=1)
+
+    class Left:
+        def enter(self, allowance: Allowance) -> None:
+            raise Elsewhere(Redirect(3, "10.0.0.8:7443", LEASE))
+
+    following = Following(follow, Left(), Moves(Path("none"), LEASE, reach, word, Watched()), word)
+    word.say(about=3, ticket="t", left=True)
+    thread = threading.Thread(target=following.run, daemon=True)
+    thread.start()
+    thread.join(15)
+    assert [call.left for call in calls] == [True, True]
+
+
+def test_an_order_that_no_thread_could_follow_is_followed_when_it_comes_again(
+    serve: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    word, begin = Word(), threading.Thread.start
+    moves = Moves(serve("there"), LEASE, reach, word, Watched())
+
+    def lacks(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    order = remote_pb2.Arrive(epoch=3, limit_bytes=1, sessions=1)
+    monkeypatch.setattr(threading.Thread, "start", lacks)
+    with pytest.raises(RuntimeError):
+        moves.arrive(order)
+    monkeypatch.setattr(threading.Thread, "start", begin)
+    moves.arrive(order)
+    until(lambda: said(word).ticket, "a ticket")
+    moves.stop()
