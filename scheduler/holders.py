@@ -1,11 +1,13 @@
 """Who holds slices, as preemption needs to know them: what may be asked to leave, and what is leaving already.
 
-Fed with the pods that the API server shows, after the engine was. Their shares of GPUs are kept as arrays for each
-node, made anew only where something has changed, so that all nodes can be compared at once.
+Fed with the pods that the API server shows, after the engine was. A pod whose slices are on other nodes holds room
+there, by its leases and their executors: it is a holder on those nodes, and its executors are none. Once it is gone,
+its leases are on their way out, and their room with them. The shares of GPUs are kept as arrays for each node, made
+anew only where something has changed, so that all nodes can be compared at once.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from sys import intern
@@ -13,18 +15,24 @@ from sys import intern
 import numpy as np
 
 from tessera.kube.reflector import Deleted, Listed, Replaced, Told, Upserted
-from tessera.model.gpus import GpuNode
-from tessera.model.ledger import Bools, Ints, Ledger
+from tessera.model.ledger import Bools, Ints
 from tessera.model.pods import Pod
+from tessera.scheduler.lease_rooms import is_hold
+from tessera.scheduler.leases import Leases
 
 STUCK_S = 60.0
 """How long past its grace period a pod counts as leaving; after that nobody waits for its room."""
+
+
+Rooms = Mapping[str, Collection[str]]
+"""The ledger's keys of room on one node, by the UID of the pod whose slices it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
     """A bound pod with slices, but no executor: when that goes, its room is its lease's.
 
+    ``node`` is the pod's own; ``leases`` (NAMESPACE/NAME) say where its slices are if they are not there.
     ``leaving_from``: the clock when its deletion was first seen, ``None`` if it stays.
     """
 
@@ -38,6 +46,7 @@ class Holder:
     preempted_for: str = ""
     leaving_from: float | None = None
     grace_s: int = 0
+    leases: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -66,9 +75,9 @@ class Shares:
 @dataclass(frozen=True, slots=True)
 class _Block:
     """The shares of one node, ``[share, field]``: holder, column, bytes, percent, whole, priority, whether it stays,
-    trust domain."""
+    trust domain. Good for as long as the node's row of the ledger has that ``version``."""
 
-    layout: GpuNode | None
+    version: int
     holders: list[Holder]
     fields: Ints
 
@@ -80,10 +89,10 @@ _NO_FIELDS = np.zeros((0, _FIELDS), np.int64)
 class Holders:
     """``clock`` answers seconds that never go back."""
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], float]) -> None:
-        self._ledger, self._clock = ledger, clock
+    def __init__(self, leases: Leases, clock: Callable[[], float]) -> None:
+        self._leases, self._ledger, self._clock = leases, leases.ledger, clock
         self._known: dict[str, Holder] = {}
-        self._on_node: dict[str, dict[str, None]] = {}
+        self._ended: dict[str, float] = {}
         self._priorities: Counter[int] = Counter()
         self._departing: dict[str, None] = {}
         self._told: dict[str, str] = {}
@@ -106,8 +115,32 @@ class Holders:
         return self._known.get(uid)
 
     def on(self, node: str) -> Iterator[Holder]:
-        for uid in self._on_node.get(node, ()):
-            yield self._known[uid]
+        """Who has room there, also who has gone and whose leases have not yet."""
+        for uid, keys in self.rooms(node).items():
+            holder = self._known.get(uid) or self._gone(uid, keys)
+            if holder is not None:
+                yield holder
+
+    def rooms(self, node: str) -> Rooms:
+        """All room that is charged on ``node``."""
+        found: dict[str, list[str]] = {}
+        for key, _ in self._ledger.charges_on(node):
+            found.setdefault(self.owner(key), []).append(key)
+        return found
+
+    def owner(self, key: str) -> str:
+        """UID of the pod whose slices are charged under ``key``: of an executor's, or a lease's, the client's."""
+        lease = self._leases.behind(key)
+        return lease.client.pod_uid if lease else key
+
+    def pods_of(self, holder: Holder, node: str) -> list[str]:
+        """UIDs of the pods by which ``holder`` has room on ``node``: itself, or its executors if there are any."""
+        return [key for key in self.rooms(node).get(holder.uid, ()) if not is_hold(key)]
+
+    def nodes_of(self, holder: Holder) -> set[str]:
+        """Where ``holder`` has room."""
+        leases = filter(None, map(self._leases.named, holder.leases))
+        return {holder.node}.union(*map(self._leases.spread, leases))
 
     def any_below(self, priority: int) -> bool:
         """Whether any pod that holds slices has a lower priority."""
@@ -118,9 +151,12 @@ class Holders:
         since = holder.leaving_from
         return since is not None and self._clock() <= since + holder.grace_s + STUCK_S
 
-    def departing(self) -> list[Holder]:
-        """All whose deletion was asked for, also those that are stuck in it."""
-        return [self._known[uid] for uid in self._departing]
+    def departing(self) -> set[str]:
+        """The nodes with room of pods whose deletion was asked for, also if they are stuck in it, or that are gone."""
+        gone = (lease for lease in self._leases.all() if self._ledger.charge_of(lease.client.pod_uid) is None)
+        return set[str]().union(
+            *(self.nodes_of(self._known[uid]) for uid in self._departing), *map(self._leases.spread, gone)
+        )
 
     def preempted_for(self, uid: str) -> list[Holder]:
         """The pods that were told to give way to the pod ``uid``."""
@@ -128,17 +164,20 @@ class Holders:
 
     def stale(self) -> list[str]:
         """The nodes whose arrays ``shares`` would have to make anew."""
-        return [node for node in self._on_node if not self._fresh(node)]
+        return [node for node in self._ledger.charged() if not self._fresh(node)]
 
     def refresh(self, node: str) -> None:
-        """Makes the arrays of ``node`` anew."""
-        self._blocks[node] = self._build(node)
+        """Makes the arrays of ``node`` anew, if it has published GPUs."""
+        row = self._ledger.row(node)
+        if row is not None:
+            self._blocks[node] = self._build(node, row)
 
     def shares(self) -> Shares:
         """Of all nodes that have published GPUs, in the order of nothing in particular."""
         for node in self.stale():
             self.refresh(node)
-        found = [(row, self._blocks[node]) for node in self._on_node if (row := self._ledger.row(node)) is not None]
+        charged = ((self._ledger.row(node), node) for node in self._ledger.charged())
+        found = [(row, self._blocks[node]) for row, node in charged if row is not None]
         holders = [holder for _, block in found for holder in block.holders]
         lengths = np.array([len(block.fields) for _, block in found], np.int64)
         before = np.cumsum([0, *(len(block.holders) for _, block in found)])[:-1]
@@ -169,7 +208,8 @@ class Holders:
 
     def _observe(self, pod: Pod) -> None:
         before = self._known.get(pod.uid)
-        if not pod.node or pod.ended or pod.lease or self._ledger.charge_of(pod.uid) is None:
+        charge = self._ledger.charge_of(pod.uid)
+        if not pod.node or pod.ended or pod.lease or charge is None:
             self._forget(pod.uid)
             return
         since = None
@@ -178,46 +218,60 @@ class Holders:
         holder = Holder(
             pod.uid, intern(pod.namespace), pod.name, pod.node, pod.priority, pod.started,
             pod.labels, pod.preempted_for, since, pod.grace_s,
+            tuple(f"{pod.namespace}/{name}" for _, name in (charge.assignment.leases if charge.assignment else ())),
         )  # fmt: skip
         if before is not None:
             if holder == before:
                 return
             self._forget(pod.uid)
         self._known[pod.uid] = holder
-        self._on_node.setdefault(pod.node, {})[pod.uid] = None
         self._priorities[pod.priority] += 1
         if pod.deleting:
             self._departing[pod.uid] = None
         if pod.preempted_for:
             self._told[pod.uid] = pod.preempted_for
-        self._blocks.pop(pod.node, None)
+        self._spoil(holder)
 
     def _forget(self, uid: str) -> None:
         holder = self._known.pop(uid, None)
         if holder is None:
             return
-        del self._on_node[holder.node][uid]
-        if not self._on_node[holder.node]:
-            del self._on_node[holder.node]
         self._departing.pop(uid, None)
         self._told.pop(uid, None)
         self._priorities[holder.priority] -= 1
         if not self._priorities[holder.priority]:
             del self._priorities[holder.priority]
-        self._blocks.pop(holder.node, None)
+        self._spoil(holder)
+
+    def _gone(self, uid: str, keys: Collection[str]) -> Holder | None:
+        """The pod ``uid``, which has ended or is gone, by the lease that it has left; ``None`` if it is to come."""
+        lease = next(filter(None, map(self._leases.behind, keys)), None)
+        if lease is None or self._ledger.charge_of(uid) is not None:
+            return None
+        if uid not in self._ended:
+            left = {each.client.pod_uid for each in self._leases.all()}
+            self._ended = {known: since for known, since in self._ended.items() if known in left}
+            self._ended[uid] = self._clock()
+        return Holder(uid, lease.namespace, lease.client.pod, lease.client.node, 0, leaving_from=self._ended[uid])
+
+    def _spoil(self, holder: Holder) -> None:
+        for node in self.nodes_of(holder):
+            self._blocks.pop(node, None)
 
     def _fresh(self, node: str) -> bool:
-        block = self._blocks.get(node)
-        return block is not None and block.layout is self._ledger.node(node)
+        block, row = self._blocks.get(node), self._ledger.row(node)
+        return row is None or (block is not None and block.version == self._ledger.version[row])
 
-    def _build(self, node: str) -> _Block:
-        columns, holders = self._ledger.columns(node), list(self.on(node))
+    def _build(self, node: str, row: int) -> _Block:
+        columns, rooms = self._ledger.columns(node), self.rooms(node)
+        holders = [self._known[uid] for uid in rooms if uid in self._known]
         fields = [
             (index, columns[share.uuid], share.mem_bytes, share.core_percent, share.whole, holder.priority,
              holder.leaving_from is None, self._ledger.number_of(charge.domain) if self._ledger.separate else 0)
             for index, holder in enumerate(holders)
-            if (charge := self._ledger.charge_of(holder.uid)) is not None and charge.assignment is not None
+            for charge in filter(None, map(self._ledger.charge_of, rooms[holder.uid]))
+            if charge.assignment is not None
             for share in charge.assignment.shares
             if share.uuid in columns
         ]  # fmt: skip
-        return _Block(self._ledger.node(node), holders, np.array(fields, np.int64).reshape(-1, _FIELDS))
+        return _Block(int(self._ledger.version[row]), holders, np.array(fields, np.int64).reshape(-1, _FIELDS))

@@ -202,6 +202,21 @@ class Leases:
         key = self._held.get(hold)
         return self._known[key] if key else None
 
+    def behind(self, key: str) -> GpuLease | None:
+        """The lease whose room is charged under ``key``: by itself, or as its executor's."""
+        served = self._servers.lease_of(key)
+        return self._lease(served) if served else self.at(key.removesuffix("/target"))
+
+    def named(self, key: str) -> GpuLease | None:
+        """By NAMESPACE/NAME."""
+        return self._known.get(key)
+
+    def spread(self, lease: GpuLease) -> set[str]:
+        """The nodes on which ``lease`` has room, or its executors do."""
+        charges = (self.ledger.charge_of(uid) for uid in self._servers.of(lease))
+        target = self.target(lease)
+        return {lease.node, *([target.node] if target else ()), *(charge.node for charge in charges if charge)}
+
     def nodes_of(self, uid: str) -> set[str]:
         """Where the pod ``uid`` holds room or is promised some."""
         charge = self.ledger.charge_of(uid)

@@ -3,6 +3,11 @@
 kube-scheduler proposes victims because CPU or memory is short, and does not see GPUs. A node stays a candidate only if
 the pod's slices fit there once those victims are gone, or once a few more of lower priority are: those are added to
 its list. Nodes are left out rather than answered without victims, which would be an error for all of them.
+
+kube-scheduler looks a victim's UID up among the pods of the very node, and fails for all nodes if it is not there. So
+a pod that has its slice there and runs elsewhere is named by its executor, with which it goes (``bereaved``); a node
+where it has none yet, only the room that its lease keeps, is left out.
+Source: convertPodUIDToPod in pkg/scheduler/extender.go (1.36).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -57,10 +62,12 @@ def viable(case: Case | None, pod: Pod, candidates: Mapping[str, Collection[str]
         return {} if wants_slice(pod) else {node: Leaving(uids) for node, uids in offered.items()}
     out = {}
     for node in list(offered)[:_PLANNED]:
-        plan = case.plan(node, frozenset(offered[node]))
-        added = [victim for victim in plan.victims if victim.uid not in offered[node]] if plan else []
-        if plan and (pod.may_preempt or not added):
+        owners = frozenset(map(case.holders.owner, offered[node]))
+        plan = case.plan(node, owners)
+        added = [victim for victim in plan.victims if victim.uid not in owners] if plan else []
+        named = [case.holders.pods_of(victim, node) for victim in added]
+        if plan and all(named) and (pod.may_preempt or not added):
             given = [victim for victim in plan.victims if victim.uid in offered[node]]
             broken = len(case.breaking(plan.victims)) - len(case.breaking(given))
-            out[node] = Leaving((*offered[node], *(victim.uid for victim in added)), broken)
+            out[node] = Leaving((*offered[node], *(uid for uids in named for uid in uids)), broken)
     return out

@@ -11,8 +11,6 @@ conditions before the first of them is deleted, so a new leader goes on with the
 
 import asyncio
 import contextlib
-import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
@@ -24,16 +22,16 @@ from tessera.kube.errors import ApiError, KubeError
 from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
 from tessera.kube.lease import LeaderLease
-from tessera.kube.resources import POD_DISRUPTION_BUDGETS, PODS
+from tessera.kube.resources import POD_DISRUPTION_BUDGETS
 from tessera.kube.stored import stored
-from tessera.kube.wire import ObjectReference
 from tessera.model.demands import wants_slice
 from tessera.model.pods import Pod
 from tessera.model.quantities import format_bytes
 from tessera.reasons import Code, Reason
 from tessera.scheduler.budgets import budgets_of
+from tessera.scheduler.dismissals import Dismissals
 from tessera.scheduler.engine import Engine
-from tessera.scheduler.holders import Holder, Holders
+from tessera.scheduler.holders import Holders
 from tessera.scheduler.nominations import Nominations
 from tessera.scheduler.preemption import Leaving, case_of, viable
 from tessera.scheduler.shortlist import Step, shortlist
@@ -44,10 +42,6 @@ _LOOKED_AT = 64
 _IN_VAIN = 16
 """After so many nodes in a row without a better plan the best one is taken."""
 _AT_ONCE = 50
-_WRITE_S = 2.0
-"""How long a write may take; the lease must last longer."""
-_LATELY_S = 5.0
-"""How long the API server's budgets may not count a victim yet."""
 _KEPT_S = 60.0
 """How long the room is kept where the API server does not say so itself."""
 _RETRY_S = 2.0
@@ -70,18 +64,17 @@ class Preemptor:
         gateway: Gateway,
         lease: LeaderLease,
         recorder: EventRecorder,
+        dismissals: Dismissals,
         counted: Callable[[int], None] = lambda _: None,
-        clock: Callable[[], float] = time.monotonic,
         *,
         allowed: bool = True,
     ) -> None:
         self._engine, self._holders, self._nominations = engine, holders, nominations
         self._gateway, self._lease, self._recorder, self._counted = gateway, lease, recorder, counted
-        self._clock, self._allowed = clock, allowed
+        self._dismissals, self._allowed = dismissals, allowed
         self._waiting: dict[str, tuple[Pod, Sequence[str]]] = {}
         self._woken = asyncio.Event()
         self._decided: dict[str, asyncio.Event] = {}
-        self._lately: deque[tuple[float, Holder]] = deque(maxlen=1024)
 
     def consider(self, pod: Pod, reason: Reason, nodes: Sequence[str]) -> None:
         """A pod was refused by all of ``nodes``, which kube-scheduler's own rules leave it. Only queues; cheap."""
@@ -162,7 +155,7 @@ class Preemptor:
     async def _case(self, pod: Pod) -> Case | None:
         budgets = budgets_of(await self._gateway.list(POD_DISRUPTION_BUDGETS))
         self.aim()
-        return case_of(self._engine, self._holders, self._nominations, pod, budgets, self._asked_lately())
+        return case_of(self._engine, self._holders, self._nominations, pod, budgets, self._dismissals.lately())
 
     def aim(self) -> None:
         """Finds out on which GPUs the room will be of which only the node is known: said by another leader."""
@@ -172,18 +165,14 @@ class Preemptor:
                 if case is not None and (plan := case.free(claim.node)):
                     self._nominations.aim(claim.pod.uid, plan.room)
 
-    def _asked_lately(self) -> list[Holder]:
-        now = self._clock()
-        return [holder for at, holder in self._lately if at + _LATELY_S > now]
-
     async def _plan(self, case: Case, nodes: Sequence[str]) -> Plan | None:
         """The choice; it holds for the ledger as it is at the return."""
         claim = self._nominations.claim_of(case.pod.uid)
         if claim is not None and (plan := case.free(claim.node)):
             return plan
-        for node in {holder.node for holder in self._holders.preempted_for(case.pod.uid)}:
-            if plan := case.plan(node):
-                return plan
+        told = set[str]().union(*map(self._holders.nodes_of, self._holders.preempted_for(case.pod.uid)))
+        if found := [plan for plan in map(case.plan, told) if plan]:
+            return least_bad(found)
         offered = np.zeros(len(case.ledger.present), np.bool_)
         offered[[row for row in map(case.ledger.row, nodes) if row is not None]] = True
         for index, node in enumerate(self._holders.stale()):
@@ -208,62 +197,27 @@ class Preemptor:
         return None
 
     async def _carry_out(self, pod: Pod, plan: Plan) -> None:
-        asked = {holder.uid for holder in self._asked_lately()}
+        asked = {holder.uid for holder in self._dismissals.lately()}
         victims = [victim for victim in plan.victims if victim.uid not in asked]
         if not victims:
             return
         log.info("preempting", pod=pod.key, node=plan.node, victims=[victim.key for victim in victims])
-        status = {"metadata": {"uid": pod.uid}, "status": {"nominatedNodeName": plan.node}}
         try:
-            await self._patch(pod.namespace, pod.name, status)
+            await self._dismissals.nominate(pod, plan.node)
         except ApiError:
             self._nominations.withdraw(pod.uid)
             raise
         message = preemption_message(pod)
         for victim in victims:
             if victim.preempted_for != pod.uid:
-                await self._tell(victim, message)
+                await self._dismissals.tell(victim, message)
+        asked_for = f"{format_bytes(plan.room.totals.mem_bytes)} " if plan.room.totals.mem_bytes else ""
+        why = f"by {pod.key} (priority {pod.priority}) for a slice of {asked_for}on {plan.node}"
         for victim in victims:
-            await self._delete(pod, plan, victim)
+            await self._dismissals.delete(victim, why)
         self._counted(len(victims))
         names = ", ".join(victim.key for victim in victims)
         self._recorder.record(pod_reference(pod), "Normal", "Preempting", f"on {plan.node}, of lower priority: {names}")
-
-    async def _tell(self, victim: Holder, message: str) -> None:
-        condition = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
-                     "message": message}  # fmt: skip
-        body = {"metadata": {"uid": victim.uid}, "status": {"conditions": [condition]}}
-        try:
-            await self._patch(victim.namespace, victim.name, body)
-        except ApiError as error:
-            if not (error.not_found or error.conflict):
-                raise
-
-    async def _patch(self, namespace: str, name: str, body: Mapping[str, object]) -> None:
-        self._check_lease()
-        async with asyncio.timeout(_WRITE_S):
-            await self._gateway.strategic_patch(PODS, name, body, namespace=namespace, subresource="status")
-
-    async def _delete(self, pod: Pod, plan: Plan, victim: Holder) -> None:
-        self._check_lease()
-        async with asyncio.timeout(_WRITE_S):
-            if not await self._gateway.remove(PODS, victim.name, namespace=victim.namespace, uid=victim.uid):
-                return
-        self._lately.append((self._clock(), victim))
-        asked = f"{format_bytes(plan.room.totals.mem_bytes)} " if plan.room.totals.mem_bytes else ""
-        text = f"by {pod.key} (priority {pod.priority}) for a slice of {asked}on {plan.node}"
-        about = ObjectReference(
-            api_version="v1", kind="Pod", namespace=victim.namespace, name=victim.name, uid=victim.uid
-        )
-        self._recorder.record(about, "Normal", "Preempted", text)
-
-    def _check_lease(self) -> None:
-        if not self._lease.valid_for(_WRITE_S):
-            raise LeaseEnding("this scheduler's lease ends before a victim could be asked to leave")
-
-
-class LeaseEnding(KubeError):
-    """Nothing more may be written."""
 
 
 def _will_do(plan: Plan | None, step: Step) -> bool:

@@ -37,6 +37,10 @@ class Servers:
         """The UIDs of the pods that serve ``lease``."""
         return self._servers.get((lease.key, lease.uid), ())
 
+    def lease_of(self, uid: str) -> LeaseId | None:
+        """The lease that the pod ``uid`` serves with room of its own."""
+        return self._serves.get(uid)
+
     def start(self, pod: Pod) -> LeaseId | None:
         """``pod`` has room; answers which lease it serves with it, if any."""
         lease_id = self.served_by(pod)

@@ -24,7 +24,7 @@ from tessera.kube.convert import gpu_node_of, host_of, namespace_of, pod_referen
 from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
 from tessera.kube.lease import LeaderLease
-from tessera.kube.reflector import Reflector, Told
+from tessera.kube.reflector import Change, Reflector, Told
 from tessera.kube.resources import GPU_LEASES, GPU_NODES, NAMESPACES, NODES, PODS
 from tessera.lifetime import Parts
 from tessera.model.domains import Namespace
@@ -34,7 +34,9 @@ from tessera.model.hosts import Host
 from tessera.model.placements import Placement
 from tessera.model.pods import Pod
 from tessera.reasons import Code, Reason
+from tessera.scheduler.bereaved import Bereaved
 from tessera.scheduler.binder import Binder
+from tessera.scheduler.dismissals import Dismissals
 from tessera.scheduler.engine import Engine
 from tessera.scheduler.extender import Extender
 from tessera.scheduler.holders import Holders
@@ -92,11 +94,17 @@ class Service:
         )
         gateway, engine = self.gateway, self.engine
         self.nominations = Nominations(engine, clock)
-        self._holders = Holders(engine.ledger, clock)
+        self._holders = Holders(engine.leases, clock)
+        dismissals = Dismissals(gateway, self.lease, self.recorder, clock)
         self.preemptor = Preemptor(
-            engine, self._holders, self.nominations, gateway, self.lease, self.recorder, self.metrics.preempted, clock,
-            allowed=settings.preemption,
+            engine, self._holders, self.nominations, gateway, self.lease, self.recorder, dismissals,
+            self.metrics.preempted, allowed=settings.preemption,
         )  # fmt: skip
+        self._bereaved: Bereaved | None = None
+        if settings.pool_enabled and settings.preemption:
+            self._bereaved = Bereaved(
+                engine.leases, self._holders, gateway, dismissals, self._leads, self.metrics.preempted, clock
+            )
         self.relocator: Relocator | None = None
         if engine.relocations is not None:
             self.relocator = Relocator(
@@ -117,7 +125,7 @@ class Service:
             self._namespaces = Reflector(gateway, NAMESPACES, lambda c: namespace_sink(engine, c), keep=namespace_of)
         self._gpu_leases: Reflector[GpuLease] | None = None
         if settings.pool_enabled:
-            self._gpu_leases = Reflector(gateway, GPU_LEASES, lambda c: lease_sink(engine, c), keep=held_lease_of)
+            self._gpu_leases = Reflector(gateway, GPU_LEASES, self._observe_leases, keep=held_lease_of)
         self._extender = Server(self._extender_app(), settings.host, settings.port, settings.extender_tls)
         self._webhook = Server(self._webhook_app(), settings.host, settings.webhook_port, settings.webhook_tls)
         self._compiling, self._compiled = compiling, asyncio.Event()
@@ -153,6 +161,8 @@ class Service:
         if self._gpu_leases is not None:
             parts["gpuleases"] = self._gpu_leases.run()
             parts["left leases"] = self._left.run()
+        if self._bereaved is not None:
+            parts["bereaved"] = self._bereaved.run()
         if self.relocator is not None:
             parts["relocation"] = self.relocator.run()
         self._parts.start(parts)
@@ -256,6 +266,12 @@ class Service:
         pod_sink(self.engine, change)
         self._holders.observe(change)
         self.nominations.observe(change)
+        if self._bereaved is not None:
+            self._bereaved.observe(change)
+
+    def _observe_leases(self, change: Change[GpuLease]) -> None:
+        lease_sink(self.engine, change)
+        self.nominations.settle()
 
     def _rescue(self) -> Rescue:
         allowance = Allowance(self._settings.rescue_moves, self._settings.rescue_after_s)

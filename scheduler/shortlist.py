@@ -36,8 +36,8 @@ class Step:
 def shortlist(case: Case, offered: Bools) -> Iterator[Step]:
     """Steps of nodes among ``offered`` (by row), the least costly first; no node comes twice."""
     base = Hypothesis(case.ledger)
-    case.clear(base, {holder.node for holder in case.holders.departing()} | {claim.node for claim in case.claims}
-               | {holder.node for holder in case.holders.preempted_for(case.pod.uid)})  # fmt: skip
+    told = (case.holders.nodes_of(holder) for holder in case.holders.preempted_for(case.pod.uid))
+    case.clear(base, case.holders.departing().union({claim.node for claim in case.claims}, *told))
     shares = case.holders.shares()
     lower = _lower(case, shares)
     kept = _covered(case, shares) if case.budgets else np.zeros_like(lower)

@@ -5,6 +5,8 @@ the most important first, as long as the pod still fits: who does not get back i
 could stay. Room that becomes free without anybody's doing, because pods end already, comes first; room that is being
 made for another pod of the same or a higher priority is not there, that of a lower one is.
 
+A pod whose slices are on other nodes is a victim there: with it all that it holds by its leases goes, wherever that is.
+
 The order of nodes is kube-scheduler's: fewest broken budgets, lowest of the highest priorities, lowest sum of
 priorities, fewest victims, the latest start among the most important of them.
 Source: pickOneNodeForPreemption and SelectVictimsOnNode in pkg/scheduler/framework (1.36).
@@ -20,7 +22,7 @@ from tessera.model.ledger import Ledger
 from tessera.model.pods import Pod
 from tessera.scheduler.budgets import Budget, breaking
 from tessera.scheduler.choice import choose
-from tessera.scheduler.holders import Holder, Holders
+from tessera.scheduler.holders import Holder, Holders, Rooms
 from tessera.scheduler.hypothesis import Hypothesis
 from tessera.scheduler.policy import PACK
 
@@ -89,23 +91,23 @@ class Case:
 
     def plan(self, node: str, given: Collection[str] = ()) -> Plan | None:
         """The fewest, lowest victims on ``node``, beside those ``given`` (UIDs); ``None`` if all would not do."""
-        state = Hypothesis(self.ledger)
+        state, rooms, there = Hypothesis(self.ledger), self.holders.rooms(node), list(self.holders.on(node))
         self.clear(state, [node])
-        forced = [h for h in self.holders.on(node) if h.leaving_from is None and (h.uid in given or self.forced(h))]
-        for uid in given:
-            if self.holders.get(uid):
-                state.take_out(uid)
-        lower = sorted((h for h in self.holders.on(node) if self.lower(h) and h not in forced), key=_importance)
+        forced = [h for h in there if h.leaving_from is None and (h.uid in given or self.forced(h))]
+        for holder in there:
+            if holder.uid in given:
+                _take_out(state, rooms, holder)
+        lower = sorted((h for h in there if self.lower(h) and h not in forced), key=_importance)
         room = self._room(state, node)
         if room is not None:
             return self._plan(room, [*forced], lower)
         for holder in lower:
-            state.take_out(holder.uid)
+            _take_out(state, rooms, holder)
         if self._room(state, node) is None:
             return None
-        sizes = {holder.uid: self._size(holder) for holder in lower}
+        sizes = {holder.uid: self._size(rooms[holder.uid]) for holder in lower}
         by_size = sorted(lower, key=lambda h: (-h.priority, sizes[h.uid]))
-        tried = [self._let_back(state, node, order, forced, lower) for order in (lower, by_size)]
+        tried = [self._let_back(state, rooms, node, order, forced, lower) for order in (lower, by_size)]
         return least_bad(plan for plan in tried if plan is not None)
 
     def free(self, node: str) -> Plan | None:
@@ -117,9 +119,10 @@ class Case:
         """Takes out of ``state`` what will be free on ``nodes`` anyway, and puts in what others will take."""
         state.take_out(self.pod.uid)
         for node in nodes:
+            rooms = self.holders.rooms(node)
             for holder in self.holders.on(node):
                 if self.holders.leaving(holder) or self.forced(holder):
-                    state.take_out(holder.uid)
+                    _take_out(state, rooms, holder)
         for claim in self.claims:
             if claim.pod.uid != self.pod.uid and claim.node in nodes:
                 self._heed(state, claim)
@@ -143,19 +146,21 @@ class Case:
             state.put_back(claim.pod.uid)
 
     def _let_back(
-        self, state: Hypothesis, node: str, order: Sequence[Holder], forced: list[Holder], lower: list[Holder]
-    ) -> Plan | None:
+        self, state: Hypothesis, rooms: Rooms, node: str, order: Sequence[Holder], forced: list[Holder],
+        lower: list[Holder],
+    ) -> Plan | None:  # fmt: skip
         """Leaves ``state`` as it found it: without all of ``lower``."""
         breaks = self.breaking([*forced, *lower])
         victims: list[Holder] = []
         for holder in sorted(order, key=lambda h: h.uid not in breaks):
-            state.put_back(holder.uid)
+            for key in rooms[holder.uid]:
+                state.put_back(key)
             if self._room(state, node) is None:
-                state.take_out(holder.uid)
+                _take_out(state, rooms, holder)
                 victims.append(holder)
         room = self._room(state, node)
         for holder in order:
-            state.take_out(holder.uid)
+            _take_out(state, rooms, holder)
         return None if room is None else self._plan(room, [*forced, *victims], lower)
 
     def _plan(self, room: Charge, victims: list[Holder], lower: list[Holder]) -> Plan:
@@ -175,10 +180,15 @@ class Case:
         found: Assignment | None = choose(state, node, self.demand, PACK, self.level, _STEPS)
         return None if found is None else Charge(node, self.totals, found, self.demand.namespace)
 
-    def _size(self, holder: Holder) -> tuple[int, int]:
-        charge = self.ledger.charge_of(holder.uid)
-        shares = charge.assignment.shares if charge and charge.assignment else ()
+    def _size(self, keys: Collection[str]) -> tuple[int, int]:
+        charges = filter(None, map(self.ledger.charge_of, keys))
+        shares = [share for charge in charges if charge.assignment for share in charge.assignment.shares]
         return sum(share.mem_bytes for share in shares), sum(share.core_percent for share in shares)
+
+
+def _take_out(state: Hypothesis, rooms: Rooms, holder: Holder) -> None:
+    for key in rooms[holder.uid]:
+        state.take_out(key)
 
 
 def _leaves(ledger: Ledger, row: int, totals: Totals) -> bool:

@@ -53,6 +53,7 @@ def pod_of(pod: wire.Pod, annotations: Mapping[str, str] | None = None) -> Pod:
         started=pod.status.start_time or "",
         grace_s=pod.metadata.deletion_grace_period_seconds or 0,
         preempted_for=_preempted_for(pod.status.conditions) if spec.node_name else "",
+        preempted=any(map(_is_preempted, pod.status.conditions)),
         owner=next((sharing.text(o.uid) for o in pod.metadata.owner_references if o.controller), ""),
     )
 
@@ -60,6 +61,16 @@ def pod_of(pod: wire.Pod, annotations: Mapping[str, str] | None = None) -> Pod:
 def preemption_message(pod: Pod) -> str:
     """What the condition DisruptionTarget says of a pod that gives way to ``pod``; ``pod_of`` reads it back."""
     return f"{_GIVES_WAY} {pod.key}, priority {pod.priority}, uid {pod.uid}"
+
+
+def executor_message(executor: Pod) -> str:
+    """What the condition DisruptionTarget says of a pod that goes because ``executor``, which served it, gave way."""
+    return f"tessera: its executor {executor.key} on {executor.node} was preempted"
+
+
+def _is_preempted(condition: wire.Condition) -> bool:
+    found = (condition.type, condition.status, condition.reason)
+    return found == ("DisruptionTarget", "True", "PreemptionByScheduler")
 
 
 def _preempted_for(conditions: Iterable[wire.Condition]) -> str:

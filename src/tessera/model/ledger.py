@@ -20,7 +20,7 @@ nobody until they are gone. Whole GPUs are held alone as it is, and are no clien
 promised twice shows negative room here, fits nothing, and is listed by ``over_committed``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import count
 from typing import Any
 
@@ -243,6 +243,10 @@ class Ledger:
     def charges_on(self, node: str) -> Iterator[tuple[str, Charge]]:
         for uid in self._by_node.get(node, ()):
             yield uid, self._charges[uid]
+
+    def charged(self) -> Collection[str]:
+        """The nodes on which anybody holds room."""
+        return self._by_node.keys()
 
     def row(self, name: str) -> int | None:
         return self._rows.get(name)

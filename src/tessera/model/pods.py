@@ -35,8 +35,8 @@ class Pod:
 
     ``resources`` are the pod-level ones, where slices are not allowed; ``host`` is what it needs of CPU and memory;
     ``nominated`` is the node on which room is being made for it. ``started`` is RFC 3339 in UTC, empty before that;
-    ``grace_s`` is how long it may take to end once ``deleting``; ``preempted_for`` is the UID of whom it gives way to,
-    ``owner`` that of its controller. ``account`` is its service account.
+    ``grace_s`` is how long it may take to end once ``deleting``; ``preempted``: it gives way to another, whose UID is
+    ``preempted_for`` if we chose it. ``owner`` is the UID of its controller, ``account`` its service account.
     """
 
     namespace: str
@@ -57,6 +57,7 @@ class Pod:
     started: str = ""
     grace_s: int = 0
     preempted_for: str = ""
+    preempted: bool = False
     owner: str = ""
     account: str = ""
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from tessera.kube.reflector import Upserted
 from tessera.model.assignment import encode
+from tessera.model.gpu_leases import GpuLease
 from tessera.model.gpus import GpuNode
 from tessera.model.names import ASSIGNMENT
 from tessera.model.pods import Pod
@@ -18,7 +19,7 @@ from tessera.scheduler.options import Options
 from tessera.scheduler.preemption import case_of
 from tessera.scheduler.shortlist import shortlist
 from tessera.scheduler.victims import Case, Plan, least_bad
-from tests.unit.scheduler.clusters import Clock, engine, node, pod
+from tests.unit.scheduler.clusters import Clock, bind_away, bound, engine, executor, node, pod, remote
 
 __all__ = ["Full", "node", "pod"]
 
@@ -29,7 +30,7 @@ class Full:
     def __init__(self, *nodes: GpuNode, options: Options | None = None) -> None:
         self.clock = Clock()
         self.engine: Engine = engine(*nodes, clock=self.clock, options=options)
-        self.holders = Holders(self.engine.ledger, self.clock)
+        self.holders = Holders(self.engine.leases, self.clock)
         self.nominations = Nominations(self.engine, self.clock)
         self.pods: dict[str, Pod] = {}
 
@@ -50,6 +51,23 @@ class Full:
         notes = {**wanted.annotations, ASSIGNMENT: encode(reserved[1])}
         self.show(replace(wanted, node=on, phase="Running", annotations=notes))
         return self.pods[name]
+
+    def run_away(self, name: str, *asks: str, on: str, priority: int = 0, **others: object) -> list[GpuLease]:
+        """A pod runs on the client node ``on``, with its slices elsewhere; answers its leases."""
+        wanted = replace(remote(name, *asks), priority=priority, **others)  # type: ignore[arg-type]
+        leases = bind_away(self.engine, wanted, [on])
+        [charge] = [self.engine.ledger.charge_of(wanted.uid)]
+        self.show(bound(wanted, on, charge.assignment if charge else None))
+        return leases
+
+    def serve(self, lease: GpuLease, name: str) -> Pod:
+        """An executor of ``lease`` runs, with its client's priority."""
+        of = next(pod.priority for pod in self.pods.values() if pod.uid == lease.client.pod_uid)
+        serving = replace(executor(lease, name), priority=of)
+        reserved = self.engine.filter(serving, [lease.node]) and self.engine.reserve(serving.uid, lease.node)
+        assert isinstance(reserved, tuple), reserved
+        self.show(bound(serving, lease.node, reserved[1]))
+        return serving
 
     def change(self, name: str, **fields: object) -> None:
         self.show(replace(self.pods[name], **fields))  # type: ignore[arg-type]

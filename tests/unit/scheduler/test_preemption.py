@@ -1,11 +1,13 @@
 """The preempt verb: kube-scheduler's own victims, judged and completed."""
 
+from dataclasses import replace
+
 from tessera.model.pods import Pod
 from tessera.model.quantities import GIB
 from tessera.scheduler.budgets import Budget, Selector
 from tessera.scheduler.options import Options
 from tessera.scheduler.preemption import Leaving, case_of, viable
-from tests.unit.scheduler.clusters import POOL, bind_away, bound, client, executor, remote
+from tests.unit.scheduler.clusters import POOL, client, remote
 from tests.unit.scheduler.preemptions import Full, node, pod
 
 
@@ -73,26 +75,38 @@ def test_a_pod_without_slices_is_none_of_our_business() -> None:
 
 
 def pool() -> Full:
-    """A client and an executor of one lease fill the GPU of ``g``; a small pod is beside them on ``h``."""
+    """An executor fills the GPU of ``g`` for a pod that runs on ``c``; ``low`` has the one of ``h``."""
     cluster = Full(client("c"), node("g", 24), node("h", 24), options=Options(pool=POOL))
-    [lease] = bind_away(cluster.engine, remote("far", "gpu-mem=20Gi"), ["c"])
-    serving = executor(lease, name="x")
-    reserved = cluster.engine.filter(serving, [lease.node]) and cluster.engine.reserve(serving.uid, lease.node)
-    assert isinstance(reserved, tuple)
-    cluster.show(bound(serving, lease.node, reserved[1]))
-    cluster.run("small", "gpu-mem=20Gi", "h" if lease.node == "g" else "g")
+    cluster.run("low", "gpu-mem=20Gi", "h")
+    [lease] = cluster.run_away("far", "gpu-mem=20Gi", on="c", priority=50)
+    cluster.serve(lease, "x")
     return cluster
 
 
-def test_an_executor_is_no_victim_because_its_room_would_be_its_leases() -> None:
+def test_an_executor_stands_for_its_client() -> None:
     cluster = pool()
+    assert [holder.name for holder in cluster.holders.on("g")] == ["far"]
     asked = pod("p", "gpu-mem=20Gi", priority=100)
-    assert ask(cluster, asked, {"g": ["uid-x", "uid-small"], "h": ["uid-x", "uid-small"]}).keys() == {
-        cluster.pods["small"].node
-    }
-    assert [holder.name for name in ("g", "h", "c") for holder in cluster.holders.on(name)] == ["small"]
-    cluster.change("x", deleting=True)
-    assert ask(cluster, asked, {cluster.pods["x"].node: ["uid-other"]}) == {}
+    assert ask(cluster, asked, {"g": ["uid-x"]}) == {"g": ["uid-x"]}
+    assert ask(cluster, asked, {"g": ["uid-other"]}) == {"g": ["uid-other", "uid-x"]}, "no pod of another node is named"
+    assert ask(cluster, pod("q", "gpu-mem=20Gi", priority=50), {"g": ["uid-other"]}) == {}
+
+
+def test_a_node_where_only_a_lease_keeps_the_room_is_none_of_kube_schedulers() -> None:
+    cluster = pool()
+    cluster.show(replace(cluster.pods["x"], phase="Failed"))
+    asked = pod("p", "gpu-mem=20Gi", priority=100)
+    assert ask(cluster, asked, {"g": ["uid-other"]}) == {}
+    plan = cluster.case(asked).plan("g")
+    assert plan and [victim.name for victim in plan.victims] == ["far"], "we can ask its client to leave"
+
+
+def test_the_budgets_of_an_executors_client_are_counted_beside_kube_schedulers() -> None:
+    cluster = pool()
+    cluster.change("far", labels={"app": "web"})
+    asked = pod("p", "gpu-mem=20Gi", priority=100)
+    case = cluster.case(asked, [Budget("default", Selector(match_labels={"app": "web"}), 0)])
+    assert viable(case, asked, {"g": ["uid-x"]}) == {"g": Leaving(("uid-x",), 1)}
 
 
 def test_a_pod_whose_slices_are_elsewhere_pushes_nobody_out() -> None:
