@@ -6,17 +6,16 @@ have lost its sessions, and the pool would make another one, which waits for the
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 
-import msgspec
 import structlog
 
 from tessera.kube.convert import executor_message
 from tessera.kube.errors import KubeError
-from tessera.kube.gateway import Gateway
 from tessera.kube.reflector import Deleted, Listed, Replaced, Told, Upserted
-from tessera.kube.resources import GPU_LEASES
+from tessera.model.charges import charge_of
 from tessera.model.gpu_leases import GpuLease
 from tessera.model.pods import Pod
 from tessera.scheduler.dismissals import Dismissals
@@ -37,15 +36,14 @@ class Bereaved:
         self,
         leases: Leases,
         holders: Holders,
-        gateway: Gateway,
         dismissals: Dismissals,
         leading: Callable[[], bool],
         counted: Callable[[int], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._leases, self._holders, self._gateway, self._dismissals = leases, holders, gateway, dismissals
-        self._leading, self._counted, self._clock, self._sleep = leading, counted, clock, sleep
+        self._leases, self._holders, self._dismissals = leases, holders, dismissals
+        self._leading, self._counted, self._clock = leading, counted, clock
+        self._woken = asyncio.Event()
         self._found: dict[str, tuple[Pod, float]] = {}
         self._done: set[str] = set()
 
@@ -64,8 +62,10 @@ class Bereaved:
 
     async def run(self) -> None:
         while True:
+            self._woken.clear()
             await self.step()
-            await self._sleep(_PERIOD_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), _PERIOD_S if self._found else None)
 
     async def step(self) -> None:
         """One round over the executors that were seen to go."""
@@ -74,7 +74,7 @@ class Bereaved:
                 return
             try:
                 over = await self._follow(executor)
-            except (KubeError, TimeoutError, msgspec.MsgspecError) as error:
+            except (KubeError, TimeoutError) as error:
                 log.warning("client of a preempted executor not ended", executor=executor.key, error=str(error))
                 over = False
             if over or since + _KEPT_S <= self._clock():
@@ -85,29 +85,27 @@ class Bereaved:
             if pod.lease and pod.preempted and pod.uid not in self._done and self._leases.served_by(pod):
                 self._done.add(pod.uid)
                 self._found[pod.uid] = pod, self._clock()
+                self._woken.set()
 
     async def _follow(self, executor: Pod) -> bool:
         """Ends the client; answers whether nothing is left to do."""
         lease = self._leases.of_executor(executor)
         client = self._holders.get(lease.client.pod_uid) if lease else None
-        if lease is None or client is None or client.leaving_from is not None:
-            return True
-        if not await self._was_serving(lease, executor):
+        if lease is None or client is None or client.leaving_from is not None or not _serves(lease, executor):
             return True
         log.info("a preempted executor's client goes with it", executor=executor.key, client=client.key)
         await self._end(client, executor)
         return True
-
-    async def _was_serving(self, lease: GpuLease, executor: Pod) -> bool:
-        """Whether it was not one that the sessions had left, or had not come to."""
-        found = await self._gateway.find(GPU_LEASES, lease.name, namespace=lease.namespace)
-        if found is None or found.metadata.uid != lease.uid:
-            return False
-        current = found.status.executor
-        return current is None or current.name in ("", executor.name)
 
     async def _end(self, client: Holder, executor: Pod) -> None:
         await self._dismissals.tell(client, executor_message(executor))
         text = f"with its executor {executor.key}, which gave way to a pod of higher priority on {executor.node}"
         await self._dismissals.delete(client, text)
         self._counted(1)
+
+
+def _serves(lease: GpuLease, executor: Pod) -> bool:
+    """Whether it has the lease's slice, and not one that the sessions had left, or had not come to."""
+    charge = charge_of(executor)
+    found = charge.assignment.shares if charge and charge.assignment else ()
+    return executor.node == lease.node and found == (lease.share,)

@@ -103,7 +103,7 @@ class Service:
         self._bereaved: Bereaved | None = None
         if settings.pool_enabled and settings.preemption:
             self._bereaved = Bereaved(
-                engine.leases, self._holders, gateway, dismissals, self._leads, self.metrics.preempted, clock
+                engine.leases, self._holders, dismissals, self._leads, self.metrics.preempted, clock
             )
         self.relocator: Relocator | None = None
         if engine.relocations is not None:

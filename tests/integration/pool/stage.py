@@ -116,6 +116,7 @@ class Kubelet:
         self._gateway, self._issue, self._folder = gateway, issue, folder
         self.running: dict[str, Running] = {}
         self.make_executor: MakeExecutor = idle
+        self.bind: Callable[[Plain], Awaitable[None]] = self._bind
         self.with_gates: Callable[[], bool] = lambda: True
         self.held = False
         self.away = ""
@@ -150,7 +151,7 @@ class Kubelet:
             await self._stop(meta["uid"])
             await self._gateway.delete(PODS, name, namespace=POOL, uid=meta["uid"], grace_period_s=0)
         elif not pod["spec"].get("nodeName"):
-            await self._bind(pod)
+            await self.bind(pod)
         elif (pod.get("status") or {}).get("phase") == "Pending":
             if meta["uid"] not in self._addresses:
                 self._addresses[meta["uid"]] = await self._start(pod) if self.with_gates() else "127.0.0.1"
