@@ -17,7 +17,7 @@ from tessera.scheduler.residents import Population
 from tessera.scheduler.trial import Trial, successor
 
 _UNKNOWN = "holds room, but the API server lists no such pod"
-_KEPT = "has a GPULease here, which no pod serves yet"
+_KEPT = "has a GPULease here, which no pod serves yet and which moves by itself once its node is cordoned"
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,7 @@ def permits(rules: Rules, node: wire.Node) -> bool:
 
 
 def _serves(pod: ResidentPod) -> str:
-    return "holds a slice for a pod on another node" if names.LEASE in pod.metadata.annotations else ""
+    return "holds a slice for a pod on another node, which moves by itself once its node is cordoned" if names.LEASE in pod.metadata.annotations else ""
 
 
 def _fixed(pod: ResidentPod, kind: str) -> str:

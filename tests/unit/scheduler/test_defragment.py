@@ -119,7 +119,8 @@ def test_what_leases_keep_stays_on_a_node_that_is_drained() -> None:
     found = drain_plan(cluster, people(owned(serving, fixed="holds a slice for a pod on another node")), "a")
     assert isinstance(found, DrainPlan) and not found.complete
     assert sorted((move.name, move.reason) for move in found.moves) == [
-        ("two", "has a GPULease here, which no pod serves yet"), ("x", "holds a slice for a pod on another node"),
+        ("two", "has a GPULease here, which no pod serves yet and which moves by itself once its node is cordoned"),
+        ("x", "holds a slice for a pod on another node"),
     ]  # fmt: skip
     assert kept.hold in cluster.ledger.charges()
 
