@@ -21,6 +21,7 @@ from tessera.model.pods import Pod
 
 SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 _MIRROR = "kubernetes.io/config.mirror"
+_SERVES = "holds a slice for a pod on another node, which moves by itself once its node is cordoned"
 
 
 class Toleration(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -139,7 +140,7 @@ def permits(rules: Rules, node: wire.Node) -> bool:
 
 
 def _serves(pod: ResidentPod) -> str:
-    return "holds a slice for a pod on another node, which moves by itself once its node is cordoned" if names.LEASE in pod.metadata.annotations else ""
+    return _SERVES if names.LEASE in pod.metadata.annotations else ""
 
 
 def _fixed(pod: ResidentPod, kind: str) -> str:
