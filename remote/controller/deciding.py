@@ -29,12 +29,15 @@ _NOTHING: Mapping[str, Heard] = {}
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """In seconds. ``known``: how long the lease has been. ``start`` and ``move``: how long a new executor, and a new
-    try to move the sessions, are still to be put off, because former ones came to nothing."""
+    """In seconds. ``known``: how long the lease has been, ``moving``: how long it moves. ``start`` and ``move``: how long a
+    new executor, and a new try to move the sessions, are still to be put off, because former ones came to nothing.
+    ``unheard``: how long the gates of a move that another controller began may still be on their way to this one."""
 
     known: float = 0.0
     start: float = 0.0
     move: float = 0.0
+    moving: float = 0.0
+    unheard: float = 0.0
 
 
 def next_step(
@@ -57,7 +60,7 @@ def next_step(
         if other.name not in (status.executor, status.next) and not other.deleting:
             return Delete(other)
     if status.next:
-        return moving.next_step(record, executors, heard)
+        return moving.next_step(record, executors, heard, times.moving, times.unheard)
     if status.executor and (fault := fault_of(status.executor, status.executor_uid, current)):
         return Write(status.lost(fault))
     if not status.executor:

@@ -83,7 +83,9 @@ class Keeper:
         first = self._first_seen.setdefault(uid, now)
         client = Client.BOUND if book.bound(record) else await self._acting.client(record)
         executors = await self._seen(book, record)
-        times = Times(now - first, self._pauses.start_s(uid, now), self._pauses.move_s(uid, now))
+        pauses = self._pauses
+        moving = pauses.moving(uid, record.status.next, now)
+        times = Times(now - first, pauses.start_s(uid, now), pauses.move_s(uid, now), *moving)
         step = next_step(record, executors, client, book.heard(uid), times)
         if isinstance(step, Wait):
             if step.seconds is not None:

@@ -21,40 +21,43 @@ from tessera.remote.controller.records import (
 )
 from tessera.remote.controller.steps import Create, Settle, Step, Wait, Write
 
+READY_S = 900.0
+"""The next executor gives its ticket within this. Until then the scheduler touches nothing, whatever becomes of the slice
+that was chosen, so one that is never ready is given up."""
+
 
 def begun(record: Record, executors: Sequence[Executor], pause_s: float) -> Step:
-    """The first step towards the target, once a former try has left nothing. What serves nobody is made anew there."""
+    """The first step towards the target, once a former try has left nothing. What serves nobody is made anew there.
+
+    A former executor elsewhere, on a node that does not answer, may be there for ever: it is in nobody's way.
+    """
     status, target = record.status, record.known.target
     assert target is not None
     if status.phase not in SERVING:
         message = f"it moves to node {target.node}"
         return Write(replace(status, executor="", executor_uid="", endpoint="", message=message))
-    if len(executors) > 1:
+    name = executor_name(record.known.uid, status.epoch + 1)
+    if any(found.name == name or found.node in ("", target.node) for found in executors if found.name != status.executor):
         return Wait()
     if pause_s > 0:
         return Wait(pause_s)
-    name = executor_name(record.known.uid, status.epoch + 1)
     return Write(replace(status, phase=Phase.MIGRATING, next=name, next_uid="", message=""))
 
 
-def next_step(record: Record, executors: Sequence[Executor], heard: Mapping[str, Heard]) -> Step:
-    """Until the sessions are with the next executor, or stay."""
+def next_step(
+    record: Record, executors: Sequence[Executor], heard: Mapping[str, Heard], moving_s: float, unheard_s: float
+) -> Step:
+    """Until the sessions are with the next executor, or stay. Times as in ``deciding.Times``."""
     status = record.status
     current = _named(executors, status.executor)
     coming = _named(executors, status.next)
     if coming is not None and coming.uid == status.next_uid and serves(status, heard.get(coming.uid, SILENT)):
         return Write(_arrived(status, coming))
-    if fault := fault_of(status.executor, status.executor_uid, current):
-        return Write(status.lost(fault))
-    said, ticket = heard.get(status.executor_uid, SILENT), heard.get(status.next_uid, SILENT).ticket
-    refused = said.refused if ticket and said.ticket == ticket else ""
-    if (
-        why := (said.left and said.refused)
-        or fault_of(status.next, status.next_uid, coming)
-        or _moot(record)
-        or refused
-    ):
-        return Write(status.lost(why) if said.left else _stays(status, why))
+    failed = _failed(record, current, coming, heard, moving_s)
+    if failed is not None and unheard_s > 0 and _may_serve(status, coming, heard):
+        return Wait(unheard_s)
+    if failed is not None:
+        return Write(failed)
     target = record.known.target
     assert target is not None
     if coming is None:
@@ -64,6 +67,34 @@ def next_step(record: Record, executors: Sequence[Executor], heard: Mapping[str,
     if coming.waits and status.message != coming.waits:
         return Write(replace(status, message=coming.waits))
     return Wait()
+
+
+def _failed(
+    record: Record, current: Executor | None, coming: Executor | None, heard: Mapping[str, Heard], moving_s: float
+) -> Status | None:
+    """What becomes of a lease whose sessions will not be with the next executor; ``None`` while they may."""
+    status = record.status
+    if fault := fault_of(status.executor, status.executor_uid, current):
+        return status.lost(fault)
+    said, ticket = heard.get(status.executor_uid, SILENT), heard.get(status.next_uid, SILENT).ticket
+    refused = said.refused if ticket and said.ticket == ticket else ""
+    late = f"executor {status.next}: not ready within {READY_S:.0f} s" if moving_s >= READY_S and not ticket else ""
+    why = (
+        (said.left and said.refused)
+        or fault_of(status.next, status.next_uid, coming)
+        or _moot(record)
+        or refused
+        or (not said.left and late)
+    )
+    if not why:
+        return None
+    return status.lost(why) if said.left else _stays(status, why)
+
+
+def _may_serve(status: Status, coming: Executor | None, heard: Mapping[str, Heard]) -> bool:
+    """Whether the next executor may have the sessions already, and has not been heard by this controller."""
+    there = coming is not None and coming.endpoint and coming.uid == status.next_uid
+    return bool(there and coming.uid not in heard and not fault_of(status.next, status.next_uid, coming))
 
 
 def settled(record: Record) -> Step:

@@ -7,6 +7,8 @@ from tessera.remote.controller.steps import Create, Step, Write
 START = 1.0, 60.0
 MOVE = 5.0, 600.0
 """The first pause and the longest. A move stops the sessions, if only for a moment."""
+HEAR_S = 30.0
+"""Gates come to a new controller within this."""
 
 _Tries = dict[str, tuple[int, float]]
 """By the lease's UID: how many in a row, and when the last was."""
@@ -19,6 +21,7 @@ class Pauses:
     def __init__(self) -> None:
         self._starts: _Tries = {}
         self._moves: _Tries = {}
+        self._moving: dict[str, tuple[float, float]] = {}
 
     def start_s(self, uid: str, now: float) -> float:
         """The first is made again at once: it may have been an accident."""
@@ -29,12 +32,23 @@ class Pauses:
         count, at = self._moves.get(uid, (0, 0.0))
         return at + _pause_s(count, *MOVE) - now
 
+    def moving(self, uid: str, to: str, now: float) -> tuple[float, float]:
+        """How long it has been known to move ``to`` an executor, empty if to none; and how long its gates may still be
+        on their way to this controller, if another began that."""
+        if not to:
+            self._moving.pop(uid, None)
+            return 0.0, 0.0
+        since, heard_by = self._moving.setdefault(uid, (now, now + HEAR_S))
+        return now - since, heard_by - now
+
     def note(self, record: Record, step: Step, now: float) -> None:
         """``step`` was carried out."""
         uid, before = record.known.uid, record.status
         match step:
             case Create(target=False):
                 _count(self._starts, uid, now)
+            case Write(after) if after.next and not before.next:
+                self._moving[uid] = now, now
             case Write(after) if after.phase in SERVING:
                 self._starts.pop(uid, None)
                 if after.moved:
@@ -46,6 +60,7 @@ class Pauses:
         """Those of other leases are over."""
         self._starts = {uid: tries for uid, tries in self._starts.items() if uid in uids}
         self._moves = {uid: tries for uid, tries in self._moves.items() if uid in uids}
+        self._moving = {uid: times for uid, times in self._moving.items() if uid in uids}
 
 
 def _count(tries: _Tries, uid: str, now: float) -> None:

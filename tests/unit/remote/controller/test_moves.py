@@ -8,7 +8,8 @@ import pytest
 from tessera.model.assignment import Share
 from tessera.model.gpu_leases import Phase, Slice
 from tessera.remote.controller.handovers import state_of
-from tessera.remote.controller.pauses import Pauses
+from tessera.remote.controller.moving import READY_S
+from tessera.remote.controller.pauses import HEAR_S, Pauses
 from tessera.remote.controller.reading import settling_patch
 from tessera.remote.controller.records import Executor, Heard, Record, executor_name
 from tessera.remote.controller.steps import Create, Delete, Settle, Wait, Write
@@ -177,6 +178,60 @@ def test_the_target_becomes_the_slice_in_one_write() -> None:
         },
         "target": None,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "heard",
+    [
+        pytest.param({}, id="neither"),
+        pytest.param({"uid-1": Heard(2, 3, "t", "no answer", left=True)}, id="the source, which does not know"),
+    ],
+)
+def test_a_new_controller_calls_nothing_lost_before_the_next_executor_could_say_that_it_serves(
+    heard: dict[str, Heard],
+) -> None:
+    for source in ((UP,) if heard else (replace(UP, fault="OOM"),), (replace(UP, deleting=True),), ()):
+        assert step(moving(), *source, COMING, heard=heard, unheard_s=3.0) == Wait(3.0)
+        lost = step(moving(), *source, COMING, heard=heard)
+        assert isinstance(lost, Write) and lost.status.phase is Phase.LOST
+        said = {**heard, "uid-2": TICKET}
+        lost = step(moving(), *source, COMING, heard=said, unheard_s=3.0)
+        assert isinstance(lost, Write) and lost.status.phase is Phase.LOST, "it has been heard, and serves nobody"
+    for silent in (replace(COMING, endpoint=""), replace(COMING, fault="OOM"), replace(COMING, uid="uid-3")):
+        lost = step(moving(), replace(UP, fault="OOM"), silent, unheard_s=3.0)
+        assert isinstance(lost, Write) and lost.status.phase is Phase.LOST, "it will say nothing"
+
+
+def test_a_next_executor_that_is_never_ready_is_given_up() -> None:
+    """The scheduler does not touch the target meanwhile, though its node may be gone."""
+    waits = replace(COMING, endpoint="", node="", waits="executor: 0/3 nodes")
+    said = moving(message="executor: 0/3 nodes")
+    assert step(said, UP, waits, heard=SERVING, moving_s=READY_S - 1) == Wait()
+    taken = step(said, UP, waits, heard=SERVING, moving_s=READY_S)
+    assert isinstance(taken, Write) and "not ready within 900 s" in taken.status.message
+    assert taken.status == replace(active().status, message=taken.status.message)
+    assert step(moving(), UP, COMING, heard={"uid-2": TICKET}, moving_s=READY_S) == Wait(), "sessions are on their way"
+    left = {"uid-1": Heard(2, 3, "t", left=True)}
+    assert step(moving(), UP, COMING, heard=left, moving_s=READY_S) == Wait(), "and here they have come"
+
+
+def test_a_former_executor_on_a_node_that_does_not_answer_holds_up_no_move() -> None:
+    former = Executor(executor_name("lease-uid", 1), "uid-0", "lease-uid", deleting=True, node="away")
+    begun = step(active(executor="e", executor_uid="uid-1"), replace(UP, name="e", node="gpu"), former, heard=SERVING)
+    assert isinstance(begun, Write) and begun.status.next == NEXT
+    for there in (replace(former, node=TARGET.node), replace(former, node=""), replace(former, name=NEXT)):
+        found = step(active(executor="e", executor_uid="uid-1"), replace(UP, name="e", node="gpu"), there, heard=SERVING)
+        assert found == Wait(), "that room, or that name, is not free yet"
+
+
+def test_who_began_a_move_has_heard_all_of_it() -> None:
+    pauses, begun = Pauses(), Write(replace(moving().status, next_uid=""))
+    pauses.note(active(), begun, 5)
+    assert pauses.moving("lease-uid", NEXT, 7) == (2, -2)
+    assert pauses.moving("lease-uid", "", 8) == (0, 0)
+    assert pauses.moving("lease-uid", NEXT, 9) == (0, HEAR_S) and pauses.moving("lease-uid", NEXT, 11) == (2, HEAR_S - 2)
+    pauses.keep(set())
+    assert pauses.moving("lease-uid", NEXT, 12) == (0, HEAR_S)
 
 
 def test_moves_that_come_to_nothing_are_put_off_longer_each_time() -> None:
