@@ -7,6 +7,7 @@ the executor answers is not believed more than its tenant, whose it may be by no
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ ANSWER_S = 5.0
 """The gate waits so long for the executor, which may have a process to start."""
 MOVE_S = 900.0
 """And so long while sessions are copied."""
+MOST_REASON, MOST_TEXT, MOST_TICKET = 32, 1024, 64
+"""Characters of what an executor says: gates write it down and tell the controller."""
 
 __all__ = [
     "Allowance", "Expect", "Leave", "Resize", "expect", "hand_over", "hand_over_move", "leave", "listening", "resize",
@@ -69,7 +72,10 @@ def resize(path: Path | str, order: Resize) -> Done:
 
 def expect(path: Path | str, order: Expect) -> str:
     """The ticket for the other executor. Raises ``OSError`` and ``Refusal``."""
-    return _ordered(path, ANSWER_S, (order,)).ticket
+    ticket = _ordered(path, ANSWER_S, (order,)).ticket
+    if not 0 < len(ticket) <= MOST_TICKET:
+        raise Refusal("Unavailable", f"executor: found a ticket of {len(ticket)} characters; allowed: 1 to {MOST_TICKET}")
+    return ticket
 
 
 def served(path: Path | str) -> int:
@@ -92,17 +98,23 @@ def _ordered(
     reach: Reach | None = None,
 ) -> Done:  # fmt: skip
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as way:
+        deadline = time.monotonic() + within_s
         way.settimeout(within_s)
         way.connect(str(path))
         socket.send_fds(way, [commands.encode(*said)], [stream.fileno()] if stream else [])
         while True:
+            # Of all that it asks for meanwhile, not of each: else an executor could have a move last for ever.
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError(f"the executor did not answer within {within_s:.0f} s")
+            way.settimeout(left_s)
             match _answer(way.recv(MOST_BYTES)):
                 case Done() as done:
                     return done
                 case Connect() if reach is not None:
                     _reached(way, reach)
                 case Refused(reason, text):
-                    raise Refusal(reason, text)
+                    raise Refusal(reason[:MOST_REASON], text[:MOST_TEXT])
                 case Redirect() as redirect:
                     raise Elsewhere(redirect)
                 case other:

@@ -2,13 +2,15 @@
 
 import socket
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from tessera.remote.executor import commands
+from tessera.remote.executor import commands, handover
 from tessera.remote.executor.front import Front
 from tessera.remote.executor.handed import HandOver
 from tessera.remote.executor.handover import (
@@ -175,3 +177,56 @@ def test_an_executor_that_nobody_reaches_stays_where_it_is(path: Path, reception
     with pytest.raises(Refusal, match="found no executor any more: no route"):
         leave(path, Leave("x", 4, "10.0.0.8:7443"), reach)
     assert handed(path, session="0" * 32, epoch=3).reason == "SessionLost"
+
+
+@contextmanager
+def taken(path: Path, say: Callable[[socket.socket], None]) -> Iterator[None]:
+    """An executor that its tenant has taken over."""
+    with listening(path) as listener:
+        listener.listen()
+
+        def serve() -> None:
+            way, _ = listener.accept()
+            with way, suppress(OSError):
+                way.recv(commands.MOST_BYTES)
+                say(way)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield
+
+
+def test_an_executor_that_asks_on_and_on_has_no_more_time_than_one_that_is_silent(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it could keep a second slice for as long as it likes."""
+    monkeypatch.setattr(handover, "MOVE_S", 0.5)
+
+    def ask(way: socket.socket) -> None:
+        for _ in range(3000):
+            way.sendall(commands.encode(commands.Connect()))
+            way.recv(commands.MOST_BYTES)
+            threading.Event().wait(0.01)
+
+    def reach() -> socket.socket:
+        raise OSError("no route")
+
+    with taken(path, ask), pytest.raises(OSError, match=r"did not answer within|timed out"):
+        leave(path, Leave("x", 4, "10.0.0.8:7443"), reach)
+
+
+def test_what_an_executor_says_is_kept_in_part(path: Path) -> None:
+    def refuse(way: socket.socket) -> None:
+        way.sendall(commands.encode(greeting.Refused("R" * 5000, "t" * 20_000)))
+
+    with taken(path, refuse), pytest.raises(Refusal) as caught:
+        leave(path, Leave("x", 4), lambda: pytest.fail("asked for a connection"))
+    assert (len(caught.value.reason), len(str(caught.value))) == (32, 1024)
+
+
+@pytest.mark.parametrize("length", [0, 65])
+def test_a_ticket_that_is_none(path: Path, length: int) -> None:
+    with (
+        taken(path, lambda way: way.sendall(commands.encode(commands.Done(ticket="t" * length)))),
+        pytest.raises(Refusal, match=f"ticket of {length} characters; allowed: 1 to 64"),
+    ):
+        expect(path, Expect(4, 0, 1))
