@@ -1,10 +1,11 @@
 """Runs torch's operators on the remote device."""
 
 import builtins
+import contextlib
 import functools
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from tessera.remote.client import custom_operators, inference, kept
 from tessera.remote.client.arguments import Call, Pattern, taken_apart
 from tessera.remote.client.handles import Deferred, Handle, first_number, numbers_of
 from tessera.remote.client.plans import Plan, Plans, Resized, fresh_of, tree_of
+from tessera.remote.client.recording import Recording
 from tessera.remote.client.resizing import resized
 from tessera.remote.client.session import Session
 from tessera.remote.client.specs import Spec
@@ -38,6 +40,8 @@ class Device:
         self.seed_value: int = torch.initial_seed() % (1 << 64)
         self._plans: Plans | None = None
         self._opening = threading.RLock()
+        self._recording: Recording | None = None
+        self._one_recording = threading.Lock()
         self.in_child = False
         """Whether this process was forked from one that had used the device."""
         self._blocking = os.environ.get("TESSERA_LAUNCH_BLOCKING") == "1"
@@ -58,10 +62,33 @@ class Device:
         with self._opening:
             if self._session is None:
                 session = self._open()
-                session.put(_packed(records.Seed(self.seed_value)))
+                session.put(packed(records.Seed(self.seed_value)))
                 self._plans = Plans(session.put)
                 self._session = session
             return self._session
+
+    @property
+    def plans(self) -> Plans:
+        """Raises ``ConnectError``."""
+        if self._plans is None:
+            self.session  # noqa: B018
+        assert self._plans is not None
+        return self._plans
+
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[Recording]:
+        """What this thread sends meanwhile; one at a time."""
+        with self._one_recording:
+            self._recording = Recording()
+            try:
+                yield self._recording
+            finally:
+                self._recording = None
+
+    def launched(self) -> None:
+        """Waits after what was sent, if each operator is to be waited for."""
+        if self._blocking:
+            self.synchronize()
 
     def close(self) -> None:
         """Ends the session, if there is one."""
@@ -107,8 +134,7 @@ class Device:
         if plan.view:
             return inference.seen(args[0], lambda: _made(self._deferred(call, plan), plan, args, kwargs))
         handles = self._sent(session, call, plan)
-        if self._blocking:
-            self.synchronize()
+        self.launched()
         return _made(handles, plan, args, kwargs)
 
     def _sent(self, session: Session, call: Call, plan: Plan) -> list[Handle]:
@@ -124,6 +150,8 @@ class Device:
         with plans.lock:
             plan = plans.current(plan)
             session.put(plan.pack(_CALL, plan.form, plan.layout, first, *numbers, *call.floats))
+        if (recording := self._recording) is not None:
+            recording.sent(call, plan, first)
 
     def _deferred(self, call: Call, plan: Plan) -> list[Handle]:
         deferred = Deferred(self.session, functools.partial(self._send, call, plan), call.handles[0])
@@ -145,8 +173,13 @@ class Device:
         returns = function._schema.returns
         result = tuple(outputs) if len(returns) > 1 else outputs[0] if outputs else None
         tree = tree_of(function, result, fresh_of(function, result))
+        recording = self._recording
         if plan.asked:
-            plans.learn(plan, tuple(specs), tree)
+            learnt = plans.learn(plan, tuple(specs), tree)
+            if recording is not None:
+                recording.sent(call, learnt, first)
+        elif recording is not None:
+            recording.waited(plan)
         return _grown(tree, outputs, args, kwargs)
 
     def upload(self, tensor: torch.Tensor) -> RemoteTensor:
@@ -170,22 +203,24 @@ class Device:
         return torch.frombuffer(self._bytes(handle), dtype=dtype)
 
     def _bytes(self, handle: Handle) -> bytearray:
+        if (recording := self._recording) is not None:
+            recording.read()
         number = handle.number
-        return self._ask(lambda request: _packed(records.Read(request, number)))[1]
+        return self._ask(lambda request: packed(records.Read(request, number)))[1]
 
     def memory(self) -> replies.Memory:
         """What the session holds, and held at most."""
-        reply, _ = self._ask(lambda request: _packed(records.Memory(request)))
+        reply, _ = self._ask(lambda request: packed(records.Memory(request)))
         assert isinstance(reply, replies.Memory)
         return reply
 
     def synchronize(self) -> None:
         """Waits for all that was asked for; raises the first error of it."""
-        self._ask(lambda request: _packed(records.Sync(request)))
+        self._ask(lambda request: packed(records.Sync(request)))
 
     def put(self, record: records.Record) -> None:
         """Anything but a form and a call."""
-        self.session.put(_packed(record))
+        self.session.put(packed(record))
 
     def seed(self, seed: int) -> None:
         """Starts the device's generator anew."""
@@ -222,7 +257,8 @@ def _tensors(handles: list[Handle]) -> list[RemoteTensor | None]:
     return [None if handle.spec is None else RemoteTensor.of(handle, handle.spec) for handle in handles]
 
 
-def _packed(record: records.Record) -> bytes:
+def packed(record: records.Record) -> bytes:
+    """Any but a form, a call and a run."""
     out = bytearray()
     records.put(record, out)
     return bytes(out)

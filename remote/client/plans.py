@@ -1,6 +1,7 @@
 """How calls of one operator with arguments of one kind are sent and what they make: worked out once, then looked up."""
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch
 from tessera.remote.client.arguments import Pattern, for_each, wire_value, with_metas
 from tessera.remote.client.specs import Spec, flat, spec_of
 from tessera.remote.protocol import records
+from tessera.remote.protocol.programs import Forget
 from tessera.remote.protocol.schemas import is_argument, is_view, name_of, schema_number
 
 _SYNCHRONOUS = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
@@ -68,6 +70,9 @@ class Plans:
         self.age = 0
         self._forms: dict[Any, int] = {}
         self._layouts: dict[Any, int] = {}
+        self.programs: dict[int, int] = {}
+        """That the executor knows: the bytes of each, by its number."""
+        self._program_numbers = itertools.count()
 
     def get(self, pattern: Pattern) -> Plan:
         """By one thread at a time: a number is that of one form. Raises what the operator raises for such arguments,
@@ -76,21 +81,34 @@ class Plans:
             if plan := self.known.get(pattern.key):
                 return plan
             if max(len(self.known), len(self._forms), len(self._layouts)) >= records.MAX_KNOWN - 1:
-                self.age += 1
-                for known in (self.known, self._forms, self._layouts):
-                    known.clear()
+                self._renew()
             plan = self.known[pattern.key] = self._make(pattern)
             return plan
+
+    def _renew(self) -> None:
+        """Numbers begin anew; before they do, the programs that name them are forgotten."""
+        self.age += 1
+        for number in list(self.programs):
+            out = bytearray()
+            records.put(Forget(number), out)
+            self._send(bytes(out))
+        for known in (self.known, self._forms, self._layouts, self.programs):
+            known.clear()
+
+    def program_number(self) -> int:
+        """One that no other program had."""
+        return next(self._program_numbers)
 
     def current(self, plan: Plan) -> Plan:
         """The plan in its place whose numbers the executor knows now."""
         return plan if plan.age == self.age else self.get(plan.pattern)
 
-    def learn(self, plan: Plan, outputs: tuple[Spec | None, ...], tree: Any) -> None:
-        """What the executor made of a call that is asked once."""
+    def learn(self, plan: Plan, outputs: tuple[Spec | None, ...], tree: Any) -> Plan:
+        """What the executor made of a call that is asked once: how later ones are sent."""
         pattern = plan.pattern
         with self.lock:
-            self.known[pattern.key] = self._plan(pattern, outputs, tree, waits=False)
+            learnt = self.known[pattern.key] = self._plan(pattern, outputs, tree, waits=False)
+            return learnt
 
     def _make(self, pattern: Pattern) -> Plan:
         function = pattern.function

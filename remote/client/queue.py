@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from tessera.remote.protocol.frames import MAX_PAYLOAD
 from tessera.remote.protocol.records import Code
 
-_ROOM = MAX_PAYLOAD // 2
+ROOM = MAX_PAYLOAD // 2
+"""The most bytes of a record."""
 
 
 class Queue:
@@ -34,7 +35,7 @@ class Queue:
                 out += _free(freed)
                 freed.clear()
             out += item
-            if len(out) > _ROOM:
+            if len(out) > ROOM:
                 yield bytes(out)
                 out.clear()
         if freed:

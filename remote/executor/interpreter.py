@@ -12,10 +12,11 @@ import torch
 from tessera.remote.executor.forms import Form, constant
 from tessera.remote.executor.generators import Generators
 from tessera.remote.executor.overloads import RefusedOperator, find
+from tessera.remote.executor.programs import Program
 from tessera.remote.executor.quota import Share
 from tessera.remote.executor.store import Poisoned, Restored, Store, kind_of
 from tessera.remote.executor.uploads import PartlyUploaded
-from tessera.remote.protocol import records, replies
+from tessera.remote.protocol import programs, records, replies
 from tessera.remote.protocol.errors import ProtocolError
 from tessera.remote.protocol.frames import CHUNK_BYTES, Kind
 from tessera.remote.protocol.values import Named, Tag
@@ -33,6 +34,7 @@ class Interpreter:
         self.batches = records.Batches()
         self._forms: dict[int, Form | RefusedOperator] = {}
         self._layouts: dict[int, records.Layout] = {}
+        self._programs: dict[int, Program] = {}
         self.error: BaseException | None = None
         self.upload: PartlyUploaded | None = None
 
@@ -47,10 +49,10 @@ class Interpreter:
             self._run(record)
 
     def learn(self, said: bytes) -> None:
-        """A form or layout that the client has said before. Raises ``ProtocolError`` for anything else."""
+        """What a client has said before and the session knows. Raises ``ProtocolError`` for anything else."""
         for record in self.batches.read(said):
-            if not isinstance(record, records.Form | records.Layout):
-                raise ProtocolError(f"known: found {type(record).__name__}; allowed: FORM, LAYOUT")
+            if not isinstance(record, records.Known):
+                raise ProtocolError(f"known: found {type(record).__name__}; allowed: FORM, LAYOUT, PROGRAM")
             self._run(record)
 
     def _run(self, record: records.Record) -> None:
@@ -59,6 +61,10 @@ class Interpreter:
         match record:
             case records.Call():
                 self._call(record)
+            case programs.Run(number):
+                for call, freed in self._programs[number].calls(record):
+                    self._call(call)
+                    self.store.drop(freed)
             case records.Free(handles):
                 self.store.drop(handles)
                 self.generators.drop(handles)
@@ -66,6 +72,10 @@ class Interpreter:
                 self._forms[record.number] = self._form(record)
             case records.Layout():
                 self._layouts[record.number] = record
+            case programs.Program():
+                self._programs[record.number] = Program(record, self._layouts)
+            case programs.Forget(number):
+                self._programs.pop(number, None)
             case records.New():
                 self._new(record)
             case records.Read(request, handle):

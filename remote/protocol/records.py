@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
+from tessera.remote.protocol import programs
 from tessera.remote.protocol.errors import ProtocolError
+from tessera.remote.protocol.programs import Forget, Program, Run
 from tessera.remote.protocol.values import Named, Reader, Tag, Value, encode, put_text, slots_of
 
 MAX_DIMENSIONS = 64
@@ -37,6 +39,9 @@ class Code(IntEnum):
     GENERATOR = 11
     STATE = 12
     RESTORE = 13
+    PROGRAM = 14
+    RUN = 15
+    FORGET = 16
 
 
 class Form(NamedTuple):
@@ -132,7 +137,10 @@ class Restore(NamedTuple):
     tensor: int
 
 
-Record = Form | Call | Layout | Free | Read | Sync | New | Seed | Memory | Generator | State | Restore
+Plain = Form | Call | Layout | Free | Read | Sync | New | Seed | Memory | Generator | State | Restore
+Record = Plain | Program | Run | Forget
+Known = Form | Layout | Program
+"""What a session goes on to know."""
 
 _FORM, _CALL, _REQUEST, _PAIR = (struct.Struct(form) for form in ("<IQ", "<IIQ", "<Q", "<QQ"))
 _COUNT, _LAYOUT = struct.Struct("<I"), struct.Struct("<IH")
@@ -157,8 +165,14 @@ def put_form(form: Form, out: bytearray) -> None:
 
 
 def put(record: Record, out: bytearray) -> None:
-    """Any but a form and a call."""
+    """Any but a form, a call and a run."""
     match record:
+        case Program():
+            out.append(Code.PROGRAM)
+            programs.put_program(record, out)
+        case Forget(number):
+            out.append(Code.FORGET)
+            out += _COUNT.pack(number)
         case Layout(number, outputs):
             out.append(Code.LAYOUT)
             out += _LAYOUT.pack(number, len(outputs))
@@ -193,12 +207,15 @@ def _put_sizes(sizes: tuple[int, ...], out: bytearray) -> None:
 
 
 class Batches:
-    """Reads batches of one session: it knows the forms that came before."""
+    """Reads batches of one session: it knows the forms, layouts and programs that came before."""
 
     def __init__(self) -> None:
-        self._shapes: dict[int, tuple[int, struct.Struct]] = {}
-        self._known: dict[tuple[type[Form | Layout], int], bytes] = {}
-        self._all_bytes = 0
+        self._shapes: dict[int, tuple[int, int, struct.Struct]] = {}
+        self._outputs: dict[int, int] = {}
+        self._inputs: dict[int, int] = {}
+        self._named: dict[int, frozenset[tuple[type[Known], int]]] = {}
+        self._known: dict[tuple[type[Known], int], bytes] = {}
+        self._all_bytes = self._program_bytes = 0
 
     def read(self, payload: bytes | memoryview) -> Iterator[Record]:
         """The records of a batch. Raises ``ProtocolError`` at the first that is malformed."""
@@ -206,23 +223,60 @@ class Batches:
         while reader.left:
             before = reader.left
             code = reader.take(1)[0]
-            if not Code.FORM <= code <= Code.RESTORE:
+            if not Code.FORM <= code <= max(Code):
                 raise ProtocolError(f"record code: found {code}; allowed: 1 to {max(Code)}")
             record = self._record(Code(code), reader)
-            if isinstance(record, Form | Layout):
+            if isinstance(record, Known):
                 self._keep(record, bytes(payload[len(payload) - before : len(payload) - reader.left]))
             yield record
 
     def known(self) -> list[bytes]:
-        """All forms and layouts that a session has said, as records."""
+        """All forms, layouts and programs that a session knows, as records, each after those that it names."""
         return list(self._known.values())
 
-    def _keep(self, record: Form | Layout, said: bytes) -> None:
+    def _keep(self, record: Known, said: bytes) -> None:
         what = type(record), record.number
-        self._all_bytes += len(said) - len(self._known.get(what, b""))
+        more = len(said) - len(self._known.pop(what, b""))
         self._known[what] = said
+        if isinstance(record, Program):
+            self._program_bytes += more
+            self._learn(record)
+            return
+        self._all_bytes += more
         if self._all_bytes > MAX_KNOWN_BYTES:
             raise ProtocolError(f"forms and layouts: found {self._all_bytes} bytes; allowed: up to {MAX_KNOWN_BYTES}")
+        if any(what in named for named in self._named.values()):
+            raise ProtocolError(f"{what[0].__name__.lower()}: found {record.number} again, which a program names")
+        if isinstance(record, Layout):
+            self._outputs[record.number] = len(record.outputs)
+
+    def _learn(self, program: Program) -> None:
+        names = [((Form, node.form), (Layout, node.layout)) for node in program.nodes]
+        self._inputs[program.number] = program.inputs
+        self._named[program.number] = frozenset(name for pair in names for name in pair)
+        if len(self._named) > programs.MAX_PROGRAMS or self._program_bytes > programs.MAX_PROGRAM_BYTES:
+            found = f"{len(self._named)} of {self._program_bytes} bytes"
+            allowed = f"up to {programs.MAX_PROGRAMS} of {programs.MAX_PROGRAM_BYTES}"
+            raise ProtocolError(f"programs: found {found}; allowed: {allowed}")
+
+    def _forget(self, reader: Reader) -> Forget:
+        (number,) = reader.unpack(_COUNT)
+        self._program_bytes -= len(self._known.pop((Program, number), b""))
+        self._inputs.pop(number, None)
+        self._named.pop(number, None)
+        return Forget(number)
+
+    def _shape(self, form: int, layout: int) -> tuple[int, struct.Struct, int]:
+        """Of a program's call."""
+        if form not in self._shapes or layout not in self._outputs:
+            raise ProtocolError(f"program: found form {form} with layout {layout}, which were not both sent")
+        tensors, floats, _ = self._shapes[form]
+        return tensors, programs.slots_struct(tensors, floats), self._outputs[layout]
+
+    def _inputs_of(self, program: int) -> int:
+        if program not in self._inputs:
+            raise ProtocolError(f"run: found program {program}, which is not known")
+        return self._inputs[program]
 
     def _record(self, code: Code, reader: Reader) -> Record:
         match code:
@@ -252,6 +306,12 @@ class Batches:
                 return State(*reader.unpack(_PAIR))
             case Code.RESTORE:
                 return Restore(*reader.unpack(_PAIR))
+            case Code.PROGRAM:
+                return programs.program(reader, self._shape)
+            case Code.RUN:
+                return programs.run(reader, self._inputs_of)
+            case Code.FORGET:
+                return self._forget(reader)
 
     def _form(self, reader: Reader) -> Form:
         number, schema = reader.unpack(_FORM)
@@ -261,7 +321,7 @@ class Batches:
         if not all(isinstance(name, str) for name in kwargs[::2]):
             raise ProtocolError("form: found a keyword that is no text")
         tensors, floats = slots_of([*args, *kwargs])
-        self._shapes[_known(number)] = tensors, struct.Struct(f"<{tensors}Q{floats}d")
+        self._shapes[_known(number)] = tensors, floats, struct.Struct(f"<{tensors}Q{floats}d")
         return Form(number, overload, schema, args, kwargs)
 
     def _call(self, code: Code, reader: Reader) -> Call:
@@ -269,7 +329,7 @@ class Batches:
         request = reader.unpack(_REQUEST)[0] if code is Code.CALL_SYNC else 0
         if form not in self._shapes:
             raise ProtocolError(f"call: found form {form}, which was not sent")
-        tensors, shape = self._shapes[form]
+        tensors, _, shape = self._shapes[form]
         values = reader.unpack(shape)
         return Call(form, layout, first, values[:tensors], values[tensors:], request)
 

@@ -40,7 +40,7 @@ class Flag(IntEnum):
 
 
 class Known(NamedTuple):
-    """A FORM or LAYOUT of a BATCH, as it was said."""
+    """A FORM, LAYOUT or PROGRAM of a BATCH, as it was said."""
 
     record: bytes
 
