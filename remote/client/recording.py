@@ -14,6 +14,8 @@ from tessera.remote.client.unfit import Unfit
 from tessera.remote.protocol.programs import MAX_NODES, MAX_VALUES, Node, Program
 from tessera.remote.protocol.values import Slot
 
+_TRAINING = ("train", "training")
+
 
 class Sent(NamedTuple):
     plan: Plan
@@ -43,7 +45,7 @@ class Recording:
             return
         if any(not self.has_made(handle) for handle in _written(plan.pattern, call.handles)):
             self._unfit = self._unfit or f"{plan.pattern.function} writes to a tensor that the module was given"
-        if torch.Tag.nondeterministic_seeded in plan.pattern.function.tags:
+        if _draws(plan.pattern):
             self._unfit = self._unfit or f"{plan.pattern.function} draws random numbers"
         for number in range(first, first + len(plan.outputs)):
             self._made[number] = len(self._made)
@@ -103,17 +105,29 @@ def _numbers(handles: Iterable[Handle]) -> Iterator[int]:
     return (handle.number for handle in handles)
 
 
+def _draws(pattern: Pattern) -> bool:
+    """Whether it takes random numbers. What is told that it does not train takes none."""
+    if torch.Tag.nondeterministic_seeded not in pattern.function.tags:
+        return False
+    return not any(argument.name in _TRAINING and value is False for argument, value in _arguments(pattern))
+
+
 def _written(pattern: Pattern, handles: list[Handle]) -> list[Handle]:
     """The handles of the arguments that the operator writes to."""
-    schema = pattern.function._schema
-    if not schema.is_mutable:
+    if not pattern.function._schema.is_mutable:
         return []
-    named = {argument.name: argument for argument in schema.arguments}
-    pairs: list[tuple[Any, Any]] = list(zip(schema.arguments, pattern.args, strict=False))
-    pairs += [(named[name], value) for name, value in pattern.kwargs.items()]
     rest, found = iter(handles), list[Handle]()
-    for argument, value in pairs:
+    for argument, value in _arguments(pattern):
         taken = [next(rest) for leaf in tree_leaves(value) if isinstance(leaf, Remote) or leaf is Slot.GENERATOR]
         if argument.alias_info is not None and argument.alias_info.is_write:
             found += taken
     return found
+
+
+def _arguments(pattern: Pattern) -> list[tuple[Any, Any]]:
+    """With what the schema says of each."""
+    arguments = pattern.function._schema.arguments
+    named = {argument.name: argument for argument in arguments}
+    return [
+        *zip(arguments, pattern.args, strict=False), *((named[name], value) for name, value in pattern.kwargs.items())
+    ]  # fmt: skip

@@ -5,7 +5,7 @@
 
 from pathlib import Path
 
-from tessera.remote.protocol import greeting, records, replies, snapshot
+from tessera.remote.protocol import greeting, programs, records, replies, snapshot
 from tessera.remote.protocol.frames import SEQUENCED, Kind, pack_header
 from tessera.remote.protocol.values import Named, Slot, Tag, Value
 
@@ -40,6 +40,12 @@ def _call(request: int) -> bytes:
     return records.call_struct(code, 2, 1).pack(code, 0, 1, 20, *asked, 10, 11, 0.25)
 
 
+def _program(number: int) -> bytes:
+    """Of form 0 with layout 2: an input added to another, and twice to that."""
+    nodes = (programs.Node(0, 2, (0, 1), (0.25,)), programs.Node(0, 2, (2, 2), (1.5,)))
+    return _put(programs.Program(number, 2, nodes, (1,)))
+
+
 def _batches() -> dict[str, bytes]:
     found = {
         "form": _form(0, "aten::add.Tensor", [Slot.TENSOR, Slot.TENSOR], ["alpha", Slot.FLOAT]),
@@ -54,9 +60,14 @@ def _batches() -> dict[str, bytes]:
         "state": _put(records.State(30, 31)),
         "restore": _put(records.Restore(30, 31)),
     }
+    found["program"] = found["form"] + _put(records.Layout(2, (((2, 3), (3, 1)),))) + _program(4)
+    found["run"] = found["program"] + programs.run_struct(2).pack(records.Code.RUN, 4, 20, 10, 11)
+    found["forget"] = found["run"] + _put(programs.Forget(4))
     found["call"] = found["form"] + found["layout"] + _call(0)
     found["call-sync"] = found["form"] + found["layout"] + _call(7)
-    found["many"] = b"".join(found[name] for name in ("form-every-value", "call", "call-sync", "read", "free", "sync"))
+    found["many"] = b"".join(
+        found[name] for name in ("form-every-value", "call", "call-sync", "run", "read", "free", "sync")
+    )
     return {f"batch-{name}": frame(Kind.BATCH, payload) for name, payload in found.items()}
 
 
@@ -91,6 +102,8 @@ def _parts() -> dict[str, bytes]:
     made: list[bytes] = []
     writer = snapshot.Writer(lambda data: made.append(bytes(data)))
     writer.put(snapshot.Known(_form(0, "aten::neg", [Slot.TENSOR], [])))
+    writer.put(snapshot.Known(_put(records.Layout(2, (((3,), (1,)),)))))
+    writer.put(snapshot.Known(_put(programs.Program(4, 1, (programs.Node(0, 2, (0,), ()),), (0,)))))
     writer.put(snapshot.Numbers(3, 2, 48, 1))
     writer.put(snapshot.Error(1, "RuntimeError", "no such size"))
     writer.put(snapshot.Generator(0, bytes(16)))

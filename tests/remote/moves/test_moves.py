@@ -37,6 +37,17 @@ COUNTING = """
         x += int(line)
         print(int(x[0].item()), torch.cuda.mem_get_info()[1])
 """
+CAPTURED = """
+    import torch, tessera.remote, warnings
+    warnings.simplefilter("error")
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.Linear(8, 1)).to("cuda").eval()
+    fast, x = tessera.remote.capture(model), torch.ones(2, 4, device="cuda")
+    with torch.inference_mode():
+        while line := input():
+            x = x + int(line)
+            print(torch.equal(fast(x).cpu(), model(x).cpu()), len(fast._known), flush=True)
+"""
 FILLING = """
     import torch
     held = []
@@ -104,6 +115,15 @@ def test_a_session_moves_on_and_on_while_its_program_waits():
         program.tell("1")
         assert program.hears().split()[0] == "4", program.end()
         assert (one.reception.lease.gone.epoch, three.reception.lease.epoch) == (1, 3)
+
+
+def test_a_captured_module_goes_on_elsewhere():
+    with machine() as here, machine() as there, Conversation(here.address, CAPTURED) as program:
+        for at, change in enumerate((lambda: None, lambda: here.move_to(there), lambda: there.resize(64 * MIB))):
+            change()
+            for _ in range(2):
+                program.tell("1")
+                assert program.hears() == "True 1", (at, program.end())
 
 
 def test_all_sessions_move_or_none():

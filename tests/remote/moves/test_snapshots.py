@@ -7,10 +7,11 @@ import torch
 
 from tessera.remote.executor import snapshots
 from tessera.remote.executor.interpreter import Interpreter
-from tessera.remote.protocol import records, replies
+from tessera.remote.protocol import programs, records, replies
 from tessera.remote.protocol.errors import ProtocolError
 from tessera.remote.protocol.frames import Kind
 from tessera.remote.protocol.link import Numbered
+from tessera.remote.protocol.schemas import schema_number
 from tessera.remote.protocol.values import Slot
 from tests.remote.fuzz.decoder import Bytes
 from tests.remote.fuzz.mutations import mutated
@@ -49,6 +50,7 @@ def full():
         made.store.put(handle, tensor)
     said = [
         records.Form(3, "aten::neg", 0, [Slot.TENSOR], []), records.Layout(2, (((2,), (1,)),)),
+        programs.Program(1, 1, (programs.Node(3, 2, (0,), ()),), (0,)),
         records.Generator(40, 9), records.New(50, "float32", (2, 3)),
     ]  # fmt: skip
     made.take(Kind.BATCH, b"".join(map(packed, said)))
@@ -84,6 +86,7 @@ def test_everything_is_as_it_was():
             other.is_conj(), other.is_neg(), other._is_zerotensor(),
         )  # fmt: skip
         torch.testing.assert_close(one.clone(), other.clone(), rtol=0, atol=0)
+    assert after.batches.known() == before.batches.known() and len(after.batches.known()) == 3
     assert after.store.used_bytes == before.store.used_bytes and after.store.peak_bytes == before.store.peak_bytes
     after.store.get(1)[3] = 100
     assert after.store.get(3)[0] == 100 and after.store.get(2)[3, 0] == 100
@@ -96,6 +99,34 @@ def test_everything_is_as_it_was():
         replies.Failed(1, "ValueError", "no such size"),
         replies.Failed(2, "OutOfMemoryError", "too much"),
     ]
+
+
+def doubling(number):
+    """Twice its input, negated in between; the layout of the one result is 2."""
+    form = records.Form(number, "aten::neg", schema_number(torch.ops.aten.neg.default), [Slot.TENSOR], [])
+    nodes = (programs.Node(number, 2, (0,), ()), programs.Node(number, 2, (1,), ()))
+    return [form, records.Layout(2, (((2,), (1,)),)), programs.Program(5, 1, nodes, (1,))]
+
+
+def ran(number, into, handle):
+    return programs.run_struct(1).pack(records.Code.RUN, number, into, handle)
+
+
+def test_programs_are_known_there_and_may_be_forgotten():
+    before = interpreter()
+    before.store.put(1, torch.tensor([1.0, -2.0]))
+    before.take(Kind.BATCH, b"".join(map(packed, doubling(3))) + ran(5, 10, 1))
+    after = interpreter()
+    snapshots.restore(after, Recorded(written(before)))
+    after.take(Kind.BATCH, ran(5, 20, 11))
+    assert [handle for handle, _ in after.store.tensors()] == [1, 11, 21]
+    assert after.store.get(21).tolist() == [1.0, -2.0]
+    after.take(Kind.BATCH, packed(programs.Forget(5)) + b"".join(map(packed, doubling(3))) + ran(5, 30, 1))
+    last = interpreter()
+    snapshots.restore(last, Recorded(written(after)))
+    last.take(Kind.BATCH, packed(programs.Forget(5)))
+    with pytest.raises(ProtocolError, match="run: found program 5, which is not known"):
+        last.take(Kind.BATCH, ran(5, 40, 1))
 
 
 def test_what_does_not_fit_is_refused():

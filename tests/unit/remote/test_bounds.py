@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from tessera.remote.protocol import greeting, records, replies
+from tessera.remote.protocol import greeting, programs, records, replies
 from tessera.remote.protocol.errors import ProtocolError
 from tessera.remote.protocol.frames import HEADER, MAX_GREETING, MAX_PAYLOAD, Kind, pack_header, parse_header
 from tessera.remote.protocol.values import MAX_DEPTH, Reader, Tag, encode
@@ -97,6 +97,77 @@ def test_forms_and_layouts_are_bounded_together_and_a_number_that_is_said_again_
         list(batches.read(form(0)))
     with pytest.raises(ProtocolError, match=r"forms and layouts: found \d+ bytes; allowed: up to 33554432"):
         list(batches.read(form(fit)))
+
+
+NEG = struct.pack("<BIQH9s", records.Code.FORM, 0, 0, 9, b"aten::neg") + bytes([Tag.LIST, 1, 0, Tag.TENSOR_SLOT])
+KNOWN = NEG + bytes([Tag.LIST, 0, 0]) + struct.pack("<BIHBqq", records.Code.LAYOUT, 1, 1, 1, 2, 1)
+
+
+def program(*nodes: tuple[int, int, int], number: int = 0, inputs: int = 1, kept: tuple[int, ...] = (0,)) -> bytes:
+    """Each node: form, layout, what it takes."""
+    said = tuple(programs.Node(form, layout, (taken,), ()) for form, layout, taken in nodes)
+    out = bytearray()
+    records.put(programs.Program(number, inputs, said, kept), out)
+    return bytes(out)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (program((5, 1, 0)), "program: found form 5 with layout 1, which were not both sent"),
+        (program((0, 0, 0)), "program: found form 0 with layout 0, which were not both sent"),
+        (program((0, 1, 1)), "program: found a call that takes 1; allowed: below 1"),
+        (program((0, 1, 0), (0, 1, 2)), "program: found a call that takes 2; allowed: below 2"),
+        (program((0, 1, 0), kept=(1,)), "program: found value 1 to be kept; allowed: below 1"),
+        (
+            struct.pack("<BIIII", records.Code.PROGRAM, 0, 0, 65537, 0),
+            "program: found 65537 calls; allowed: up to 65536",
+        ),
+        (struct.pack("<BIIII", records.Code.PROGRAM, 0, 0, 0, 1 << 31), "where 8589934592 are announced"),
+        (program((0, 1, 0)) + NEG + bytes([Tag.LIST, 0, 0]), "form: found 0 again, which a program names"),
+        (struct.pack("<BIQ", records.Code.RUN, 0, 1), "run: found program 0, which is not known"),
+        (program((0, 1, 0)) + struct.pack("<BIQ", records.Code.RUN, 0, 1), "found 0 bytes where 8 are announced"),
+        (
+            program((0, 1, 0)) + struct.pack("<BIBIQ", records.Code.FORGET, 0, records.Code.RUN, 0, 1),
+            "run: found program 0, which is not known",
+        ),
+    ],
+)
+def test_programs(data: bytes, sentence: str) -> None:
+    with pytest.raises(ProtocolError, match=sentence):
+        batch(KNOWN + data)
+
+
+def test_a_programs_values_are_bounded() -> None:
+    wide = struct.pack("<BIH", records.Code.LAYOUT, 2, 40_000) + b"\xff" * 40_000
+    assert len(batch(KNOWN + wide + program((0, 2, 0)))) == 4
+    with pytest.raises(ProtocolError, match="program: found 80000 values; allowed: up to 65536"):
+        batch(KNOWN + wide + program((0, 2, 0), (0, 2, 0)))
+
+
+def test_programs_are_bounded_in_number_and_in_bytes_and_what_is_forgotten_does_not_count() -> None:
+    batches = records.Batches()
+    list(batches.read(KNOWN))
+    for number in range(programs.MAX_PROGRAMS):
+        list(batches.read(program((0, 1, 0), number=number)))
+    list(batches.read(program((0, 1, 0), number=7)))
+    with pytest.raises(ProtocolError, match="programs: found 4097 of"):
+        list(batches.read(program((0, 1, 0), number=5000)))
+    batches, large = records.Batches(), [(0, 1, 0)] * 60_000
+    list(batches.read(KNOWN))
+    fit = programs.MAX_PROGRAM_BYTES // len(program(*large))
+    for number in [*range(fit), 0]:
+        list(batches.read(program(*large, number=number)))
+    assert len(batches.known()) == fit + 2
+    list(batches.read(struct.pack("<BI", records.Code.FORGET, 0) + program(*large, number=fit)))
+    with pytest.raises(ProtocolError, match=r"programs: found \d+ of \d+ bytes; allowed: up to 4096 of 16777216"):
+        list(batches.read(program(*large, number=0)))
+
+
+def test_a_value_is_freed_after_the_last_call_that_takes_it() -> None:
+    nodes = tuple(programs.Node(0, 1, taken, ()) for taken in ((0,), (0, 2), (2, 3), (5,)))
+    said = programs.Program(0, 2, nodes, (2,))
+    assert programs.last_uses(said, [1, 2, 1, 1]) == [(), (), (0, 1), (3, 4)]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tessera.remote.protocol import frames, link, records, replies, snapshot, values
+from tessera.remote.protocol import frames, link, programs, records, replies, snapshot, values
 from tessera.remote.protocol.frames import HEADER, Header, Kind
 from tessera.remote.protocol.greeting import Hello, Move, Redirect, Welcome
 from tessera.remote.protocol.records import Code
@@ -58,6 +58,9 @@ def test_fields_of_the_greeting(message: type, title: str) -> None:
         ("Records", records.MAX_KNOWN),
         ("Records", records.MAX_KNOWN_BYTES),
         ("Records", records.MAX_DIMENSIONS),
+        ("Records", programs.MAX_NODES),
+        ("Records", programs.MAX_PROGRAMS),
+        ("Records", programs.MAX_PROGRAM_BYTES),
     ],
 )
 def test_bounds(title: str, bound: int) -> None:
