@@ -71,6 +71,17 @@ def test_an_environment_with_torch_alone(address, bare):
     assert found.stdout == "[[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]] cuda:0 None\n[]\n", found.stderr
 
 
+def test_a_program_captures_by_what_the_hook_brings(address, bare):
+    code = """if True:
+        import torch, tessera.remote
+        fast = tessera.remote.capture(torch.nn.Linear(3, 2).cuda().requires_grad_(False))
+        print([fast(torch.ones(4, 3, device="cuda")).shape for _ in range(2)])
+        print([type(one).__name__ for one in fast._known.values()])
+    """
+    found = started(address, sys.executable, "-S", "-c", code, PYTHONPATH=str(bare))
+    assert found.stdout == "[torch.Size([4, 2]), torch.Size([4, 2])]\n['Program']\n", found.stderr
+
+
 def loading(folder, version):
     """A package of this name and version that loads its entry points as torch does."""
     (folder / "torch").mkdir()
