@@ -37,7 +37,9 @@ def begun(record: Record, executors: Sequence[Executor], pause_s: float) -> Step
         message = f"it moves to node {target.node}"
         return Write(replace(status, executor="", executor_uid="", endpoint="", message=message))
     name = executor_name(record.known.uid, status.epoch + 1)
-    if any(found.name == name or found.node in ("", target.node) for found in executors if found.name != status.executor):
+    if any(
+        found.name == name or found.node in ("", target.node) for found in executors if found.name != status.executor
+    ):
         return Wait()
     if pause_s > 0:
         return Wait(pause_s)

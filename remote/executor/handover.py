@@ -74,7 +74,9 @@ def expect(path: Path | str, order: Expect) -> str:
     """The ticket for the other executor. Raises ``OSError`` and ``Refusal``."""
     ticket = _ordered(path, ANSWER_S, (order,)).ticket
     if not 0 < len(ticket) <= MOST_TICKET:
-        raise Refusal("Unavailable", f"executor: found a ticket of {len(ticket)} characters; allowed: 1 to {MOST_TICKET}")
+        raise Refusal(
+            "Unavailable", f"executor: found a ticket of {len(ticket)} characters; allowed: 1 to {MOST_TICKET}"
+        )
     return ticket
 
 

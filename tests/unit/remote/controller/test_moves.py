@@ -220,7 +220,9 @@ def test_a_former_executor_on_a_node_that_does_not_answer_holds_up_no_move() -> 
     begun = step(active(executor="e", executor_uid="uid-1"), replace(UP, name="e", node="gpu"), former, heard=SERVING)
     assert isinstance(begun, Write) and begun.status.next == NEXT
     for there in (replace(former, node=TARGET.node), replace(former, node=""), replace(former, name=NEXT)):
-        found = step(active(executor="e", executor_uid="uid-1"), replace(UP, name="e", node="gpu"), there, heard=SERVING)
+        found = step(
+            active(executor="e", executor_uid="uid-1"), replace(UP, name="e", node="gpu"), there, heard=SERVING
+        )
         assert found == Wait(), "that room, or that name, is not free yet"
 
 
@@ -229,7 +231,10 @@ def test_who_began_a_move_has_heard_all_of_it() -> None:
     pauses.note(active(), begun, 5)
     assert pauses.moving("lease-uid", NEXT, 7) == (2, -2)
     assert pauses.moving("lease-uid", "", 8) == (0, 0)
-    assert pauses.moving("lease-uid", NEXT, 9) == (0, HEAR_S) and pauses.moving("lease-uid", NEXT, 11) == (2, HEAR_S - 2)
+    assert pauses.moving("lease-uid", NEXT, 9) == (0, HEAR_S) and pauses.moving("lease-uid", NEXT, 11) == (
+        2,
+        HEAR_S - 2,
+    )
     pauses.keep(set())
     assert pauses.moving("lease-uid", NEXT, 12) == (0, HEAR_S)
 
