@@ -29,8 +29,8 @@ _NOTHING: Mapping[str, Heard] = {}
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """In seconds. ``known``: how long the lease has been, ``moving``: how long it moves. ``start`` and ``move``: how long a
-    new executor, and a new try to move the sessions, are still to be put off, because former ones came to nothing.
+    """In seconds. ``known``: how long the lease has been, ``moving``: how long it moves. ``start``, ``move``: how long
+    a new executor, and a new try to move the sessions, are still to be put off, because former ones came to nothing.
     ``unheard``: how long the gates of a move that another controller began may still be on their way to this one."""
 
     known: float = 0.0

@@ -22,8 +22,8 @@ from tessera.remote.controller.records import (
 from tessera.remote.controller.steps import Create, Settle, Step, Wait, Write
 
 READY_S = 900.0
-"""The next executor gives its ticket within this. Until then the scheduler touches nothing, whatever becomes of the slice
-that was chosen, so one that is never ready is given up."""
+"""The next executor gives its ticket within this, or is given up: until then the scheduler touches nothing, whatever
+becomes of the slice that was chosen."""
 
 
 def begun(record: Record, executors: Sequence[Executor], pause_s: float) -> Step:
@@ -37,9 +37,8 @@ def begun(record: Record, executors: Sequence[Executor], pause_s: float) -> Step
         message = f"it moves to node {target.node}"
         return Write(replace(status, executor="", executor_uid="", endpoint="", message=message))
     name = executor_name(record.known.uid, status.epoch + 1)
-    if any(
-        found.name == name or found.node in ("", target.node) for found in executors if found.name != status.executor
-    ):
+    others = [found for found in executors if found.name != status.executor]
+    if any(found.name == name or found.node in ("", target.node) for found in others):
         return Wait()
     if pause_s > 0:
         return Wait(pause_s)
@@ -95,8 +94,9 @@ def _failed(
 
 def _may_serve(status: Status, coming: Executor | None, heard: Mapping[str, Heard]) -> bool:
     """Whether the next executor may have the sessions already, and has not been heard by this controller."""
-    there = coming is not None and coming.endpoint and coming.uid == status.next_uid
-    return bool(there and coming.uid not in heard and not fault_of(status.next, status.next_uid, coming))
+    if coming is None or fault_of(status.next, status.next_uid, coming):
+        return False
+    return bool(status.next_uid and coming.endpoint) and coming.uid not in heard
 
 
 def settled(record: Record) -> Step:

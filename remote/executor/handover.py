@@ -46,8 +46,8 @@ def hand_over(path: Path | str, stream: socket.socket, hello: Hello, allowance: 
 def hand_over_move(path: Path | str, stream: socket.socket, move: Move) -> None:
     """The executor goes on with another executor, over a duplicate of ``stream``.
 
-    Raises ``Refusal`` where it surely does not, and ``Unsure``: an executor that is slow may serve the sessions yet, and
-    the other would go on with them too if it were told that they are refused.
+    Raises ``Refusal`` where it surely does not, and ``Unsure``: one that is slow may serve the sessions yet, and the
+    other would go on with them too if it were told that they are refused.
     """
     try:
         _ordered(path, ANSWER_S, (move,), stream)
@@ -74,9 +74,8 @@ def expect(path: Path | str, order: Expect) -> str:
     """The ticket for the other executor. Raises ``OSError`` and ``Refusal``."""
     ticket = _ordered(path, ANSWER_S, (order,)).ticket
     if not 0 < len(ticket) <= MOST_TICKET:
-        raise Refusal(
-            "Unavailable", f"executor: found a ticket of {len(ticket)} characters; allowed: 1 to {MOST_TICKET}"
-        )
+        found = f"executor: found a ticket of {len(ticket)} characters"
+        raise Refusal("Unavailable", f"{found}; allowed: 1 to {MOST_TICKET}")
     return ticket
 
 
@@ -86,8 +85,8 @@ def served(path: Path | str) -> int:
 
 
 def leave(path: Path | str, order: Leave, reach: Reach) -> Done:
-    """Returns when the sessions run there. Raises ``OSError`` and ``Refusal``: then they run here as before, unless the
-    reason is ``Lost``."""
+    """Returns when the sessions run there. Raises ``Refusal``: then they run here as before, unless the reason is
+    ``Lost``; and ``OSError`` where nobody says."""
     return _ordered(path, MOVE_S, (order,), reach=reach)
 
 

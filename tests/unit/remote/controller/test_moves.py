@@ -217,13 +217,11 @@ def test_a_next_executor_that_is_never_ready_is_given_up() -> None:
 
 def test_a_former_executor_on_a_node_that_does_not_answer_holds_up_no_move() -> None:
     former = Executor(executor_name("lease-uid", 1), "uid-0", "lease-uid", deleting=True, node="away")
-    begun = step(active(executor="e", executor_uid="uid-1"), replace(UP, name="e", node="gpu"), former, heard=SERVING)
+    serving, current = active(executor="e", executor_uid="uid-1"), replace(UP, name="e", node="gpu")
+    begun = step(serving, current, former, heard=SERVING)
     assert isinstance(begun, Write) and begun.status.next == NEXT
     for there in (replace(former, node=TARGET.node), replace(former, node=""), replace(former, name=NEXT)):
-        found = step(
-            active(executor="e", executor_uid="uid-1"), replace(UP, name="e", node="gpu"), there, heard=SERVING
-        )
-        assert found == Wait(), "that room, or that name, is not free yet"
+        assert step(serving, current, there, heard=SERVING) == Wait(), "that room, or that name, is not free yet"
 
 
 def test_who_began_a_move_has_heard_all_of_it() -> None:
@@ -231,10 +229,8 @@ def test_who_began_a_move_has_heard_all_of_it() -> None:
     pauses.note(active(), begun, 5)
     assert pauses.moving("lease-uid", NEXT, 7) == (2, -2)
     assert pauses.moving("lease-uid", "", 8) == (0, 0)
-    assert pauses.moving("lease-uid", NEXT, 9) == (0, HEAR_S) and pauses.moving("lease-uid", NEXT, 11) == (
-        2,
-        HEAR_S - 2,
-    )
+    assert pauses.moving("lease-uid", NEXT, 9) == (0, HEAR_S)
+    assert pauses.moving("lease-uid", NEXT, 11) == (2, HEAR_S - 2)
     pauses.keep(set())
     assert pauses.moving("lease-uid", NEXT, 12) == (0, HEAR_S)
 
