@@ -4,8 +4,6 @@ from collections import Counter
 from dataclasses import replace
 from random import Random
 
-import pytest
-
 from tessera.model.assignment import Share
 from tessera.model.demands import demand_of
 from tessera.model.gpu_leases import GpuLease, Size, Slice
@@ -62,15 +60,16 @@ def places(engine: Engine, lease: GpuLease, size: Size) -> list[Slice]:
     return found
 
 
-@pytest.fixture(scope="module")
-def seen() -> Counter[str]:
-    """Over all clusters."""
-    return Counter()
+def test_it_moves_if_it_can_and_says_so_if_not() -> None:
+    seen = Counter[str]()
+    for seed in range(100):
+        try_cluster(Random(seed), seen)
+    for what in ("aimed resize", "aimed cordon", "aimed health", "aimed gone", "stays"):
+        assert seen[what] >= 2, f"there was something to see: {what} in {seen}"
 
 
-@pytest.mark.parametrize("seed", range(100))
-def test_it_moves_if_it_can_and_says_so_if_not(seed: int, seen: Counter[str]) -> None:
-    rng = Random(seed)
+def try_cluster(rng: Random, seen: Counter[str]) -> None:
+    """Counts what its leases did in ``seen``."""
     engine, leases = cluster(rng)
     relocations = engine.relocations
     assert relocations is not None
@@ -90,8 +89,3 @@ def test_it_moves_if_it_can_and_says_so_if_not(seed: int, seen: Counter[str]) ->
             assert not places(engine, lease, sizes[0])
             seen["stays"] += 1
         assert engine.ledger.over_committed() == []
-
-
-def test_there_was_something_to_see(seen: Counter[str]) -> None:
-    for what in ("aimed resize", "aimed cordon", "aimed health", "aimed gone", "stays"):
-        assert seen[what] >= 2, (what, seen)
