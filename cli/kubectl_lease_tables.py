@@ -69,8 +69,8 @@ def age(created: str, now_s: float) -> str:
 def _move(x: LeaseState) -> list[str]:
     """Where it goes, and why: nothing for one that stays as it is."""
     said = []
-    if x.wanted not in (None, x.size):
-        said.append(f"Asked for: {size(x.wanted.mem_bytes)}, {_compute(x.wanted.core_percent)}.")
+    if x.asked:
+        said.append(f"Asked for: {size(x.asked.mem_bytes)}, {_compute(x.asked.core_percent)}.")
     if x.target:
         to = x.target
         room = f"{size(to.mem_bytes)} of {to.uuid} on {to.node}, {_compute(to.core_percent)}"
@@ -81,8 +81,8 @@ def _move(x: LeaseState) -> list[str]:
 def _moves_to(x: LeaseState) -> str:
     if x.target:
         return f"{x.target.uuid} on {x.target.node}, {size(x.target.mem_bytes)} {_core(x.target.core_percent)}"
-    if x.wanted not in (None, x.size):
-        return f"{size(x.wanted.mem_bytes)} {_core(x.wanted.core_percent)}"
+    if x.asked:
+        return f"{size(x.asked.mem_bytes)} {_core(x.asked.core_percent)}"
     return "-"
 
 

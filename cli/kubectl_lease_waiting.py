@@ -5,11 +5,12 @@ from collections.abc import Callable
 
 from tessera.cli.kubectl_tables import size
 from tessera.dashboard.cluster import lease_state_of
-from tessera.dashboard.elsewhere import SERVING, WORDS
+from tessera.dashboard.elsewhere import WORDS
 from tessera.dashboard.states import LeaseSize, LeaseState
 from tessera.kube.errors import ApiError, KubeError, Unreachable
 from tessera.kube.gateway import Gateway
 from tessera.kube.resources import GPU_LEASES
+from tessera.model.gpu_leases import SERVING
 
 LOOK_S = 1.0
 
@@ -20,7 +21,7 @@ class Overtaken(KubeError):
 
 def wait_of(lease: LeaseState) -> str:
     """What the size that is wanted still waits for; empty once the lease has it and serves."""
-    reached = lease.wanted in (None, lease.size)
+    reached = lease.asked is None
     if reached and lease.phase in SERVING and not lease.next:
         return ""
     said = f" ({lease.message})" if lease.message else ""

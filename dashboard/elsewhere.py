@@ -10,7 +10,7 @@ from dataclasses import replace
 from tessera.dashboard.facts import Cause
 from tessera.dashboard.holdings import Holding
 from tessera.dashboard.states import LeaseRoom, LeaseState, PodShare, Tenant
-from tessera.model.gpu_leases import Phase
+from tessera.model.gpu_leases import SERVING, Phase
 
 NO_LEASE = "NoLease"
 WORDS: Mapping[str, str] = {
@@ -23,7 +23,6 @@ WORDS: Mapping[str, str] = {
     Phase.RELEASED: "nobody needs it any more; it goes with its executor",
 }
 """Each phase as a clause."""
-SERVING = frozenset({Phase.READY, Phase.ACTIVE})
 
 
 def joined(

@@ -188,6 +188,11 @@ class LeaseState:
         return LeaseSize(self.mem_bytes, self.core_percent)
 
     @property
+    def asked(self) -> LeaseSize | None:
+        """The size that is wanted and that it does not have."""
+        return None if self.wanted == self.size else self.wanted
+
+    @property
     def rooms(self) -> tuple[LeaseRoom, ...]:
         """All that is kept for it: its slice, and the one that it moves to."""
         own = LeaseRoom(self.node, self.uuid, self.mem_bytes, self.core_percent)
@@ -196,7 +201,7 @@ class LeaseState:
     @property
     def moves(self) -> bool:
         """Whether it is to become another slice, or to get another size."""
-        return self.target is not None or bool(self.next) or self.wanted not in (None, self.size)
+        return self.target is not None or bool(self.next) or self.asked is not None
 
 
 @dataclass(frozen=True, slots=True)

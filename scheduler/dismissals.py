@@ -8,12 +8,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from tessera.kube.errors import ApiError, KubeError
+from tessera.kube.convert import named_pod
+from tessera.kube.errors import ApiError
 from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
 from tessera.kube.lease import LeaderLease
 from tessera.kube.resources import PODS
-from tessera.kube.wire import ObjectReference
 from tessera.model.pods import Pod
 from tessera.scheduler.holders import Holder
 
@@ -62,9 +62,7 @@ class Dismissals:
             if not await self._gateway.remove(PODS, victim.name, namespace=victim.namespace, uid=victim.uid):
                 return
         self._lately.append((self._clock(), victim))
-        about = ObjectReference(
-            api_version="v1", kind="Pod", namespace=victim.namespace, name=victim.name, uid=victim.uid
-        )
+        about = named_pod(victim.namespace, victim.name, victim.uid)
         self._recorder.record(about, "Normal", "Preempted", why)
 
     async def _patch(self, namespace: str, name: str, uid: str, status: Mapping[str, object]) -> None:
@@ -74,9 +72,4 @@ class Dismissals:
             await self._gateway.strategic_patch(PODS, name, body, namespace=namespace, subresource="status")
 
     def _check_lease(self) -> None:
-        if not self._lease.valid_for(_WRITE_S):
-            raise LeaseEnding("this scheduler's lease ends before a victim could be asked to leave")
-
-
-class LeaseEnding(KubeError):
-    """Nothing more may be written."""
+        self._lease.require(_WRITE_S, "a victim could be asked to leave")

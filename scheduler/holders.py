@@ -116,7 +116,11 @@ class Holders:
 
     def on(self, node: str) -> Iterator[Holder]:
         """Who has room there, also who has gone and whose leases have not yet."""
-        for uid, keys in self.rooms(node).items():
+        return self.among(self.rooms(node))
+
+    def among(self, rooms: Rooms) -> Iterator[Holder]:
+        """The same, of the ``rooms`` of a node."""
+        for uid, keys in rooms.items():
             holder = self._known.get(uid) or self._gone(uid, keys)
             if holder is not None:
                 yield holder

@@ -69,8 +69,8 @@ class Leased:
     def _slice(self, lease: GpuLease, which: str) -> Slice | Reason:
         if not which:
             return lease.slice
-        if which != "target":
-            return invalid(f"metadata.annotations[{names.LEASE_SLICE}]", which, "target")
+        if which != names.TARGET:
+            return invalid(f"metadata.annotations[{names.LEASE_SLICE}]", which, names.TARGET)
         target = self._leases.target(lease)
         return target or Reason(Code.REMOTE_UNAVAILABLE, f"GPULease {lease.key} moves to no other slice")
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from tessera.model.assignment import Share
 from tessera.model.charges import Charge
-from tessera.model.gpu_leases import GpuLease, Slice
+from tessera.model.gpu_leases import GpuLease, Slice, first_hold_of, target_hold_of
 from tessera.model.hosts import NOTHING
 from tessera.model.ledger import Ledger
 from tessera.model.pods import Pod
@@ -205,7 +205,7 @@ class Leases:
     def behind(self, key: str) -> GpuLease | None:
         """The lease whose room is charged under ``key``: by itself, or as its executor's."""
         served = self._servers.lease_of(key)
-        return self._lease(served) if served else self.at(key.removesuffix("/target"))
+        return self._lease(served) if served else self.at(first_hold_of(key))
 
     def named(self, key: str) -> GpuLease | None:
         """By NAMESPACE/NAME."""
@@ -294,7 +294,7 @@ class Leases:
         lease = known or self._promised_as(hold)
         self._rooms.settle(hold, known, lease_charge(lease) if lease else None)
         target = self.target(known) if known else None
-        self._rooms.settle(f"{hold}/target", known, lease_charge(known, target) if known and target else None)
+        self._rooms.settle(target_hold_of(hold), known, lease_charge(known, target) if known and target else None)
 
     def _promised_as(self, hold: str) -> GpuLease | None:
         """The lease that was promised there and is not made yet."""

@@ -14,7 +14,7 @@ import structlog
 from prometheus_client import Counter
 
 from tessera.kube import wire
-from tessera.kube.convert import gpu_lease_of, pod_of
+from tessera.kube.convert import client_reference, gpu_lease_of, pod_of
 from tessera.kube.errors import KubeError
 from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
@@ -146,7 +146,8 @@ class Relocator:
             return False
         self._count(lease, "aimed", cause)
         way = f"from {slice_words(lease.slice)} to {slice_words(aim.where)}"
-        self._recorder.record(_client(lease), "Normal", "SliceMoves", f"{lease.client.container}: {way}: {cause.text}")
+        text = f"{lease.client.container}: {way}: {cause.text}"
+        self._recorder.record(client_reference(lease), "Normal", "SliceMoves", text)
         return True
 
     async def _say(self, found: wire.GpuLease, sight: Sight, why: Cause | None) -> None:
@@ -161,7 +162,7 @@ class Relocator:
         await self._targets.patch(found, {"status": {"unmoved": text or None}}, "status")
         if why is not None:
             self._count(lease, "stays", why)
-            self._recorder.record(_client(lease), "Warning", "SliceStays", f"{lease.client.container}: {text}")
+            self._recorder.record(client_reference(lease), "Warning", "SliceStays", f"{lease.client.container}: {text}")
 
     def _count(self, lease: GpuLease, outcome: str, cause: Cause) -> None:
         log.info("GPULease moves" if outcome == "aimed" else "GPULease stays", lease=lease.key, outcome=outcome,
@@ -173,10 +174,3 @@ def _sight(found: wire.GpuLease) -> Sight:
     """Raises ``ValueError`` for a phase that is not known."""
     status = found.status
     return sight_of(gpu_lease_of(found), status.endpoint, status.next is not None, status.unmoved)
-
-
-def _client(lease: GpuLease) -> wire.ObjectReference:
-    client = lease.client
-    return wire.ObjectReference(
-        api_version="v1", kind="Pod", namespace=lease.namespace, name=client.pod, uid=client.pod_uid
-    )

@@ -15,7 +15,7 @@ from tessera.kube import wire
 from tessera.kube.convert import lease_slice
 from tessera.kube.errors import ApiError, KubeError, Unreachable
 from tessera.kube.gateway import Gateway
-from tessera.kube.lease import LeaderLease
+from tessera.kube.lease import LeaderLease, LeaseEnding
 from tessera.kube.resources import GPU_LEASES
 from tessera.model.gpu_leases import GpuLease, Slice
 from tessera.reasons import Reason
@@ -41,10 +41,6 @@ class _Sent:
     version: str
     at: float
     answered: bool = False
-
-
-class LeaseEnding(KubeError):
-    """Nothing more may be written."""
 
 
 class Targets:
@@ -76,8 +72,7 @@ class Targets:
     async def patch(self, found: wire.GpuLease, patch: dict[str, Any], subresource: str = "") -> None:
         """Only if ``found`` has not changed since it was read. Raises ``KubeError``, ``TimeoutError`` if none answers,
         and ``msgspec.DecodeError``."""
-        if not self._leader.valid_for(_WRITE_S):
-            raise LeaseEnding("this scheduler's lease ends before a GPULease could be written")
+        self._leader.require(_WRITE_S, "a GPULease could be written")
         meta = found.metadata
         fence = {"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version}}
         async with asyncio.timeout(_WRITE_S):

@@ -91,7 +91,8 @@ class Case:
 
     def plan(self, node: str, given: Collection[str] = ()) -> Plan | None:
         """The fewest, lowest victims on ``node``, beside those ``given`` (UIDs); ``None`` if all would not do."""
-        state, rooms, there = Hypothesis(self.ledger), self.holders.rooms(node), list(self.holders.on(node))
+        state, rooms = Hypothesis(self.ledger), self.holders.rooms(node)
+        there = list(self.holders.among(rooms))
         self.clear(state, [node])
         forced = [h for h in there if h.leaving_from is None and (h.uid in given or self.forced(h))]
         for holder in there:
@@ -120,7 +121,7 @@ class Case:
         state.take_out(self.pod.uid)
         for node in nodes:
             rooms = self.holders.rooms(node)
-            for holder in self.holders.on(node):
+            for holder in self.holders.among(rooms):
                 if self.holders.leaving(holder) or self.forced(holder):
                     _take_out(state, rooms, holder)
         for claim in self.claims:

@@ -62,7 +62,7 @@ class Device:
         with self._opening:
             if self._session is None:
                 session = self._open()
-                session.put(packed(records.Seed(self.seed_value)))
+                session.put(records.packed(records.Seed(self.seed_value)))
                 self._plans = Plans(session.put)
                 self._session = session
             return self._session
@@ -206,21 +206,21 @@ class Device:
         if (recording := self._recording) is not None:
             recording.read()
         number = handle.number
-        return self._ask(lambda request: packed(records.Read(request, number)))[1]
+        return self._ask(lambda request: records.packed(records.Read(request, number)))[1]
 
     def memory(self) -> replies.Memory:
         """What the session holds, and held at most."""
-        reply, _ = self._ask(lambda request: packed(records.Memory(request)))
+        reply, _ = self._ask(lambda request: records.packed(records.Memory(request)))
         assert isinstance(reply, replies.Memory)
         return reply
 
     def synchronize(self) -> None:
         """Waits for all that was asked for; raises the first error of it."""
-        self._ask(lambda request: packed(records.Sync(request)))
+        self._ask(lambda request: records.packed(records.Sync(request)))
 
     def put(self, record: records.Record) -> None:
         """Anything but a form and a call."""
-        self.session.put(packed(record))
+        self.session.put(records.packed(record))
 
     def seed(self, seed: int) -> None:
         """Starts the device's generator anew."""
@@ -255,13 +255,6 @@ def _told(answer: tuple[replies.Reply, bytearray]) -> tuple[replies.Reply, bytea
 def _tensors(handles: list[Handle]) -> list[RemoteTensor | None]:
     """``None`` for a place that the operator leaves empty."""
     return [None if handle.spec is None else RemoteTensor.of(handle, handle.spec) for handle in handles]
-
-
-def packed(record: records.Record) -> bytes:
-    """Any but a form, a call and a run."""
-    out = bytearray()
-    records.put(record, out)
-    return bytes(out)
 
 
 def _grown(tree: Any, outputs: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -11,6 +11,7 @@ from tessera.remote.client.contact import Contact
 from tessera.remote.client.errors import ConnectError
 from tessera.remote.client.tcp import endpoint_of, opened, secured
 from tessera.remote.protocol.greeting import Redirect
+from tessera.remote.protocol.tls import trusting
 
 LEASE_DIR, TOKEN_FILE = "TESSERA_LEASE_DIR", "TESSERA_TOKEN_FILE"
 TOKEN = "/var/run/secrets/tessera/token"
@@ -83,11 +84,9 @@ def _checked(path: Path, name: str, value: Any, kind: Any) -> Any:
 def _context(authority: Path) -> ssl.SSLContext:
     data = authority.read_text(errors="replace")
     try:
-        context = ssl.create_default_context(cadata=data)
+        return trusting(data)
     except (ssl.SSLError, ValueError):
         raise ConnectError(f"{authority}: found no certificate; allowed: the pool's, as PEM") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    return context
 
 
 def _token() -> str:

@@ -89,9 +89,7 @@ class Plans:
         """Numbers begin anew; before they do, the programs that name them are forgotten."""
         self.age += 1
         for number in list(self.programs):
-            out = bytearray()
-            records.put(Forget(number), out)
-            self._send(bytes(out))
+            self._send(records.packed(Forget(number)))
         for known in (self.known, self._forms, self._layouts, self.programs):
             known.clear()
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from tessera.remote.client.device import Device, packed
+from tessera.remote.client.device import Device
 from tessera.remote.client.handles import Handle, first_number, numbers_of
 from tessera.remote.client.plans import Plans
 from tessera.remote.client.queue import ROOM
@@ -16,7 +16,7 @@ from tessera.remote.client.specs import Spec
 from tessera.remote.client.tensor import RemoteTensor
 from tessera.remote.client.unfit import Unfit
 from tessera.remote.protocol import programs
-from tessera.remote.protocol.records import Code
+from tessera.remote.protocol.records import Code, packed
 
 _RUN = int(Code.RUN)
 _PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device)

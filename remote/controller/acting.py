@@ -7,16 +7,17 @@ from datetime import datetime
 import structlog
 
 from tessera.kube import wire
+from tessera.kube.convert import client_reference
 from tessera.kube.errors import ApiError
 from tessera.kube.events import EventRecorder
 from tessera.kube.finalizers import let_go
 from tessera.kube.gateway import Gateway
 from tessera.kube.resources import GPU_LEASES, GPU_NODES, PODS, untyped
 from tessera.model import names
-from tessera.model.gpu_leases import Phase
+from tessera.model.gpu_leases import SERVING, Phase
 from tessera.remote.controller.pods import Options, executor_pod
 from tessera.remote.controller.reading import ENDED, MESSAGE, executor_of, leases_of, settling_patch, status_patch
-from tessera.remote.controller.records import SERVING, Client, Executor, Record, Status
+from tessera.remote.controller.records import Client, Executor, Record, Status
 from tessera.remote.controller.steps import Create, Delete, Drop, Free, Settle, Step, Write
 
 log = structlog.get_logger()
@@ -133,9 +134,7 @@ class Acting:
 
     def _tell(self, record: Record, status: Status) -> None:
         client = record.known.client
-        about = wire.ObjectReference(
-            api_version="v1", kind="Pod", namespace=record.known.namespace, name=client.pod, uid=client.pod_uid
-        )
+        about = client_reference(record.known)
         node = replace(record, status=status).served.node
         where = f"container {client.container}: {record.known.key} on {node}, epoch {status.epoch}"
         if status.phase is Phase.LOST:

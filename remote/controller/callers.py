@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tessera.kube.gateway import Gateway
-from tessera.model.gpu_leases import Phase
 from tessera.model.names import POOL_AUDIENCE
 from tessera.remote.controller.book import Book
 from tessera.remote.controller.pods import GATE_AUDIENCE
@@ -82,15 +81,11 @@ def not_its_lease(executor: Executor) -> Refused:
 def serves(executor: Executor, record: Record) -> bool:
     """Whether this executor is the one of the lease."""
     status = record.status
-    return not over(record) and status.executor == executor.name and status.executor_uid in ("", executor.uid)
+    return not record.over and status.executor == executor.name and status.executor_uid in ("", executor.uid)
 
 
 def comes(executor: Executor, record: Record) -> bool:
     """Whether it is the one that the sessions are to go to."""
     status = record.status
-    coming = not over(record) and not status.moved
+    coming = not record.over and not status.moved
     return coming and status.next == executor.name and status.next_uid in ("", executor.uid)
-
-
-def over(record: Record) -> bool:
-    return record.known.deleting or record.status.phase is Phase.RELEASED

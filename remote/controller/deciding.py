@@ -7,10 +7,9 @@ step was carried out without an answer, goes on where it stopped.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tessera.model.gpu_leases import Phase, Slice
+from tessera.model.gpu_leases import SERVING, Phase
 from tessera.remote.controller import moving
 from tessera.remote.controller.records import (
-    SERVING,
     SILENT,
     Client,
     Executor,
@@ -19,6 +18,7 @@ from tessera.remote.controller.records import (
     Status,
     executor_name,
     fault_of,
+    named,
 )
 from tessera.remote.controller.steps import Create, Delete, Drop, Free, Settle, Step, Wait, Write
 
@@ -53,7 +53,7 @@ def next_step(
     if client is Client.UNBOUND:
         return Wait(UNBOUND_S - times.known)
     status = record.status
-    current = next((found for found in executors if found.name == status.executor), None)
+    current = named(executors, status.executor)
     if status.moved:
         return moving.settled(record)
     for other in executors:
@@ -71,7 +71,7 @@ def next_step(
     if record.attach != status.attached:
         return Write(_started(record))
     if current is None:
-        return Create(status.executor, status.epoch, Slice(record.known.node, record.known.share))
+        return Create(status.executor, status.epoch, record.known.slice)
     step = _told(record, current, said)
     if record.known.target and isinstance(step, Wait):
         return moving.begun(record, executors, times.move)
@@ -81,7 +81,7 @@ def next_step(
 def _over(record: Record, client: Client, age_s: float) -> str:
     """Why nobody needs the lease any more; empty if somebody does."""
     pod = record.known.client.pod
-    if record.known.deleting or record.status.phase is Phase.RELEASED:
+    if record.over:
         return record.status.message or "the lease is deleted"
     if client is Client.GONE:
         return f"pod {pod} has ended"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tessera.pb.remote.v1 import remote_pb2
-from tessera.remote.controller.callers import comes, over, serves
+from tessera.remote.controller.callers import comes, serves
 from tessera.remote.controller.records import SILENT, Executor, Heard, Record
 
 
@@ -20,7 +20,7 @@ def state_of(
     elif comes(executor, record) and record.known.target:
         state.arrive.epoch = status.epoch + 1
         state.arrive.limit_bytes, state.arrive.sessions = record.known.target.share.mem_bytes, sessions
-    elif status.endpoint and not over(record):
+    elif status.endpoint and not record.over:
         state.elsewhere.epoch, state.elsewhere.endpoint = status.epoch, status.endpoint
     return state
 

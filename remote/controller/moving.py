@@ -8,9 +8,8 @@ fails before that leaves the sessions where they are, and the next executor ends
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tessera.model.gpu_leases import Phase
+from tessera.model.gpu_leases import SERVING, Phase
 from tessera.remote.controller.records import (
-    SERVING,
     SILENT,
     Executor,
     Heard,
@@ -18,6 +17,7 @@ from tessera.remote.controller.records import (
     Status,
     executor_name,
     fault_of,
+    named,
 )
 from tessera.remote.controller.steps import Create, Settle, Step, Wait, Write
 
@@ -50,8 +50,8 @@ def next_step(
 ) -> Step:
     """Until the sessions are with the next executor, or stay. Times as in ``deciding.Times``."""
     status = record.status
-    current = _named(executors, status.executor)
-    coming = _named(executors, status.next)
+    current = named(executors, status.executor)
+    coming = named(executors, status.next)
     if coming is not None and coming.uid == status.next_uid and serves(status, heard.get(coming.uid, SILENT)):
         return Write(_arrived(status, coming))
     failed = _failed(record, current, coming, heard, moving_s)
@@ -124,7 +124,3 @@ def _arrived(status: Status, coming: Executor) -> Status:
 
 def _stays(status: Status, why: str) -> Status:
     return replace(status, phase=status.serving_phase, next="", next_uid="", message=why)
-
-
-def _named(executors: Sequence[Executor], name: str) -> Executor | None:
-    return next((found for found in executors if found.name == name), None)

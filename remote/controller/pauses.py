@@ -1,7 +1,7 @@
 """How long what has come to nothing is put off: twice as long each time, up to a limit. Times in seconds."""
 
-from tessera.model.gpu_leases import Phase
-from tessera.remote.controller.records import SERVING, Record
+from tessera.model.gpu_leases import SERVING, Phase
+from tessera.remote.controller.records import Record
 from tessera.remote.controller.steps import Create, Step, Write
 
 START = 1.0, 60.0

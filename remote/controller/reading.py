@@ -53,7 +53,7 @@ def status_patch(record: Record, status: Status, namespace: str, now: str) -> di
     """A merge patch of ``status`` that fails if the lease has changed since. ``namespace``: the executors'."""
     attached = status.attached and {"device": status.attached.device, "after": status.attached.after}
     return {
-        "metadata": {"uid": record.known.uid, "resourceVersion": record.version},
+        "metadata": _fence(record),
         "status": {
             "phase": status.phase.value,
             "epoch": status.epoch,
@@ -73,9 +73,14 @@ def settling_patch(record: Record) -> dict[str, Any]:
     target = record.known.target
     assert target is not None
     return {
-        "metadata": {"uid": record.known.uid, "resourceVersion": record.version},
+        "metadata": _fence(record),
         "spec": {"slice": to_builtins(lease_slice(target, record.known.domain)), "target": None},
     }
+
+
+def _fence(record: Record) -> dict[str, Any]:
+    """Of a patch that fails if the lease has changed since."""
+    return {"uid": record.known.uid, "resourceVersion": record.version}
 
 
 def _reference(namespace: str, name: str, uid: str) -> dict[str, Any] | None:

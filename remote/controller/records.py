@@ -1,11 +1,10 @@
 """What the controller knows of a lease and of its executors. Pure."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from tessera.model.gpu_leases import Attach, GpuLease, Phase, Slice
-
-SERVING = frozenset({Phase.READY, Phase.ACTIVE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +54,15 @@ class Record:
     status: Status = Status()
 
     @property
+    def over(self) -> bool:
+        """Whether it was ended, and only its end is left to do."""
+        return self.known.deleting or self.status.phase is Phase.RELEASED
+
+    @property
     def served(self) -> Slice:
         """The slice of the executor that serves."""
         target = self.known.target
-        return target if target and self.status.moved else Slice(self.known.node, self.known.share)
+        return target if target and self.status.moved else self.known.slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,11 @@ SILENT = Heard()
 def executor_name(lease_uid: str, epoch: int) -> str:
     """The name of the executor that is made in ``epoch``; no other lease and no other epoch has it."""
     return f"executor-{lease_uid}-{epoch}"
+
+
+def named(executors: Iterable[Executor], name: str) -> Executor | None:
+    """The one of this name."""
+    return next((found for found in executors if found.name == name), None)
 
 
 def fault_of(name: str, uid: str, executor: Executor | None) -> str:

@@ -9,9 +9,11 @@ import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
+from tessera.remote.executor.accepting import accept
 from tessera.remote.executor.pump import join
 from tessera.remote.executor.refusals import Refusal, Unsure
 from tessera.remote.protocol import greeting
@@ -29,7 +31,6 @@ WAITING = 64
 """Connections whose first frame has not come yet."""
 EACH = WAITING // 2
 """Those of one address."""
-_PAUSE_S = 0.1
 _PIECE = 4096
 
 Receive = Callable[[Stream, Hello], "socket.socket | None"]
@@ -54,7 +55,8 @@ class Front:
         self._admitted: set[socket.socket] = set()
         self._waiting: Counter[str] = Counter()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._accept, daemon=True)
+        work = partial(accept, listener, self._stopping, "connection", self._begin)
+        self._thread = threading.Thread(target=work, daemon=True)
 
     def start(self) -> None:
         self._listener.listen(WAITING)
@@ -72,25 +74,18 @@ class Front:
             for raw in self._admitted:
                 shut(raw)
 
-    def _accept(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                raw, (address, *_) = self._listener.accept()
-            except OSError as error:
-                if not self._stopping.wait(_PAUSE_S):
-                    log.warning("connection not accepted", error=str(error))
-                continue
-            if crowd := self._crowd(address):
-                self._refused(address, crowd)
-                close(raw)
-                continue
-            try:
-                threading.Thread(target=self._serve, args=(raw, address), daemon=True).start()
-            except RuntimeError as error:  # as many threads as the machine gives
-                close(raw)
-                self._through(address)
-                log.warning("connection not served", error=str(error))
-                self._stopping.wait(_PAUSE_S)
+    def _begin(self, raw: socket.socket, at: tuple[str, int]) -> None:
+        address = at[0]
+        if crowd := self._crowd(address):
+            self._refused(address, crowd)
+            close(raw)
+            return
+        try:
+            threading.Thread(target=self._serve, args=(raw, address), daemon=True).start()
+        except RuntimeError:
+            close(raw)
+            self._through(address)
+            raise
 
     def _crowd(self, address: str) -> Refusal | None:
         """Counts one more that waits, unless there are too many."""

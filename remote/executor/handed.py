@@ -4,10 +4,12 @@ import contextlib
 import socket
 import threading
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 
 from tessera.remote.executor import commands
+from tessera.remote.executor.accepting import accept
 from tessera.remote.executor.commands import MOST_BYTES, Ask, Connect, Done, Expect, Leave, Resize, Said
 from tessera.remote.executor.handover import ANSWER_S, MOVE_S
 from tessera.remote.executor.lease import Allowance
@@ -23,7 +25,6 @@ from tessera.remote.protocol.streams import close
 log = structlog.get_logger()
 
 _BACKLOG = 128
-_PAUSE_S = 0.1
 
 
 class HandOver:
@@ -32,7 +33,8 @@ class HandOver:
     def __init__(self, listener: socket.socket, reception: Reception) -> None:
         self._listener, self._reception = listener, reception
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._accept, daemon=True)
+        work = partial(accept, listener, self._stopping, "hand-over", self._begin)
+        self._thread = threading.Thread(target=work, daemon=True)
 
     def start(self) -> None:
         self._listener.listen(_BACKLOG)
@@ -45,20 +47,12 @@ class HandOver:
         self._thread.join()
         self._reception.stop()
 
-    def _accept(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                way, _ = self._listener.accept()
-            except OSError as error:
-                if not self._stopping.wait(_PAUSE_S):
-                    log.warning("hand-over not accepted", error=str(error))
-                continue
-            try:
-                threading.Thread(target=self._serve, args=(way,), daemon=True).start()
-            except RuntimeError as error:  # as many threads as the machine gives
-                way.close()
-                log.warning("hand-over not served", error=str(error))
-                self._stopping.wait(_PAUSE_S)
+    def _begin(self, way: socket.socket, _: object) -> None:
+        try:
+            threading.Thread(target=self._serve, args=(way,), daemon=True).start()
+        except RuntimeError:
+            way.close()
+            raise
 
     def _serve(self, way: socket.socket) -> None:
         with way, contextlib.suppress(OSError), contextlib.ExitStack() as held:

@@ -83,23 +83,18 @@ class Gate:
         self._current(hello.epoch)
         reply = self._controller.admit(hello.token, hello.container, hello.epoch)
         allowance = Allowance(hello.epoch, reply.limit_bytes, reply.sessions)
-        ours, its = socket.socketpair()
-        with contextlib.ExitStack() as undo, its:
-            undo.callback(ours.close)
+
+        def hand(its: socket.socket) -> None:
             hand_over(self._path, its, hello, allowance)
             self._current(hello.epoch)
-            undo.pop_all()
-        return ours
+
+        return _handed(hand)
 
     def arrive(self, stream: Stream, move: Move) -> Callable[[], None]:
         """What is left to do with a connection of another executor, whose ticket this one knows. Raises ``Refusal``."""
         if not self._moves.expected:
             raise Refusal("Ticket", "ticket: found one; allowed: none, since no sessions are to come here")
-        ours, its = socket.socketpair()
-        with contextlib.ExitStack() as undo, its:
-            undo.callback(ours.close)
-            hand_over_move(self._path, its, move)
-            undo.pop_all()
+        ours = _handed(lambda its: hand_over_move(self._path, its, move))
         return lambda: join(stream, ours)
 
     def _current(self, epoch: int) -> None:
@@ -108,3 +103,13 @@ class Gate:
         if served is None or served.epoch != epoch:
             found = f"epoch: found {epoch}; allowed: {served.epoch if served else 'none yet'}"
             raise Refusal("Epoch", f"{found}, which the executor serves")
+
+
+def _handed(hand: Callable[[socket.socket], None]) -> socket.socket:
+    """The other end of what ``hand`` gives to the executor. Raises as it does."""
+    ours, its = socket.socketpair()
+    with contextlib.ExitStack() as undo, its:
+        undo.callback(ours.close)
+        hand(its)
+        undo.pop_all()
+    return ours

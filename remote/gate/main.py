@@ -11,9 +11,10 @@ from functools import partial
 from tessera.command_line import CommandLine, Unusable
 from tessera.remote.gate.controller import Controller
 from tessera.remote.gate.gate import Gate
-from tessera.remote.gate.reaching import context_of, reached
+from tessera.remote.gate.reaching import reached
 from tessera.remote.gate.settings import GateSettings
 from tessera.remote.gate.watched import Watched
+from tessera.remote.protocol.tls import trusting
 from tessera.telemetry import configure_logging
 
 COMMAND_LINE = CommandLine("tessera pool-gate", __doc__, (GateSettings,))
@@ -32,7 +33,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         authority = settings.authority_file.read_bytes()
         controller = Controller(settings.controller, authority, settings.token_file)
-        context = context_of(authority)
+        context = trusting(authority.decode())
         listener = _listener(settings.host, settings.port)
     except (OSError, ValueError) as error:
         print(f"tessera pool-gate: {error}", file=sys.stderr)

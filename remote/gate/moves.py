@@ -37,39 +37,28 @@ class Moves:
     def __init__(self, executor: Path, server_name: str, reach: Reach, word: Word, watched: Watched) -> None:
         self._path, self._name, self._reach = executor, server_name, reach
         self._word, self._watched = word, watched
-        self._arriving: remote_pb2.Arrive | None = None
-        self._leaving: remote_pb2.Leave | None = None
+        self._orders: dict[Callable[[Any], None], Any] = {}
+        """The last of each kind, by what follows it."""
         self._stopping = threading.Event()
         self.gone: Redirect | None = None
 
     @property
     def expected(self) -> bool:
         """Whether sessions may come."""
-        return self._arriving is not None
+        return self._arrive in self._orders
 
     def arrive(self, order: remote_pb2.Arrive) -> None:
         """The sessions are to come here. Raises ``RuntimeError`` where there is no thread for it, to be told again."""
-        if order != self._arriving:
-            former, self._arriving = self._arriving, order
-            try:
-                self._follow("arrival", self._arrive, order)
-            except RuntimeError:
-                self._arriving = former
-                raise
+        self._follow("arrival", self._arrive, order)
 
     def leave(self, order: remote_pb2.Leave) -> None:
         """They are to go there. Raises as ``arrive``."""
-        if order != self._leaving:
-            former, self._leaving = self._leaving, order
-            try:
-                self._follow("departure", self._leave, order)
-            except RuntimeError:
-                self._leaving = former
-                raise
+        self._follow("departure", self._leave, order)
 
     def left(self, elsewhere: remote_pb2.Elsewhere) -> bool:
         """Whether the sessions have gone to who serves now; it may be heard before this side has done its part."""
-        if self._leaving is None or self._leaving.epoch != elsewhere.epoch:
+        order = self._orders.get(self._leave)
+        if order is None or order.epoch != elsewhere.epoch:
             return False
         self.gone = Redirect(elsewhere.epoch, elsewhere.endpoint, self._name)
         return True
@@ -78,7 +67,17 @@ class Moves:
         self._stopping.set()
 
     def _follow(self, what: str, work: Callable[[Any], None], order: object) -> None:
-        threading.Thread(target=self._watched(what, partial(work, order)), daemon=True).start()
+        former = self._orders.get(work)
+        if order == former:
+            return
+        self._orders[work] = order
+        try:
+            threading.Thread(target=self._watched(what, partial(work, order)), daemon=True).start()
+        except RuntimeError:
+            del self._orders[work]
+            if former is not None:
+                self._orders[work] = former
+            raise
 
     def _arrive(self, order: remote_pb2.Arrive) -> None:
         ticket = self._ticket(order)
@@ -112,7 +111,7 @@ class Moves:
             return 0
 
     def _wanted(self, order: remote_pb2.Arrive) -> bool:
-        return self._arriving is order and not self._stopping.is_set()
+        return self._orders.get(self._arrive) is order and not self._stopping.is_set()
 
     def _leave(self, order: remote_pb2.Leave) -> None:
         refused, left = "", False
@@ -130,6 +129,6 @@ class Moves:
             self.gone = Redirect(order.epoch, order.endpoint, self._name)
             # Without what an earlier try was refused with: who has left with a refusal is taken for lost.
             self._word.say(about=order.epoch, ticket=order.ticket, refused="", left=True)
-        elif left or self._leaving is order:
+        elif left or self._orders.get(self._leave) is order:
             log.warning("sessions have not left", epoch=order.epoch, error=refused, left=left)
             self._word.say(about=order.epoch, ticket=order.ticket, refused=refused, left=left)

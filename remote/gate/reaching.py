@@ -11,13 +11,6 @@ from tessera.remote.protocol.tls import TlsStream
 CONNECT_S = 5.0
 
 
-def context_of(authority: bytes) -> ssl.SSLContext:
-    """Trusts the pool's authority alone. ``authority``: PEM. Raises ``ssl.SSLError`` and ``ValueError``."""
-    context = ssl.create_default_context(cadata=authority.decode())
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    return context
-
-
 def reached(endpoint: str, server_name: str, context: ssl.SSLContext) -> socket.socket:
     """An end of a pair, from which everything is carried there. Raises ``OSError``."""
     host, _, port = endpoint.rpartition(":")

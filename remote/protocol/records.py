@@ -202,6 +202,13 @@ def _put_output(output: Geometry | None, out: bytearray) -> None:
         out += struct.pack(f"<B{2 * len(sizes)}q", len(sizes), *sizes, *strides)
 
 
+def packed(record: Record) -> bytes:
+    """Alone, as ``put`` takes it."""
+    out = bytearray()
+    put(record, out)
+    return bytes(out)
+
+
 def _put_sizes(sizes: tuple[int, ...], out: bytearray) -> None:
     out += struct.pack(f"<B{len(sizes)}q", len(sizes), *sizes)
 

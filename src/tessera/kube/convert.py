@@ -102,7 +102,17 @@ def namespace_of(namespace: wire.Namespace) -> Namespace:
 
 def pod_reference(pod: Pod) -> wire.ObjectReference:
     """The pod as an event's subject."""
-    return wire.ObjectReference(api_version="v1", kind="Pod", namespace=pod.namespace, name=pod.name, uid=pod.uid)
+    return named_pod(pod.namespace, pod.name, pod.uid)
+
+
+def client_reference(lease: GpuLease) -> wire.ObjectReference:
+    """The pod that a lease is for, as an event's subject."""
+    return named_pod(lease.namespace, lease.client.pod, lease.client.pod_uid)
+
+
+def named_pod(namespace: str, name: str, uid: str) -> wire.ObjectReference:
+    """A pod of which no more is known, as an event's subject."""
+    return wire.ObjectReference(api_version="v1", kind="Pod", namespace=namespace, name=name, uid=uid)
 
 
 def _containers(spec: wire.PodSpec) -> Iterable[ContainerSpec]:
@@ -240,7 +250,7 @@ def gpu_lease_object(lease: GpuLease) -> wire.GpuLease:
         client=wire.LeaseClient(
             pod=client.pod, pod_uid=client.pod_uid, container=client.container, node=client.node
         ),
-        slice=lease_slice(Slice(lease.node, lease.share), lease.domain),
+        slice=lease_slice(lease.slice, lease.domain),
     )  # fmt: skip
     return wire.GpuLease(metadata=metadata, spec=spec)
 

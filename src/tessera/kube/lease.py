@@ -34,6 +34,10 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+class LeaseEnding(KubeError):
+    """Nothing more may be written by who leads now."""
+
+
 class LeaderLease:
     """One candidate. ``identity`` must be unique to this process (host name and a UUID).
 
@@ -94,6 +98,11 @@ class LeaderLease:
     def annotations(self) -> Mapping[str, str] | None:
         """Those of the lease when it was last read or written; ``None`` before that."""
         return self._seen.metadata.annotations if self._seen else None
+
+    def require(self, seconds: float, what: str) -> None:
+        """Raises ``LeaseEnding`` unless it lasts so long, for ``what`` is to be written."""
+        if not self.valid_for(seconds):
+            raise LeaseEnding(f"this scheduler's lease ends before {what}")
 
     def valid_for(self, seconds: float) -> bool:
         """Whether no one else can lead within the next ``seconds``; ask right before a write that takes at most so."""

@@ -10,6 +10,7 @@ from hashlib import sha256
 
 from tessera.model.assignment import Share
 
+_TARGET = "/target"
 _NAME_LENGTH = 200
 """Characters of the pod's name that a lease's keeps; 253 are allowed, of which the digest takes 11."""
 
@@ -29,6 +30,10 @@ class Phase(StrEnum):
     """The executor is gone, and with it the session; another is made."""
     RELEASED = "Released"
     """Nobody needs it any more; it goes when its executor is gone."""
+
+
+SERVING = frozenset({Phase.READY, Phase.ACTIVE})
+"""An executor serves, and stays where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,7 @@ class GpuLease:
     @property
     def size(self) -> Size:
         """How large that is."""
-        return Size(self.share.mem_bytes, self.share.core_percent)
+        return self.slice.size
 
     @property
     def hold(self) -> str:
@@ -113,12 +118,22 @@ class GpuLease:
     @property
     def target_hold(self) -> str:
         """The same for the room of ``target``."""
-        return f"{self.hold}/target"
+        return target_hold_of(self.hold)
 
     @property
     def server_name(self) -> str:
         """What the certificates of its executors name."""
         return server_name(self.uid)
+
+
+def target_hold_of(hold: str) -> str:
+    """The key of a lease's other room, by that of its first."""
+    return f"{hold}{_TARGET}"
+
+
+def first_hold_of(key: str) -> str:
+    """The key of a lease's first room, by that of either."""
+    return key.removesuffix(_TARGET)
 
 
 def lease_name(pod: str, pod_uid: str, container: str) -> str:

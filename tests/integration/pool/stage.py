@@ -8,7 +8,6 @@ it greets with a version of torch that no client has, so whoever was let in is t
 import asyncio
 import itertools
 import socket
-import ssl
 import tempfile
 import threading
 import time
@@ -39,12 +38,12 @@ from tessera.remote.executor.reception import Reception
 from tessera.remote.gate.controller import Controller
 from tessera.remote.gate.gate import Gate
 from tessera.remote.gate.main import COMMAND_LINE
-from tessera.remote.gate.reaching import context_of, reached
+from tessera.remote.gate.reaching import reached
 from tessera.remote.gate.settings import GateSettings
 from tessera.remote.protocol import greeting
 from tessera.remote.protocol.frames import Kind
 from tessera.remote.protocol.streams import read_frame
-from tessera.remote.protocol.tls import TlsStream
+from tessera.remote.protocol.tls import TlsStream, trusting
 from tessera.simulator.apiserver import ApiServer
 
 Plain = dict[str, Any]
@@ -93,7 +92,7 @@ class Running:
         self.listener = socket.socket()
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.bind((settings.host, settings.port))
-        reach = partial(reached, server_name=settings.server_name, context=context_of(authority))
+        reach = partial(reached, server_name=settings.server_name, context=trusting(authority.decode()))
         self.gate = Gate(self.listener, path, settings.lease, settings.server_name, self.controller, reach)
         self._starting = threading.Thread(target=self.gate.start)
         self._starting.start()
@@ -235,6 +234,14 @@ class Stage:
             await self.bind(known, leased=leased)
         return known
 
+    async def serving(self, name: str = "train") -> GpuLease:
+        """One whose container has started."""
+        lease = await self.client(name)
+        await self.phase(lease, "Ready")
+        await self.attach(lease, "slot-1")
+        await self.phase(lease, "Active")
+        return lease
+
     async def bind(self, lease: GpuLease, *, leased: bool = True) -> None:
         """The scheduler's Binding."""
         client, mine = lease.client, Assignment((), "", (("main", lease.name),))
@@ -304,8 +311,7 @@ class Stage:
 
 def greet(host: str, port: int, authority: bytes, name: str, first: bytes) -> tuple[Kind, greeting.Refused]:
     """What the answer to a first frame is."""
-    context = ssl.create_default_context(cadata=authority.decode())
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context = trusting(authority.decode())
     with socket.create_connection((host, port), 5) as raw:
         stream = TlsStream(raw, context, name)
         stream.handshake()

@@ -45,11 +45,7 @@ async def pool(clock: Clock) -> AsyncIterator[Stage]:
 
 @pytest.fixture
 async def lease(pool: Stage) -> GpuLease:
-    found = await pool.client("train")
-    await pool.phase(found, "Ready")
-    await pool.attach(found, "slot-1")
-    await pool.phase(found, "Active")
-    return found
+    return await pool.serving("train")
 
 
 @pytest.fixture

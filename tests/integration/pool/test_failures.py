@@ -7,7 +7,6 @@ import pytest
 from tessera.kube.errors import ApiError
 from tessera.kube.resources import DISRUPTION_BUDGETS, PODS, untyped
 from tessera.model import names
-from tessera.model.gpu_leases import GpuLease
 from tessera.remote.controller.service import Service
 from tests.integration.pool.process import ControllerProcess
 from tests.integration.pool.stage import POOL, Stage, stage, until
@@ -19,17 +18,9 @@ async def pool() -> AsyncIterator[Stage]:
         yield found
 
 
-async def serving(pool: Stage, name: str = "train") -> GpuLease:
-    lease = await pool.client(name)
-    await pool.phase(lease, "Ready")
-    await pool.attach(lease, "slot-1")
-    await pool.phase(lease, "Active")
-    return lease
-
-
 @pytest.mark.parametrize("how", ["its container ends", "somebody deletes it"])
 async def test_an_executor_that_ends_is_lost_and_another_serves_the_next_epoch(pool: Stage, how: str) -> None:
-    lease = await serving(pool)
+    lease = await pool.serving()
     before = pool.status(lease)
     name = before["executor"]["name"]
     if how == "its container ends":
@@ -47,7 +38,7 @@ async def test_an_executor_that_ends_is_lost_and_another_serves_the_next_epoch(p
 async def test_a_controller_that_is_killed_leaves_sessions_alone_and_goes_on(pool: Stage) -> None:
     await pool.stop()
     async with ControllerProcess(pool.settings) as controller:
-        lease = await serving(pool)
+        lease = await pool.serving()
         before = pool.status(lease)
         await controller.kill()
         kept = set(pool.kubelet.running)
@@ -110,7 +101,7 @@ async def test_a_lease_whose_pod_is_not_bound_with_it_is_swept() -> None:
 
 
 async def test_an_executor_without_a_lease_is_swept(pool: Stage) -> None:
-    lease = await serving(pool)
+    lease = await pool.serving()
     (mine,) = pool.executors()
     stray = {**mine, "metadata": {**mine["metadata"], "name": "executor-stray"}, "spec": {**mine["spec"]}}
     stray["spec"].pop("nodeName")
@@ -124,7 +115,7 @@ async def test_an_executor_without_a_lease_is_swept(pool: Stage) -> None:
 
 async def test_an_eviction_does_not_end_an_executor_in_use(pool: Stage) -> None:
     """The chart's budget, as the disruption controller counts it."""
-    lease = await serving(pool)
+    lease = await pool.serving()
     (executor,) = pool.executors()
     selector = {"matchLabels": {"app.kubernetes.io/component": "pool-executor"}}
     budget = {"metadata": {"name": "executors"}, "spec": {"minAvailable": 2147483647, "selector": selector}}
@@ -146,7 +137,7 @@ async def test_who_does_not_lead_answers_no_gate_and_touches_nothing(pool: Stage
     try:
         await until(lambda: second.synced, "the second to know the cluster")
         assert not second.leads()
-        lease = await serving(pool)
+        lease = await pool.serving()
         assert len(pool.executors()) == 1
         await pool.stop()
         await until(second.leads, "the second to lead", 30)

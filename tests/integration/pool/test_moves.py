@@ -10,7 +10,6 @@ from tessera.model import names
 from tessera.model.gpu_leases import GpuLease
 from tests.integration.pool.process import ControllerProcess
 from tests.integration.pool.stage import POOL, TARGET, Plain, Stage, stage, until
-from tests.integration.pool.test_failures import serving
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def told(pool: Stage) -> list[str]:
 
 
 async def test_the_next_executor_serves_in_the_next_epoch_and_the_slice_is_its(pool: Stage) -> None:
-    lease = await serving(pool)
+    lease = await pool.serving()
     before = pool.status(lease)
     await pool.target(lease)
     after = await moved(pool, lease, before)
@@ -56,7 +55,7 @@ async def test_the_next_executor_serves_in_the_next_epoch_and_the_slice_is_its(p
 
 async def test_a_container_that_starts_anew_meanwhile_starts_in_the_target(pool: Stage) -> None:
     """Its former sessions are over: nothing is to be brought there."""
-    lease = await serving(pool)
+    lease = await pool.serving()
     before = pool.status(lease)
     pool.kubelet.held = True
     await pool.target(lease)
@@ -70,7 +69,7 @@ async def test_a_container_that_starts_anew_meanwhile_starts_in_the_target(pool:
 
 
 async def test_an_executor_that_ends_in_mid_move_is_lost_and_the_next_is_in_the_target(pool: Stage) -> None:
-    lease = await serving(pool)
+    lease = await pool.serving()
     before = pool.status(lease)
     pool.kubelet.with_gates = lambda: False
     await pool.target(lease)
@@ -81,7 +80,7 @@ async def test_an_executor_that_ends_in_mid_move_is_lost_and_the_next_is_in_the_
 
 
 async def test_a_next_executor_that_ends_is_tried_again_and_the_sessions_stay(pool: Stage) -> None:
-    lease = await serving(pool)
+    lease = await pool.serving()
     before = pool.status(lease)
     pool.kubelet.with_gates = lambda: False
     await pool.target(lease)
@@ -95,7 +94,7 @@ async def test_a_next_executor_that_ends_is_tried_again_and_the_sessions_stay(po
 
 
 async def test_a_target_that_is_not_wanted_any_more_leaves_all_as_it_was(pool: Stage) -> None:
-    lease = await serving(pool)
+    lease = await pool.serving()
     before = pool.status(lease)
     pool.kubelet.with_gates = lambda: False
     await pool.target(lease)
@@ -107,7 +106,7 @@ async def test_a_target_that_is_not_wanted_any_more_leaves_all_as_it_was(pool: S
 
 
 async def test_a_pod_that_ends_in_mid_move_leaves_nothing(pool: Stage) -> None:
-    lease = await serving(pool)
+    lease = await pool.serving()
     pool.kubelet.with_gates = lambda: False
     await pool.target(lease)
     await until(lambda: len(pool.executors()) == 2, "the next executor")
@@ -116,7 +115,7 @@ async def test_a_pod_that_ends_in_mid_move_leaves_nothing(pool: Stage) -> None:
 
 
 async def test_a_lost_lease_is_served_in_the_target_though_its_former_node_does_not_answer(pool: Stage) -> None:
-    lease = await serving(pool)
+    lease = await pool.serving()
     before = pool.status(lease)
     pool.kubelet.away = "gpu-node"
     await pool.gateway.delete(PODS, before["executor"]["name"], namespace=POOL)
@@ -133,7 +132,7 @@ async def test_a_lost_lease_is_served_in_the_target_though_its_former_node_does_
 @pytest.mark.parametrize("verb", ["create", "patch", "delete"])
 @pytest.mark.parametrize("how", ["lose", "fail"])
 async def test_answers_that_are_lost_and_requests_that_fail(pool: Stage, verb: str, how: str) -> None:
-    lease = await serving(pool)
+    lease = await pool.serving()
     before, faults = pool.status(lease), pool.server.faults
     await pool.target(lease)
     await pool.phase(lease, "Migrating")
@@ -151,7 +150,7 @@ async def test_a_controller_that_is_killed_in_mid_move_is_followed_by_one_that_e
 ) -> None:
     await pool.stop()
     async with ControllerProcess(pool.settings) as controller:
-        lease = await serving(pool)
+        lease = await pool.serving()
         before = pool.status(lease)
         await pool.target(lease)
         await asyncio.sleep(delay_s)  # wherever it is by then

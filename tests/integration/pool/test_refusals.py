@@ -33,11 +33,7 @@ async def pool() -> AsyncIterator[Stage]:
 @pytest.fixture
 async def lease(pool: Stage) -> GpuLease:
     """One that serves the pod ``train``."""
-    found = await pool.client("train")
-    await pool.phase(found, "Ready")
-    await pool.attach(found, "slot-1")
-    await pool.phase(found, "Active")
-    return found
+    return await pool.serving("train")
 
 
 def refusals(pool: Stage, call: str, reason: str) -> float:

@@ -14,7 +14,7 @@ from tessera.model import names
 from tessera.model.assignment import decode
 from tests.integration.pool.stage import POOL, Stage, stage
 from tests.integration.scheduler.test_leases import Pool, remote, serving
-from tests.integration.scheduler.test_preemptor import condition, important, leaving
+from tests.integration.scheduler.test_preemptor import SPARED, condition, important, leaving
 from tests.integration.scheduler.test_service import Json, until
 
 
@@ -172,11 +172,7 @@ async def test_a_budget_of_the_client_spares_it_where_another_choice_exists(clus
     await cluster.add_node("h", 24)
     other = await cluster.create(important("other", "20Gi", 20))
     await cluster.takes(other, "h")
-    budget = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
-              "metadata": {"name": "web", "namespace": "default"},
-              "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}},
-              "status": {"disruptionsAllowed": 0}}  # fmt: skip
-    cluster.api.store.put("poddisruptionbudgets", budget)
+    cluster.api.store.put("poddisruptionbudgets", SPARED)
     await quiet(cluster, await cluster.create(important("high", "20Gi")), "g", "h")
     assert leaving(cluster) == ["other"]
 

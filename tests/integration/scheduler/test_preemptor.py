@@ -20,6 +20,13 @@ __all__ = ["cluster"]
 Json = dict[str, Any]
 
 
+SPARED: Json = {
+    "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "web", "namespace": "default"},
+    "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}, "status": {"disruptionsAllowed": 0},
+}  # fmt: skip
+"""No pod ``app=web`` may go."""
+
+
 def important(name: str, mem: str, priority: int = 100, policy: str = "PreemptLowerPriority") -> Json:
     body = pod(name, mem)
     body["spec"] |= {"priority": priority, "preemptionPolicy": policy}
@@ -116,11 +123,7 @@ async def test_a_covered_pod_is_spared_where_another_choice_exists(cluster: Clus
     await cluster.add_node("b", 24)
     await run(cluster, "web", "20Gi", "a", 1, labels={"app": "web"})
     await run(cluster, "job", "20Gi", "b", 50)
-    budget = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
-              "metadata": {"name": "web", "namespace": "default"},
-              "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}},
-              "status": {"disruptionsAllowed": 0}}  # fmt: skip
-    cluster.api.store.put("poddisruptionbudgets", budget)
+    cluster.api.store.put("poddisruptionbudgets", SPARED)
     await quiet(cluster, await cluster.create(important("high", "20Gi")), "a", "b")
     assert leaving(cluster) == ["job"]
 

@@ -32,7 +32,7 @@ class Machine:
 
 
 def test_a_gate_goes_on_and_counts_nobody_who_was_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tessera.remote.executor.front._PAUSE_S", 0.001)
+    monkeypatch.setattr("tessera.remote.executor.accepting._PAUSE_S", 0.001)
     machine = Machine(monkeypatch, "Front._serve")
     listener = socket.create_server(("127.0.0.1", 0))
     front = Front(listener, lambda *_: None)

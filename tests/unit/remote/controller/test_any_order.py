@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tessera.model.assignment import Share
-from tessera.model.gpu_leases import Attach, Phase, Slice
+from tessera.model.gpu_leases import SERVING, Attach, Phase, Slice
 from tessera.remote.controller.deciding import next_step
 from tessera.remote.controller.handovers import state_of
-from tessera.remote.controller.records import SERVING, SILENT, Client, Executor, Heard, Record, Status
+from tessera.remote.controller.records import SILENT, Client, Executor, Heard, Record, Status
 from tessera.remote.controller.steps import Create, Delete, Drop, Free, Settle, Wait, Write
 from tests.unit.remote.controller.test_steps import record
 
