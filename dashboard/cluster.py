@@ -145,7 +145,8 @@ def facts_of(pod: wire.Pod) -> PodFacts:
 
 def lease_state_of(lease: wire.GpuLease) -> LeaseState:
     """What the dashboard shows of a lease."""
-    meta, client, kept, status = lease.metadata, lease.spec.client, lease.spec.slice, lease.status
+    meta, spec, status = lease.metadata, lease.spec, lease.status
+    client, kept = spec.client or wire.LeaseClient(), spec.slice or wire.LeaseSlice()
     target, wanted = lease.spec.target, lease.spec.wanted
     return LeaseState(
         namespace=meta.namespace, name=meta.name, uid=meta.uid, pod=client.pod, pod_uid=client.pod_uid,
@@ -156,7 +157,7 @@ def lease_state_of(lease: wire.GpuLease) -> LeaseState:
         created=meta.creation_timestamp or "", ending=meta.deletion_timestamp is not None,
         target=LeaseRoom(target.node, target.gpu_uuid, target.memory_bytes, target.core_percent) if target else None,
         wanted=LeaseSize(wanted.memory_bytes, wanted.core_percent) if wanted else None, unmoved=status.unmoved,
-        next=_executor(status.next),
+        next=_executor(status.next), standing=spec.standing, stopped=spec.stopped,
     )  # fmt: skip
 
 

@@ -14,13 +14,15 @@ from tessera.model.gpu_leases import SERVING, Phase
 
 NO_LEASE = "NoLease"
 WORDS: Mapping[str, str] = {
+    Phase.PENDING: "no room has been found for it yet",
     Phase.RESERVED: "its room is kept, and no executor serves yet",
     Phase.READY: "an executor serves, and the container may start",
     Phase.ACTIVE: "the container uses it",
-    Phase.DETACHED: "an executor serves, and no container uses it",
+    Phase.DETACHED: "an executor serves, and no pod uses it",
     Phase.MIGRATING: "its sessions are carried over to another executor, and go on there",
     Phase.LOST: "the executor is gone, and with it the session; another is made",
     Phase.RELEASED: "nobody needs it any more; it goes with its executor",
+    Phase.STOPPED: "its users have stopped it; it has no room",
 }
 """Each phase as a clause."""
 

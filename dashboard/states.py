@@ -153,6 +153,9 @@ class LeaseState:
     ``wanted`` is the size that its users asked for, which stays when it is reached. ``target`` is the slice that it
     moves to, ``next`` NAMESPACE/NAME of the executor there that the sessions go to. ``unmoved`` says why there is no
     target though one is wanted.
+
+    Of a ``standing`` lease, which users made, ``pod``, ``pod_uid``, ``container`` and ``client_node`` are empty while
+    no pod uses it, and ``node`` and ``uuid`` while it has no room: none was found yet, or it is ``stopped``.
     """
 
     namespace: str
@@ -177,6 +180,8 @@ class LeaseState:
     wanted: LeaseSize | None = None
     unmoved: str = ""
     next: str = ""
+    standing: bool = False
+    stopped: bool = False
 
     @property
     def key(self) -> str:
@@ -195,8 +200,8 @@ class LeaseState:
     @property
     def rooms(self) -> tuple[LeaseRoom, ...]:
         """All that is kept for it: its slice, and the one that it moves to."""
-        own = LeaseRoom(self.node, self.uuid, self.mem_bytes, self.core_percent)
-        return (own, self.target) if self.target else (own,)
+        own = LeaseRoom(self.node, self.uuid, self.mem_bytes, self.core_percent) if self.node else None
+        return tuple(room for room in (own, self.target) if room)
 
     @property
     def moves(self) -> bool:

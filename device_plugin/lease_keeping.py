@@ -44,9 +44,9 @@ class LeaseKeeping:
     async def _bring(self, item: Slice, holder: Holder) -> None:
         key = f"{holder.namespace}/{item.lease}"
         watched, told = self._leases.watched(key), await self._dirs.told(item.device)
-        if told and not told.over and ended(watched, key, told.server_name):
+        if told and not told.over and ended(watched, key, told.server_name, holder):
             # The end is for good, so it is not written before the API server says it now.
-            why = ended(await self._leases.read(holder.namespace, item.lease), key, told.server_name)
+            why = ended(await self._leases.read(holder.namespace, item.lease), key, told.server_name, holder)
             if why:
                 await self._dirs.end(item.device, told.server_name, why)
             return

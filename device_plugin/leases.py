@@ -42,6 +42,8 @@ def usable(lease: Lease | None, key: str, holder: Holder, node: str) -> Lease | 
     known, client = lease.known, lease.known.client
     if known.deleting or known.phase is Phase.RELEASED:
         return _end(key, "found it released", "one in use")
+    if client is None:
+        return _end(key, "found it used by no pod any more", f"{holder.pod} with UID {holder.uid}")
     if (client.pod_uid, client.container) != (holder.uid, holder.container):
         found = f"found it of pod {client.pod} with UID {client.pod_uid}, container {client.container}"
         return _end(key, found, f"{holder.pod} with UID {holder.uid}, container {holder.container}")
@@ -50,10 +52,11 @@ def usable(lease: Lease | None, key: str, holder: Holder, node: str) -> Lease | 
     return lease
 
 
-def ended(lease: Lease | None, key: str, server_name: str) -> str:
+def ended(lease: Lease | None, key: str, server_name: str, holder: Holder) -> str:
     """Why what a container was told of its lease holds no more, in a sentence; empty while it may hold.
 
-    ``server_name``: what it was told that the executors' certificates name, which no other lease's do.
+    ``server_name``: what it was told that the executors' certificates name, which no other lease's do. ``holder``: the
+    container.
     """
     if lease is None:
         return f"GPULease {key} is gone"
@@ -61,6 +64,8 @@ def ended(lease: Lease | None, key: str, server_name: str) -> str:
         return f"GPULease {key} is gone, and another has its name"
     if lease.known.deleting:
         return f"GPULease {key} was deleted"
+    if lease.known.pod_uid != holder.uid:
+        return f"GPULease {key} was taken off pod {holder.pod}"
     return f"GPULease {key} was released" if lease.known.phase is Phase.RELEASED else ""
 
 
@@ -85,7 +90,7 @@ def lease_file(lease: Lease) -> bytes:
             "epoch": lease.known.epoch,
             "server_name": lease.server_name,
             "lease": lease.known.key,
-            "container": lease.known.client.container,
+            "container": lease.known.used_by,
         }
     ).encode()
 

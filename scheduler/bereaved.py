@@ -2,7 +2,8 @@
 
 An executor has its client's priority, and kube-scheduler may choose it where CPU or memory of the GPU's node is short.
 It deletes pods of that node only, and does not know for whom this one computes. Without an executor the client would
-have lost its sessions, and the pool would make another one, which waits for the very room that was taken.
+have lost its sessions, and the pool would make another one, which waits for the very room that was taken. So does the
+next executor of a standing lease: that lease was not to end with its pod, and its pod does not end with it.
 """
 
 import asyncio
@@ -90,7 +91,7 @@ class Bereaved:
     async def _follow(self, executor: Pod) -> bool:
         """Ends the client; answers whether nothing is left to do."""
         lease = self._leases.of_executor(executor)
-        client = self._holders.get(lease.client.pod_uid) if lease else None
+        client = self._holders.get(lease.pod_uid) if lease and not lease.standing else None
         if lease is None or client is None or client.leaving_from is not None or not _serves(lease, executor):
             return True
         log.info("a preempted executor's client goes with it", executor=executor.key, client=client.key)

@@ -187,7 +187,7 @@ class Binder:
 
     def _tell(self, request: Request, node: str, assignment: Assignment, leases: tuple[GpuLease, ...]) -> None:
         parts = [f"{name}: {_words(shares)}" for name, shares in assignment.containers]
-        parts += [f"{each.client.container}: {_words((each.share,))} on {each.node}" for each in leases]
+        parts += [f"{each.used_by}: {_words((each.share,))} on {each.node}" for each in leases]
         self._recorder.record(pod_reference(request.pod), "Normal", "SliceAssigned", f"{node}: {'; '.join(parts)}")
 
 

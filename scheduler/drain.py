@@ -116,7 +116,7 @@ def _moved(trial: Trial, population: Population, pod: Pod, charge: Charge) -> Mo
 def _unlisted(trial: Trial, uid: str) -> tuple[Pod, str]:
     """Who holds room and is no pod, and why it stays."""
     lease = trial.engine.leases.at(uid)
-    return (Pod(lease.namespace, lease.client.pod, uid), _KEPT) if lease else (Pod("", uid, uid), _UNKNOWN)
+    return (Pod(lease.namespace, lease.user, uid), _KEPT) if lease else (Pod("", uid, uid), _UNKNOWN)
 
 
 def _place(engine: Engine, place: str) -> tuple[str, str] | None:

@@ -24,7 +24,9 @@ from tessera.model.ledger import Bools, Ledger
 from tessera.model.pods import Pod
 from tessera.reasons import Code, Reason
 from tessera.scheduler.arrivals import Arrivals
+from tessera.scheduler.attached import Attached
 from tessera.scheduler.choice import choose
+from tessera.scheduler.clients import Clients
 from tessera.scheduler.earmark import part_of
 from tessera.scheduler.elsewhere import Elsewhere
 from tessera.scheduler.fit import still_held
@@ -71,9 +73,13 @@ class Engine:
         self._policies = Policies(self.options, self.arrivals.workload)
         self._local = Local(self.ledger, self._policies, ties, self.siblings)
         placing = Placing(self.leases, pool, self._policies, ties) if pool else None
-        self.relocations = Relocations(self.leases, placing, self.options.context_bytes) if placing else None
-        elsewhere = Elsewhere(self.leases, placing, ties) if placing else None
-        self._ways = Ways(self.ledger, self._local, Leased(self.leases), elsewhere)
+        self.relocations = (
+            Relocations(self.leases, placing, self.domains.of, self.options.context_bytes) if placing else None
+        )
+        clients = Clients(self.ledger, placing, ties) if placing else None
+        elsewhere = Elsewhere(self.leases, placing, clients) if placing and clients else None
+        attached = Attached(self.leases, clients, self._policies) if clients else None
+        self._ways = Ways(self.ledger, self._local, Leased(self.leases), elsewhere, attached)
         self._promises: dict[str, Promised] = {}
         self._requests: dict[str, Request] = {}
         self._asked: dict[str, float] = {}

@@ -1,7 +1,8 @@
 """Whether a namespace's ResourceQuotas allow a slice to grow beyond what its pod has asked for.
 
 The request of a running pod never changes, and the quotas count nothing else of it. What leases have beyond their
-pods' requests is therefore added here to what a quota says is used. A quota with scopes is taken to count every pod.
+pods' requests, a standing lease without a pod all that it has, is therefore added here to what a quota says is used. A
+quota with scopes is taken to count every pod.
 """
 
 from collections.abc import Iterable, Mapping
@@ -55,12 +56,13 @@ def growth(leases: Leases, lease: GpuLease, pods: Iterable[Pod]) -> Growth:
     asked = {pod.uid: demand_of(pod) for pod in pods if not pod.ended}
     own, others = {_MEM: 0, _CORE: 0}, {_MEM: 0, _CORE: 0}
     for each in leases.all():
-        demand = asked.get(each.client.pod_uid)
-        if each.namespace != lease.namespace or not isinstance(demand, PodDemand):
+        demand = asked.get(each.pod_uid)
+        if each.namespace != lease.namespace or not (each.standing or isinstance(demand, PodDemand)):
             continue
         mine = each.uid == lease.uid
         sums = own if mine else others
-        for key, beyond in _beyond(leases, each, demand, wanted=mine).items():
+        request = demand if isinstance(demand, PodDemand) else None
+        for key, beyond in _beyond(leases, each, request, wanted=mine).items():
             sums[key] += beyond
     return Growth(own, others)
 
@@ -81,14 +83,15 @@ def refusal(quotas: Iterable[Quota], growth: Growth, keys: Iterable[str]) -> str
     return ""
 
 
-def _beyond(leases: Leases, lease: GpuLease, demand: PodDemand, *, wanted: bool) -> _Sums:
+def _beyond(leases: Leases, lease: GpuLease, demand: PodDemand | None, *, wanted: bool) -> _Sums:
     """What ``lease`` has, or with ``wanted`` would have, beyond its container's request."""
     sizes = [lease.size]
     if target := leases.target(lease):
         sizes.append(target.size)
     if wanted and lease.wanted:
         sizes = [lease.wanted]
-    asked = next((c for c in demand.containers if c.container == lease.client.container), None)
+    container = lease.client.container if lease.client else ""
+    asked = next((c for c in demand.containers if c.container == container), None) if demand else None
     request = Size(asked.mem_bytes, asked.core_percent) if asked else Size(0, 0)
     mem = max(size.mem_bytes for size in sizes)
     core = max(size.core_percent for size in sizes)

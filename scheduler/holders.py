@@ -2,8 +2,9 @@
 
 Fed with the pods that the API server shows, after the engine was. A pod whose slices are on other nodes holds room
 there, by its leases and their executors: it is a holder on those nodes, and its executors are none. Once it is gone,
-its leases are on their way out, and their room with them. The shares of GPUs are kept as arrays for each node, made
-anew only where something has changed, so that all nodes can be compared at once.
+its leases are on their way out, and their room with them. The room of a standing lease is nobody's who could be asked
+to leave: it stays when the pod that uses it goes. The shares of GPUs are kept as arrays for each node, made anew only
+where something has changed, so that all nodes can be compared at once.
 """
 
 from collections import Counter
@@ -15,6 +16,7 @@ from sys import intern
 import numpy as np
 
 from tessera.kube.reflector import Deleted, Listed, Replaced, Told, Upserted
+from tessera.model.gpu_leases import GpuLease
 from tessera.model.ledger import Bools, Ints
 from tessera.model.pods import Pod
 from tessera.scheduler.lease_rooms import is_hold
@@ -133,9 +135,14 @@ class Holders:
         return found
 
     def owner(self, key: str) -> str:
-        """UID of the pod whose slices are charged under ``key``: of an executor's, or a lease's, the client's."""
+        """UID of the pod whose slices are charged under ``key``: of an executor's, or a lease's, the client's.
+
+        Of a standing lease's it is no pod's.
+        """
         lease = self._leases.behind(key)
-        return lease.client.pod_uid if lease else key
+        if lease is None:
+            return key
+        return lease.hold if lease.standing else lease.pod_uid
 
     def pods_of(self, holder: Holder, node: str) -> list[str]:
         """UIDs of the pods by which ``holder`` has room on ``node``: itself, or its executors if there are any."""
@@ -157,10 +164,14 @@ class Holders:
 
     def departing(self) -> set[str]:
         """The nodes with room of pods whose deletion was asked for, also if they are stuck in it, or that are gone."""
-        gone = (lease for lease in self._leases.all() if self._ledger.charge_of(lease.client.pod_uid) is None)
+        gone = (lease for lease in self._leases.all() if self._left(lease))
         return set[str]().union(
             *(self.nodes_of(self._known[uid]) for uid in self._departing), *map(self._leases.spread, gone)
         )
+
+    def _left(self, lease: GpuLease) -> bool:
+        """Whether the pod that ``lease`` was made for is gone, so that it goes too."""
+        return not lease.standing and self._ledger.charge_of(lease.pod_uid) is None
 
     def preempted_for(self, uid: str) -> list[Holder]:
         """The pods that were told to give way to the pod ``uid``."""
@@ -250,10 +261,10 @@ class Holders:
     def _gone(self, uid: str, keys: Collection[str]) -> Holder | None:
         """The pod ``uid``, which has ended or is gone, by the lease that it has left; ``None`` if it is to come."""
         lease = next(filter(None, map(self._leases.behind, keys)), None)
-        if lease is None or self._ledger.charge_of(uid) is not None:
+        if lease is None or lease.client is None or not self._left(lease):
             return None
         if uid not in self._ended:
-            left = {each.client.pod_uid for each in self._leases.all()}
+            left = {each.pod_uid for each in self._leases.all()}
             self._ended = {known: since for known, since in self._ended.items() if known in left}
             self._ended[uid] = self._clock()
         return Holder(uid, lease.namespace, lease.client.pod, lease.client.node, 0, leaving_from=self._ended[uid])

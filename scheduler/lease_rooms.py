@@ -15,7 +15,7 @@ def lease_charge(lease: GpuLease, where: Slice | None = None) -> Charge:
     where = where or lease.slice
     share = where.share
     totals = Totals(share.mem_bytes, share.core_percent, 0, 1)
-    assignment = Assignment(((lease.client.container, (share,)),), lease.domain)
+    assignment = Assignment(((lease.what, (share,)),), lease.domain)
     return Charge(where.node, totals, assignment, lease.namespace)
 
 

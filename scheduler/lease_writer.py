@@ -1,4 +1,5 @@
-"""Makes the GPULeases that a pod is promised, and removes them where the pod was not bound with them."""
+"""Makes the GPULeases that a pod is promised, and removes them where the pod was not bound with them. On a standing
+one, which is there already, the pod is written as its client, and taken off again."""
 
 from collections.abc import Callable, Iterable
 
@@ -6,6 +7,7 @@ from tessera.kube.convert import gpu_lease_object
 from tessera.kube.errors import ApiError
 from tessera.kube.finalizers import let_go
 from tessera.kube.gateway import Gateway
+from tessera.kube.lease_use import part, use
 from tessera.kube.resources import GPU_LEASES
 from tessera.model.gpu_leases import GpuLease
 from tessera.scheduler.leases import Leases
@@ -26,6 +28,9 @@ class LeaseWriter:
     async def make(self, promised: Iterable[GpuLease]) -> None:
         """Raises what the gateway raises; then some of them may be there."""
         for lease in promised:
+            if lease.standing:
+                self._leases.observe(held_lease_of(await use(self._gateway, lease)))
+                continue
             made = await self._gateway.create(GPU_LEASES, gpu_lease_object(lease), namespace=lease.namespace)
             self._leases.observe(held_lease_of(made), self._clock() + _SHOWN_WITHIN_S)
 
@@ -33,7 +38,7 @@ class LeaseWriter:
         """Those that are there, which no pod was bound with. Raises what the gateway raises, to be done again."""
         for lease in promised:
             try:
-                await self._remove(lease)
+                await (self._leave(lease) if lease.standing else self._remove(lease))
             except ApiError as error:
                 if not error.not_found:
                     raise
@@ -46,6 +51,13 @@ class LeaseWriter:
                 self._leases.seen(lease)
             else:
                 self._leases.forget(lease)
+
+    async def _leave(self, lease: GpuLease) -> None:
+        found = await self._gateway.get(GPU_LEASES, lease.name, namespace=lease.namespace)
+        if found.metadata.uid == lease.uid and found.spec.client and found.spec.client.pod_uid == lease.pod_uid:
+            found = await part(self._gateway, found)
+        if found.metadata.uid == lease.uid:
+            self._leases.observe(held_lease_of(found))
 
     async def _remove(self, lease: GpuLease) -> None:
         found = await self._gateway.get(GPU_LEASES, lease.name, namespace=lease.namespace)

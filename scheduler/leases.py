@@ -6,25 +6,26 @@ the very slice: then only the executor's own charge counts. What a pod holds is 
 moment lies between the two.
 
 The slice that a lease moves to is a second room of the same kind (``GpuLease.target_hold``): charged from the moment
-that it is aimed at, before it is written, for as long as the GPULease names it.
+that it is aimed at, before it is written, for as long as the GPULease names it. A standing lease, which has no room at
+first, comes to its first slice in the same way.
+
+A pod that uses a standing lease is promised that lease, which keeps its room whoever uses it.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
-from tessera.model.assignment import Share
 from tessera.model.charges import Charge
 from tessera.model.gpu_leases import GpuLease, Slice, first_hold_of, target_hold_of
 from tessera.model.hosts import NOTHING
 from tessera.model.ledger import Ledger
 from tessera.model.pods import Pod
-from tessera.reasons import Reason
+from tessera.reasons import Code, Reason
+from tessera.scheduler.aims import Aims
 from tessera.scheduler.lease_rooms import LeaseRooms, lease_charge
 from tessera.scheduler.options import PoolOptions
 from tessera.scheduler.servers import LeaseId, Servers
 from tessera.scheduler.ways import Given
-
-_NOWHERE = Slice("", Share("", 0))
 
 
 def _nothing_heard(_: str) -> None: ...
@@ -44,7 +45,8 @@ class Leases:
         self._held: dict[str, str] = {}
         self._promised: dict[str, tuple[GpuLease, ...]] = {}
         self._made: set[str] = set()
-        self._aims: dict[str, Slice] = {}
+        self._users: dict[str, str] = {}
+        self._aims = Aims()
         self._load: Counter[str] = Counter()
 
     def copy(self) -> "Leases":
@@ -52,7 +54,7 @@ class Leases:
         other = Leases(self.ledger.copy(), self._pool)
         other._known, other._held = self._known.copy(), self._held.copy()
         other._made, other._aims = self._made.copy(), self._aims.copy()
-        other._promised, other._load = self._promised.copy(), self._load.copy()
+        other._promised, other._load, other._users = self._promised.copy(), self._load.copy(), self._users.copy()
         other._use(self._servers.copy(), _nothing_heard)
         return other
 
@@ -76,10 +78,11 @@ class Leases:
         self._held[lease.hold] = lease.key
         if self._promised_as(lease.hold):
             self._made.add(lease.hold)  # from now on the room is the lease's, and goes with it
-        if self._aims.get(lease.uid, _NOWHERE) in (lease.target, lease.slice):
-            del self._aims[lease.uid]  # it has come true; it may have been moved there already
+        self._aims.observe(lease)
         self._count(lease, +1)
         self._settle(lease.hold)
+        if known is not None and lease.free and not known.free:
+            self._freed(lease.node)  # who waits for it may have it
 
     def forget(self, lease: GpuLease, told_until: float | None = None) -> None:
         """That very lease is gone; with a time one that was just removed, of which old news may come until then."""
@@ -141,7 +144,10 @@ class Leases:
 
     def confirms(self, uid: str, charge: Charge) -> bool:
         """Whether what the pod is promised, ``charge`` and its leases, may still be given."""
-        promised = ((lease.hold, lease_charge(lease)) for lease in self._promised.get(uid, ()))
+        leases = self._promised.get(uid, ())
+        if any(lease.standing and self.user(lease) not in ("", uid) for lease in leases):
+            return False
+        promised = ((lease.hold, lease_charge(lease)) for lease in leases if not lease.standing)
         return all(self.ledger.reserve(key, held) is None for key, held in ((uid, charge), *promised))
 
     def release(self, uid: str) -> set[str]:
@@ -154,21 +160,22 @@ class Leases:
 
     # Moves
 
-    def aim(self, lease: GpuLease, where: Slice) -> Reason | None:
+    def aim(self, lease: GpuLease, where: Slice, domain: str = "") -> Reason | None:
         """Takes the room at ``where`` for ``lease``, which moves nowhere yet, before it is written; else says why not.
 
-        It is kept until the lease shows it as its target, or until ``miss``.
+        It is kept until the lease shows it as its target, or until ``miss``. ``domain``: the trust domain of a lease
+        that has none yet.
         """
-        charge = lease_charge(lease, where)
-        if reason := self.ledger.reserve(lease.target_hold, charge):
+        self._aims.take(lease, where, domain)
+        if reason := self.ledger.reserve(lease.target_hold, self._aims.charge(lease, where)):
+            self._aims.drop(lease)
             return reason
-        self._aims[lease.uid] = where
         self._rooms.occupy(lease.target_hold, where.node)
         return None
 
     def miss(self, lease: GpuLease) -> None:
         """What ``lease`` was aimed at is not to become its target any more."""
-        if self._aims.pop(lease.uid, None) is not None:
+        if self._aims.drop(lease):
             self._settle(lease.hold)
 
     def target(self, lease: GpuLease) -> Slice | None:
@@ -176,11 +183,11 @@ class Leases:
         known = self._known.get(lease.key)
         if known is None or known.uid != lease.uid:
             return None
-        return known.target or self._aims.get(lease.uid)
+        return known.target or self._aims.of(lease)
 
     def aims_at(self, lease: GpuLease, where: Slice) -> bool:
         """Whether the room at ``where`` is still kept for a write that no news has shown yet."""
-        return self._aims.get(lease.uid) == where
+        return self._aims.of(lease) == where
 
     # Questions
 
@@ -197,8 +204,13 @@ class Leases:
         """The leases by which the pod ``uid``, once bound, is to hold its slices."""
         return self._promised.get(uid, ())
 
+    def user(self, lease: GpuLease) -> str:
+        """UID of the pod that uses ``lease``, or is promised it; empty where none does."""
+        known = self._known.get(lease.key)
+        return (known.pod_uid if known else "") or self._users.get(lease.uid, "")
+
     def at(self, hold: str) -> GpuLease | None:
-        """The lease of a container: POD-UID/CONTAINER."""
+        """The lease whose first room has this key (``GpuLease.hold``)."""
         key = self._held.get(hold)
         return self._known[key] if key else None
 
@@ -215,7 +227,8 @@ class Leases:
         """The nodes on which ``lease`` has room, or its executors do."""
         charges = (self.ledger.charge_of(uid) for uid in self._servers.of(lease))
         target = self.target(lease)
-        return {lease.node, *([target.node] if target else ()), *(charge.node for charge in charges if charge)}
+        rooms = (lease.slice, target)
+        return {room.node for room in rooms if room and room.node} | {charge.node for charge in charges if charge}
 
     def nodes_of(self, uid: str) -> set[str]:
         """Where the pod ``uid`` holds room or is promised some."""
@@ -233,36 +246,46 @@ class Leases:
 
     def _use(self, servers: Servers, freed: Callable[[str], None]) -> None:
         need = self._pool.executor if self._pool else NOTHING
-        self._servers, self._rooms = servers, LeaseRooms(self.ledger, servers, need, freed)
+        self._servers, self._rooms, self._freed = servers, LeaseRooms(self.ledger, servers, need, freed), freed
 
     def _promise(self, uid: str, given: Given) -> Reason | None:
-        for count, lease in enumerate(given.leases):
+        if other := next(
+            (lease for lease in given.leases if lease.standing and self.user(lease) not in ("", uid)), None
+        ):
+            self.ledger.release(uid)
+            return Reason(Code.REMOTE_UNAVAILABLE, f"GPULease {other.key} is used by another pod")
+        new = [lease for lease in given.leases if not lease.standing]
+        for count, lease in enumerate(new):
             if reason := self.ledger.reserve(lease.hold, lease_charge(lease)):
-                for taken in given.leases[:count]:
+                for taken in new[:count]:
                     self.ledger.release(taken.hold)
                 self.ledger.release(uid)
                 return reason
         if given.leases:
             self._promised[uid] = given.leases
-        for lease in given.leases:
+        for lease in new:
             self._rooms.occupy(lease.hold, lease.node)
             self._count(lease, +1)
+        self._users.update({lease.uid: uid for lease in given.leases if lease.standing})
         return None
 
     def _break_promise(self, uid: str) -> set[str]:
         leases = self._promised.pop(uid, ())
         for lease in leases:
+            if lease.standing:
+                self._users.pop(lease.uid, None)
+                continue
             self._made.discard(lease.hold)
             self._count(lease, -1)
             self._settle(lease.hold)
-        return {lease.node for lease in leases if self.ledger.charge_of(lease.hold) is None}
+        return {each.node for each in leases if each.standing or self.ledger.charge_of(each.hold) is None}
 
     def _drop(self, lease: GpuLease) -> None:
         del self._known[lease.key]
         if self._held.get(lease.hold) == lease.key:
             del self._held[lease.hold]
         self._unseen.pop(lease.key, None)
-        self._aims.pop(lease.uid, None)
+        self._aims.drop(lease)
         self._count(lease, -1)
         self._settle(lease.hold)
 
@@ -292,9 +315,9 @@ class Leases:
         """Makes the charges of both rooms what the lease, its executors and the promises make them."""
         known = self.at(hold)
         lease = known or self._promised_as(hold)
-        self._rooms.settle(hold, known, lease_charge(lease) if lease else None)
+        self._rooms.settle(hold, known, lease_charge(lease) if lease and lease.placed else None)
         target = self.target(known) if known else None
-        self._rooms.settle(target_hold_of(hold), known, lease_charge(known, target) if known and target else None)
+        self._rooms.settle(target_hold_of(hold), known, self._aims.charge(known, target) if known and target else None)
 
     def _promised_as(self, hold: str) -> GpuLease | None:
         """The lease that was promised there and is not made yet."""
@@ -302,7 +325,8 @@ class Leases:
         return next((lease for lease in leases if lease.hold == hold), None)
 
     def _count(self, lease: GpuLease, sign: int) -> None:
-        for node in {lease.node, lease.client.node, *([lease.target.node] if lease.target else ())}:
+        parts = (lease.slice, lease.target, lease.client)
+        for node in {part.node for part in parts if part and part.node}:
             self._load[node] += sign
             if not self._load[node]:
                 del self._load[node]

@@ -1,7 +1,8 @@
 """Removes GPULeases of a leader that ended between making them and the Binding.
 
-Such a lease keeps its pod from being placed anew. A leader that knows of no Binding of its own for the pod, and reads
-that the pod is not bound, removes it: no former leader's Binding is in flight any more once another leads.
+Such a lease keeps its pod from being placed anew, or a standing one keeps others from using it. A leader that knows of
+no Binding of its own for the pod, and reads that the pod is not bound, removes the lease, or takes the pod off the
+standing one: no former leader's Binding is in flight any more once another leads.
 """
 
 import asyncio
@@ -61,10 +62,11 @@ class LeftLeases:
         return (lease for lease in self._engine.leases.all() if self._is_left(lease))
 
     def _is_left(self, lease: GpuLease) -> bool:
-        uid = lease.client.pod_uid
-        return self._engine.ledger.charge_of(uid) is None and uid not in self._engine.promises()
+        uid = lease.pod_uid
+        return bool(uid) and self._engine.ledger.charge_of(uid) is None and uid not in self._engine.promises()
 
     async def _waits(self, lease: GpuLease) -> bool:
         """Whether the pod is there and not bound; the lease of any other one is its controller's to end."""
-        found = await self._gateway.find(PODS, lease.client.pod, namespace=lease.namespace)
-        return found is not None and found.metadata.uid == lease.client.pod_uid and not found.spec.node_name
+        name = lease.client.pod if lease.client else ""
+        found = await self._gateway.find(PODS, name, namespace=lease.namespace)
+        return found is not None and found.metadata.uid == lease.pod_uid and not found.spec.node_name

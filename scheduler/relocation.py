@@ -2,10 +2,11 @@
 
 A lease moves where its users want another size, where its node is cordoned or its GPU is not well, and, once no
 executor serves it, where its node takes no pods or is gone. It keeps its slice until it has moved, so there is room for
-both at once. Pure: reads the ledger, changes nothing.
+both at once. A standing lease that has no slice yet moves to its first; one that is stopped nowhere. Pure: reads the
+ledger, changes nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -17,8 +18,12 @@ from tessera.scheduler.lease_rooms import lease_charge
 from tessera.scheduler.leases import Leases
 from tessera.scheduler.placing import Placing
 
+_UNSERVED = frozenset({Phase.PENDING, Phase.LOST, Phase.STOPPED})
+
 
 class Kind(StrEnum):
+    NEW = "new"
+    STOP = "stop"
     RESIZE = "resize"
     CORDON = "cordon"
     HEALTH = "health"
@@ -46,10 +51,11 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """It is to move to ``where``."""
+    """It is to move to ``where``. ``domain``: the trust domain that a lease without room comes to."""
 
     where: Slice
     cause: Cause
+    domain: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +78,23 @@ Decision = Aim | Withdraw | Stay | None
 
 def sight_of(lease: GpuLease, endpoint: str, moving: bool, unmoved: str) -> Sight:
     """``endpoint``: where its executor is reached, empty without one."""
-    live = lease.phase is not Phase.LOST and (lease.phase is not Phase.RESERVED or bool(endpoint))
+    live = lease.phase not in _UNSERVED and (lease.phase is not Phase.RESERVED or bool(endpoint))
     return Sight(lease, live, moving or lease.phase is Phase.RELEASED or lease.deleting, unmoved)
 
 
 class Relocations:
-    """``context_bytes``: the least memory of a slice."""
+    """``context_bytes``: the least memory of a slice. ``domain_of``: the trust domain of a namespace as it is now."""
 
-    def __init__(self, leases: Leases, placing: Placing, context_bytes: int = 0) -> None:
-        self._leases, self._ledger, self._placing, self._context = leases, leases.ledger, placing, context_bytes
+    def __init__(
+        self, leases: Leases, placing: Placing, domain_of: Callable[[str], str | Reason], context_bytes: int = 0
+    ) -> None:
+        self._leases, self._ledger, self._placing = leases, leases.ledger, placing
+        self._domain_of, self._context = domain_of, context_bytes
 
     def pressing(self) -> Iterator[tuple[GpuLease, Cause]]:
         """The leases with which something may be to do, as far as the ledger tells, and what it is about."""
         for lease in self._leases.all():
-            if lease.deleting:
+            if lease.deleting or (lease.stopped and lease.target is None):
                 continue
             must = self._fault(lease.slice, live=False)
             found = self._flaw(lease, must) if lease.target else must or _resize(lease)
@@ -93,7 +102,8 @@ class Relocations:
                 yield lease, found
 
     def decide(self, sight: Sight, demand: PodDemand | Reason | None, refused: str) -> Decision:
-        """``demand`` is that of the client's pod, ``None`` if it is gone; ``refused`` why quotas forbid the growth."""
+        """``demand`` says what is preferred, ``None`` if the client's pod is gone; ``refused`` why quotas forbid the
+        growth."""
         lease = sight.lease
         must, resize = self._fault(lease.slice, sight.live), _resize(lease)
         if sight.moving:
@@ -101,12 +111,13 @@ class Relocations:
         if lease.target is not None:
             flaw = self._flaw(lease, must)
             return Withdraw(flaw) if flaw else None
-        if demand is None or not (must or resize):
+        if demand is None or lease.stopped or not (must or resize):
             return None
         tries = []
         if resize and lease.wanted:
-            tries.append((resize, lease.wanted, refused or self._too_small(lease.wanted)))
-        if must:
+            cause = resize if lease.placed or must is None else must
+            tries.append((cause, lease.wanted, refused or self._too_small(lease.wanted)))
+        if must and lease.placed:
             tries.append((must, lease.size, ""))
         return self._first(lease, demand, tries)
 
@@ -114,22 +125,29 @@ class Relocations:
         """The first of ``tries`` that can be had."""
         found: list[str] = []
         for cause, size, why in tries:
-            placed = why or self._place(lease, demand, size)
-            if isinstance(placed, Slice):
-                return Aim(placed, cause)
+            placed = why or self._place(lease, demand, size, cause)
+            if isinstance(placed, Aim):
+                return placed
             found.append(f"{cause.text}: {placed}")
         return Stay(Cause(tries[-1][0].kind, "; ".join(found)))
 
-    def _place(self, lease: GpuLease, demand: PodDemand | Reason, size: Size) -> Slice | str:
-        if isinstance(demand, Reason):
-            return demand.text
-        container = ContainerDemand(lease.client.container, 1, size.mem_bytes, size.core_percent)
-        domain = lease_charge(lease).domain if self._ledger.separate else ""
+    def _place(self, lease: GpuLease, demand: PodDemand | Reason, size: Size, cause: Cause) -> Aim | str:
+        domain = self._domain(lease)
+        if isinstance(demand, Reason) or isinstance(domain, Reason):
+            return next(found.text for found in (demand, domain) if isinstance(found, Reason))
+        container = ContainerDemand(lease.what, 1, size.mem_bytes, size.core_percent)
         asked = replace(demand, containers=(container,), domain=domain)
-        found = self._placing.place(self._ledger, asked, asked, self._ledger.row(lease.client.node))
+        near = self._ledger.row(lease.client.node) if lease.client else None
+        found = self._placing.place(self._ledger, asked, asked, near)
         if found is None or found == lease.slice:
             return self._placing.reason(self._ledger, asked, asked).text
-        return found
+        return Aim(found, cause, "" if lease.placed else domain)
+
+    def _domain(self, lease: GpuLease) -> str | Reason:
+        """It stays in the trust domain that it was placed in; one that has no room yet comes to its namespace's."""
+        if not self._ledger.separate:
+            return ""
+        return lease_charge(lease).domain if lease.placed else self._domain_of(lease.namespace)
 
     def _too_small(self, wanted: Size) -> str:
         if wanted.mem_bytes >= self._context:
@@ -142,6 +160,8 @@ class Relocations:
         target = lease.target
         if target is None:
             return None
+        if lease.stopped:
+            return Cause(Kind.STOP, "it is stopped")
         if fault := self._fault(target, live=False):
             return fault
         if target.size == lease.size:
@@ -152,6 +172,8 @@ class Relocations:
     def _fault(self, where: Slice, live: bool) -> Cause | None:
         """Why a slice is not good there; one that is in use still is so where its node is merely not heard of."""
         ledger, node, uuid = self._ledger, where.node, where.share.uuid
+        if not node:
+            return Cause(Kind.NEW, "it has no slice yet")
         row, column, host = ledger.row(node), ledger.column(node, uuid), ledger.hosts().get(node)
         if host is not None and host.cordoned:
             return Cause(Kind.CORDON, f"node {node} is cordoned")

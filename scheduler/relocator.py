@@ -14,7 +14,7 @@ import structlog
 from prometheus_client import Counter
 
 from tessera.kube import wire
-from tessera.kube.convert import client_reference, gpu_lease_of, pod_of
+from tessera.kube.convert import gpu_lease_of, lease_reference, pod_of
 from tessera.kube.errors import KubeError
 from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
@@ -27,6 +27,7 @@ from tessera.scheduler.growth import growth_refusal
 from tessera.scheduler.leases import Leases
 from tessera.scheduler.pauses import Pauses
 from tessera.scheduler.relocation import Aim, Cause, Relocations, Sight, Stay, Withdraw, sight_of, slice_words
+from tessera.scheduler.standing import standing_demand
 from tessera.scheduler.targets import Targets
 from tessera.scheduler.watching import held_lease_of
 
@@ -133,21 +134,23 @@ class Relocator:
         return False
 
     async def _demand(self, lease: GpuLease) -> PodDemand | Reason | None:
-        """What the client's pod prefers; ``None`` if it is gone."""
+        """What the client's pod prefers, ``None`` if it is gone; of a standing lease what it says itself."""
         client = lease.client
+        if lease.standing or client is None:
+            return standing_demand(lease)
         found = await self._gateway.find(PODS, client.pod, namespace=lease.namespace)
         pod = pod_of(found) if found is not None and found.metadata.uid == client.pod_uid else None
         return None if pod is None or pod.ended else demand_of(pod)
 
     async def _aim(self, found: wire.GpuLease, sight: Sight, aim: Aim) -> bool:
         lease, cause = sight.lease, aim.cause
-        if reason := await self._targets.aim(found, aim.where):
+        if reason := await self._targets.aim(found, aim.where, aim.domain):
             await self._say(found, sight, Cause(cause.kind, f"{cause.text}: {reason.text}"))
             return False
         self._count(lease, "aimed", cause)
-        way = f"from {slice_words(lease.slice)} to {slice_words(aim.where)}"
-        text = f"{lease.client.container}: {way}: {cause.text}"
-        self._recorder.record(client_reference(lease), "Normal", "SliceMoves", text)
+        way = f"from {slice_words(lease.slice)} to {slice_words(aim.where)}" if lease.placed else slice_words(aim.where)
+        text = f"{lease.used_by}: {way}: {cause.text}"
+        self._recorder.record(lease_reference(lease), "Normal", "SliceMoves", text)
         return True
 
     async def _say(self, found: wire.GpuLease, sight: Sight, why: Cause | None) -> None:
@@ -162,7 +165,7 @@ class Relocator:
         await self._targets.patch(found, {"status": {"unmoved": text or None}}, "status")
         if why is not None:
             self._count(lease, "stays", why)
-            self._recorder.record(client_reference(lease), "Warning", "SliceStays", f"{lease.client.container}: {text}")
+            self._recorder.record(lease_reference(lease), "Warning", "SliceStays", f"{lease.used_by}: {text}")
 
     def _count(self, lease: GpuLease, outcome: str, cause: Cause) -> None:
         log.info("GPULease moves" if outcome == "aimed" else "GPULease stays", lease=lease.key, outcome=outcome,

@@ -55,14 +55,18 @@ class Targets:
         """Whether a target was sent of which nobody knows yet what became of it."""
         return any(not sent.answered for sent in self._sent.values())
 
-    async def aim(self, found: wire.GpuLease, where: Slice) -> Reason | None:
-        """Makes ``where`` the target of ``found``, just read; answers why there is no room. Raises as ``patch``."""
+    async def aim(self, found: wire.GpuLease, where: Slice, domain: str = "") -> Reason | None:
+        """Makes ``where`` the target of ``found``, just read; answers why there is no room. ``domain``: the trust
+        domain of a lease that has none yet. Raises as ``patch``."""
         lease = held_lease_of(found)
-        if reason := self._leases.aim(lease, where):
+        written = msgspec.to_builtins(lease_slice(where, lease.domain or domain))
+        if reason := self._leases.aim(lease, where, domain):
             return reason
         sent = self._sent[lease.uid] = _Sent(lease, where, found.metadata.resource_version, self._clock())
         try:
-            await self.patch(found, {"spec": {"target": msgspec.to_builtins(lease_slice(where, lease.domain))}})
+            await self.patch(
+                found, {"spec": {"target": written}}
+            )
         except (ApiError, Unreachable, LeaseEnding):
             self._miss(sent)
             raise

@@ -1,4 +1,5 @@
-"""In which ways a pod is given its slices: on its own node, on another one, or as what its lease keeps for it.
+"""In which ways a pod is given its slices: on its own node, on another one, by a lease that stands, or as what its
+lease keeps for it.
 
 Each way answers the same questions, reads the ledger and changes nothing.
 """
@@ -20,7 +21,8 @@ from tessera.scheduler.promises import Request
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What a pod would hold on its node, and the leases, not made yet, by which it would hold slices elsewhere."""
+    """What a pod would hold on its node, and the leases by which it would hold slices elsewhere: not made yet, or
+    standing ones as they would be once it uses them."""
 
     charge: Charge
     leases: tuple[GpuLease, ...] = ()
@@ -56,17 +58,18 @@ class Way(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """Which way a pod goes. ``elsewhere`` is ``None`` where no slices are given on other nodes."""
+    """Which way a pod goes. ``elsewhere`` and ``attached`` are ``None`` where no slices are given on other nodes."""
 
     ledger: Ledger
     local: Way
     leased: Way
     elsewhere: Way | None
+    attached: Way | None
 
     def of(self, request: Request, offered: Bools) -> tuple[Way, Bools]:
         """The pod's way on the nodes ``offered``, and which of these take it: its own node's GPUs come first."""
-        if request.pod.lease:
-            return self.leased, self.leased.able(request, offered)
+        if fixed := self._fixed(request):
+            return fixed, fixed.able(request, offered)
         kept = self.local.able(request, offered) if self.may_be_local(request.pod, request.demand) else offered & False
         if kept.any() or self.elsewhere is None or not request.demand.may_be_remote:
             return self.local, kept
@@ -80,8 +83,8 @@ class Ways:
 
     def among(self, request: Request, candidates: Bools) -> Way:
         """The pod's way on ``candidates``, which ``of`` has found, or a part of them."""
-        if request.pod.lease:
-            return self.leased
+        if fixed := self._fixed(request):
+            return fixed
         if self.elsewhere is None or not request.demand.may_be_remote:
             return self.local
         return self.elsewhere if (candidates & self.ledger.client).any() else self.local
@@ -89,9 +92,15 @@ class Ways:
     def on(self, request: Request, node: str) -> Way:
         """The pod's way on ``node``."""
         row = self.ledger.row(node)
-        if request.pod.lease:
-            return self.leased
+        if fixed := self._fixed(request):
+            return fixed
         if self.elsewhere is None or not request.demand.may_be_remote:
             return self.local
         client = row is not None and bool(self.ledger.client[row])
         return self.elsewhere if client or request.demand.preferences.remote is Remote.REQUIRED else self.local
+
+    def _fixed(self, request: Request) -> Way | None:
+        """The pod's way, whichever nodes there are, if its slice is decided already."""
+        if request.pod.lease:
+            return self.leased
+        return self.attached if request.demand.preferences.lease else None

@@ -3,22 +3,32 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import structlog
 
 from tessera.kube import wire
-from tessera.kube.convert import client_reference
+from tessera.kube.convert import lease_reference
 from tessera.kube.errors import ApiError
 from tessera.kube.events import EventRecorder
-from tessera.kube.finalizers import let_go
+from tessera.kube.finalizers import hold, let_go
 from tessera.kube.gateway import Gateway
+from tessera.kube.lease_use import part
 from tessera.kube.resources import GPU_LEASES, GPU_NODES, PODS, untyped
 from tessera.model import names
 from tessera.model.gpu_leases import SERVING, Phase
 from tessera.remote.controller.pods import Options, executor_pod
-from tessera.remote.controller.reading import ENDED, MESSAGE, executor_of, leases_of, settling_patch, status_patch
+from tessera.remote.controller.reading import (
+    ENDED,
+    MESSAGE,
+    emptying_patch,
+    executor_of,
+    leases_of,
+    settling_patch,
+    status_patch,
+)
 from tessera.remote.controller.records import Client, Executor, Record, Status
-from tessera.remote.controller.steps import Create, Delete, Drop, Free, Settle, Step, Write
+from tessera.remote.controller.steps import Create, Delete, Drop, Empty, Free, Hold, Part, Settle, Step, Write
 
 log = structlog.get_logger()
 
@@ -56,7 +66,14 @@ class Acting:
             case Create():
                 await self._create(record, step)
             case Settle():
-                await self._settle(record)
+                await self._change(record, settling_patch(record))
+                log.info("lease moved", lease=record.known.key, slice=record.known.target)
+            case Empty():
+                await self._empty(record)
+            case Hold():
+                await self._hold(record)
+            case Part():
+                await self._part(record)
             case Delete(executor):
                 if await self._is_as_read(record):
                     await self.end(executor)
@@ -72,10 +89,13 @@ class Acting:
 
     async def _is_as_read(self, record: Record) -> bool:
         """A deletion is not fenced by the lease: a new leader may see executors sooner than what they were made for."""
+        found = await self._read(record)
+        return found is not None and found.metadata.resource_version == record.version
+
+    async def _read(self, record: Record) -> wire.GpuLease | None:
+        """That very lease as it is now."""
         found = await self._gateway.find(GPU_LEASES, record.known.name, namespace=record.known.namespace)
-        if found is None:
-            return False
-        return (found.metadata.uid, found.metadata.resource_version) == (record.known.uid, record.version)
+        return found if found is not None and found.metadata.uid == record.known.uid else None
 
     async def _write(self, record: Record, status: Status) -> None:
         stamp = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -86,16 +106,29 @@ class Acting:
         if status.phase is not record.status.phase:
             self._tell(record, status)
 
-    async def _settle(self, record: Record) -> None:
+    async def _change(self, record: Record, patch: dict[str, Any]) -> None:
         lease = record.known
-        await self._gateway.merge_patch(
-            untyped(GPU_LEASES), lease.name, settling_patch(record), namespace=lease.namespace
-        )
-        log.info("lease moved", lease=lease.key, slice=lease.target)
+        await self._gateway.merge_patch(untyped(GPU_LEASES), lease.name, patch, namespace=lease.namespace)
+
+    async def _empty(self, record: Record) -> None:
+        if not await self._left_behind(record):
+            await self._change(record, emptying_patch(record))
+            log.info("lease stopped", lease=record.known.key)
+
+    async def _hold(self, record: Record) -> None:
+        found = await self._read(record)
+        if found is not None:
+            await hold(self._gateway, found)
+
+    async def _part(self, record: Record) -> None:
+        found = await self._read(record)
+        if found is not None and found.metadata.resource_version == record.version:
+            await part(self._gateway, found)
+            log.info("lease has no client", lease=record.known.key, pod=record.known.user)
 
     async def _create(self, record: Record, step: Create) -> None:
-        pod = await self._client_pod(record)
-        if pod is None or _state(record, pod) is not Client.BOUND:
+        pod = None if record.known.standing else await self._client_pod(record)
+        if not record.known.standing and _state(record, pod) is not Client.BOUND:
             return
         host = await self._gateway.find(GPU_NODES, step.where.node)
         made = executor_pod(record, step, pod, host.metadata.uid if host else "", self._options)
@@ -119,24 +152,29 @@ class Acting:
         await self._gateway.remove(GPU_LEASES, lease.name, namespace=lease.namespace, uid=lease.uid)
 
     async def _free(self, record: Record) -> None:
-        """What the watch has not told of yet must not be left behind."""
-        for executor in await self.executors(record):
-            await self.end(executor)
-            return
-        lease = await self._gateway.get(GPU_LEASES, record.known.name, namespace=record.known.namespace)
-        if lease.metadata.uid == record.known.uid:
+        if not await self._left_behind(record) and (lease := await self._read(record)) is not None:
             await let_go(self._gateway, lease)
+
+    async def _left_behind(self, record: Record) -> bool:
+        """Whether there is an executor of which the watch has not told yet; it is asked to end."""
+        found = await self.executors(record)
+        for executor in found:
+            await self.end(executor)
+        return bool(found)
 
     async def _client_pod(self, record: Record) -> wire.Pod | None:
         client = record.known.client
+        if client is None:
+            return None
         pod = await self._gateway.find(PODS, client.pod, namespace=record.known.namespace)
         return pod if pod is not None and pod.metadata.uid == client.pod_uid else None
 
     def _tell(self, record: Record, status: Status) -> None:
-        client = record.known.client
-        about = client_reference(record.known)
+        about = lease_reference(record.known)
         node = replace(record, status=status).served.node
-        where = f"container {client.container}: {record.known.key} on {node}, epoch {status.epoch}"
+        where = f"{record.known.key} on {node}, epoch {status.epoch}"
+        if record.known.client:
+            where = f"container {record.known.client.container}: {where}"
         if status.phase is Phase.LOST:
             self._recorder.record(about, "Warning", "SliceLost", f"{where}: {status.message}")
         elif status.phase in SERVING and record.status.phase is Phase.MIGRATING:
@@ -149,6 +187,8 @@ class Acting:
 
 
 def _state(record: Record, pod: wire.Pod | None) -> Client:
+    if record.known.client is None:
+        return Client.NONE
     if pod is None or pod.status.phase in ENDED:
         return Client.GONE
     return Client.BOUND if pod.spec.node_name and record.known.name in leases_of(pod) else Client.UNBOUND

@@ -49,7 +49,7 @@ class Book:
 
     def bound(self, record: Record) -> bool:
         """Whether the watch has shown the client's pod bound with the lease, and no end of it."""
-        client = self._clients.get(record.known.client.pod_uid)
+        client = self._clients.get(record.known.pod_uid)
         return client is not None and not client.ended and record.known.name in client.leases
 
     def heard(self, lease_uid: str) -> Mapping[str, Heard]:

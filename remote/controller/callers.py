@@ -57,6 +57,8 @@ class Callers:
     async def client(self, record: Record, token: str, container: str, epoch: int) -> Refused | None:
         """Why who holds this token may not use the lease; ``None`` if he may."""
         lease, wanted = record.known, record.known.client
+        if wanted is None:
+            return Refused("detached", f"GPULease {lease.key}: found it used by no pod; allowed: the pod that uses it")
         with self._turns.turn(lease.uid) as refused:
             bearer = refused or await bearer_of(self._gateway, token, POOL_AUDIENCE)
         if isinstance(bearer, Refused):
@@ -67,6 +69,9 @@ class Callers:
         if not self._book.bound(record):
             # A review may be some seconds old.
             return Refused("ended", f"pod {wanted.pod}: found its end; allowed: a pod that is bound with {lease.key}")
+        if lease.standing and record.status.client != record.client:
+            # The executor may still be the former client's.
+            return Refused("epoch", f"GPULease {lease.key}: found it not ready for pod {wanted.pod} yet")
         if container != wanted.container:
             return Refused("container", f"container: found {container!r}; allowed: {wanted.container!r}")
         if epoch != record.status.epoch:

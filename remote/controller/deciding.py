@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tessera.model.gpu_leases import SERVING, Phase
-from tessera.remote.controller import moving
+from tessera.remote.controller import moving, standing
 from tessera.remote.controller.records import (
     SILENT,
     Client,
@@ -29,9 +29,10 @@ _NOTHING: Mapping[str, Heard] = {}
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """In seconds. ``known``: how long the lease has been, ``moving``: how long it moves. ``start``, ``move``: how long
-    a new executor, and a new try to move the sessions, are still to be put off, because former ones came to nothing.
-    ``unheard``: how long the gates of a move that another controller began may still be on their way to this one."""
+    """In seconds. ``known``: how long the lease has been, with the client that it has, ``moving``: how long it moves.
+    ``start``, ``move``: how long a new executor, and a new try to move the sessions, are still to be put off, because
+    former ones came to nothing. ``unheard``: how long the gates of a move that another controller began may still be on
+    their way to this one."""
 
     known: float = 0.0
     start: float = 0.0
@@ -48,8 +49,12 @@ def next_step(
     times: Times = Times(),
 ) -> Step:
     """``executors``: all that carry the lease's UID; ``heard``: of their gates, by UID."""
+    if client is Client.UNBOUND and record.known.standing and times.known >= UNBOUND_S:
+        client = Client.GONE
     if why := _over(record, client, times.known):
         return _wound_up(record, executors, why)
+    if record.known.standing and (step := standing.first_step(record, executors, client)):
+        return step
     if client is Client.UNBOUND:
         return Wait(UNBOUND_S - times.known)
     status = record.status
@@ -80,9 +85,11 @@ def next_step(
 
 def _over(record: Record, client: Client, age_s: float) -> str:
     """Why nobody needs the lease any more; empty if somebody does."""
-    pod = record.known.client.pod
+    pod = record.known.user
     if record.over:
         return record.status.message or "the lease is deleted"
+    if record.known.standing:
+        return ""
     if client is Client.GONE:
         return f"pod {pod} has ended"
     if client is Client.UNBOUND and age_s >= UNBOUND_S:
@@ -109,15 +116,20 @@ def _planned(record: Record, executors: Sequence[Executor], pause_s: float) -> S
         return Wait(pause_s)
     status, epoch = record.status, record.status.epoch + 1
     name = executor_name(record.known.uid, epoch)
-    return Write(replace(status, epoch=epoch, attached=record.attach, executor=name, executor_uid="", endpoint=""))
+    return Write(
+        replace(
+            status, phase=status.unserved_phase, epoch=epoch, attached=record.attach, client=record.client,
+            executor=name, executor_uid="", endpoint="",
+        )
+    )  # fmt: skip
 
 
 def _started(record: Record) -> Status:
     """The container started anew: what serves its former start ends first."""
     status = record.status
     return replace(
-        status, phase=Phase.RESERVED, epoch=status.epoch + 1, attached=record.attach, endpoint="",
-        message="the executor ends what it served before",
+        status, phase=Phase.RESERVED, epoch=status.epoch + 1, attached=record.attach, client=record.client,
+        endpoint="", message="the executor ends what it served before",
     )  # fmt: skip
 
 
@@ -128,7 +140,9 @@ def _told(record: Record, current: Executor, heard: Heard) -> Step:
         return Write(replace(status, executor_uid=current.uid))
     if current.endpoint and heard.epoch == status.epoch:
         message = status.message if status.phase in SERVING and record.known.target else ""
-        serving = replace(status, phase=status.serving_phase, endpoint=current.endpoint, message=message)
+        serving = replace(
+            status, phase=record.serving_phase, client=record.client, endpoint=current.endpoint, message=message
+        )
         return Wait() if status == serving else Write(serving)
     if status.phase in SERVING or not current.waits or status.message == current.waits:
         return Wait()

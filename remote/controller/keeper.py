@@ -31,7 +31,7 @@ class Keeper:
         self._due: dict[str, None] = {}
         self._busy: set[str] = set()
         self._news = asyncio.Event()
-        self._first_seen: dict[str, float] = {}
+        self._first_seen: dict[str, tuple[str, float]] = {}
         self._pauses = Pauses()
 
     def touch(self, key: str) -> None:
@@ -80,7 +80,7 @@ class Keeper:
         if record is None or not self._may_act():
             return
         uid, now = record.known.uid, self._clock()
-        first = self._first_seen.setdefault(uid, now)
+        first = self._first_with(record, now)
         client = Client.BOUND if book.bound(record) else await self._acting.client(record)
         executors = await self._seen(book, record)
         pauses = self._pauses
@@ -94,6 +94,13 @@ class Keeper:
         if self._may_act():
             await self._acting.carry_out(record, step)
             self._pauses.note(record, step, now)
+
+    def _first_with(self, record: Record, now: float) -> float:
+        """When the lease was first seen with the client that it has."""
+        uid, pod = record.known.uid, record.known.pod_uid
+        if self._first_seen.get(uid, ("", 0.0))[0] != pod or uid not in self._first_seen:
+            self._first_seen[uid] = pod, now
+        return self._first_seen[uid][1]
 
     async def _seen(self, book: Book, record: Record) -> list[Executor]:
         """The watch of pods may be behind that of leases: an executor that it does not show may be there."""
@@ -114,7 +121,7 @@ class Keeper:
                 log.warning("executor not swept", executor=executor.name, error=str(error))
 
     def _remember(self, uids: set[str]) -> None:
-        self._first_seen = {uid: at for uid, at in self._first_seen.items() if uid in uids}
+        self._first_seen = {uid: seen for uid, seen in self._first_seen.items() if uid in uids}
         self._pauses.keep(uids)
 
     def _touch_later(self, key: str, seconds: float) -> None:

@@ -33,9 +33,10 @@ def begun(record: Record, executors: Sequence[Executor], pause_s: float) -> Step
     """
     status, target = record.status, record.known.target
     assert target is not None
-    if status.phase not in SERVING:
+    if status.phase not in SERVING or record.known.client is None:
         message = f"it moves to node {target.node}"
-        return Write(replace(status, executor="", executor_uid="", endpoint="", message=message))
+        phase = status.unserved_phase
+        return Write(replace(status, phase=phase, executor="", executor_uid="", endpoint="", message=message))
     name = executor_name(record.known.uid, status.epoch + 1)
     others = [found for found in executors if found.name != status.executor]
     if any(found.name == name or found.node in ("", target.node) for found in others):
@@ -53,7 +54,7 @@ def next_step(
     current = named(executors, status.executor)
     coming = named(executors, status.next)
     if coming is not None and coming.uid == status.next_uid and serves(status, heard.get(coming.uid, SILENT)):
-        return Write(_arrived(status, coming))
+        return Write(_arrived(record, coming))
     failed = _failed(record, current, coming, heard, moving_s)
     if failed is not None and unheard_s > 0 and _may_serve(status, coming, heard):
         return Wait(unheard_s)
@@ -89,7 +90,7 @@ def _failed(
     )
     if not why:
         return None
-    return status.lost(why) if said.left else _stays(status, why)
+    return status.lost(why) if said.left else _stays(record, why)
 
 
 def _may_serve(status: Status, coming: Executor | None, heard: Mapping[str, Heard]) -> bool:
@@ -115,12 +116,13 @@ def _moot(record: Record) -> str:
     return "the container starts anew" if record.attach != record.status.attached else ""
 
 
-def _arrived(status: Status, coming: Executor) -> Status:
+def _arrived(record: Record, coming: Executor) -> Status:
+    status = record.status
     return replace(
-        status, phase=status.serving_phase, epoch=status.epoch + 1, executor=coming.name, executor_uid=coming.uid,
+        status, phase=record.serving_phase, epoch=status.epoch + 1, executor=coming.name, executor_uid=coming.uid,
         endpoint=coming.endpoint, message="",
     )  # fmt: skip
 
 
-def _stays(status: Status, why: str) -> Status:
-    return replace(status, phase=status.serving_phase, next="", next_uid="", message=why)
+def _stays(record: Record, why: str) -> Status:
+    return replace(record.status, phase=record.serving_phase, next="", next_uid="", message=why)

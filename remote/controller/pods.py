@@ -51,13 +51,15 @@ class Options:
     spec: Mapping[str, Any] = field(default_factory=dict)
 
 
-def executor_pod(record: Record, made: Create, client: wire.Pod, host: str, options: Options) -> Plain:
-    """``client``: the pod that the slice is for, whose priority and quality of service the executor has.
+def executor_pod(record: Record, made: Create, client: wire.Pod | None, host: str, options: Options) -> Plain:
+    """``client``: the pod that the slice was made for, whose priority and quality of service the executor has; a
+    standing lease says of the latter what it says itself.
 
     ``host``: UID of the GPUNode, its owner, empty if there is none; without an owner a pod is no drain's to evict.
     """
     lease = record.known
-    annotations = {key: client.metadata.annotations[key] for key in _COPIED if key in client.metadata.annotations}
+    said = client.metadata.annotations if client else lease.annotations
+    annotations = {key: said[key] for key in _COPIED if key in said}
     annotations |= {names.LEASE: lease.key, names.LEASE_EPOCH: str(made.epoch)}
     if made.target:
         annotations[names.LEASE_SLICE] = names.TARGET
@@ -70,7 +72,8 @@ def executor_pod(record: Record, made: Create, client: wire.Pod, host: str, opti
     if host:
         owner = {"apiVersion": GPU_NODES.api_version, "kind": GPU_NODES.kind, "name": made.where.node, "uid": host}
         metadata["ownerReferences"] = [{**owner, "controller": True}]
-    return {"metadata": metadata, "spec": _spec(record, made.where.share, client.spec.priority_class_name, options)}
+    priority = client.spec.priority_class_name if client else ""
+    return {"metadata": metadata, "spec": _spec(record, made.where.share, priority, options)}
 
 
 def _spec(record: Record, share: Share, priority: str, options: Options) -> Plain:

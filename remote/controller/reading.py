@@ -34,7 +34,7 @@ def record_of(lease: wire.GpuLease) -> Record:
         known=known,
         version=meta.resource_version,
         held=names.LEASE_FINALIZER in meta.finalizers,
-        attach=attach_of(lease.spec.attach),
+        attach=attach_of(lease.spec.attach) if known.client else None,
         status=Status(
             phase=known.phase,
             epoch=status.epoch,
@@ -45,6 +45,7 @@ def record_of(lease: wire.GpuLease) -> Record:
             message=status.message,
             next=status.next.name if status.next else "",
             next_uid=status.next.uid if status.next else "",
+            client=status.client,
         ),
     )
 
@@ -57,6 +58,7 @@ def status_patch(record: Record, status: Status, namespace: str, now: str) -> di
         "status": {
             "phase": status.phase.value,
             "epoch": status.epoch,
+            "client": status.client or None,
             "attached": attached,
             "executor": _reference(namespace, status.executor, status.executor_uid),
             "next": _reference(namespace, status.next, status.next_uid),
@@ -76,6 +78,11 @@ def settling_patch(record: Record) -> dict[str, Any]:
         "metadata": _fence(record),
         "spec": {"slice": to_builtins(lease_slice(target, record.known.domain)), "target": None},
     }
+
+
+def emptying_patch(record: Record) -> dict[str, Any]:
+    """A merge patch, fenced alike, by which the lease keeps no room."""
+    return {"metadata": _fence(record), "spec": {"slice": None, "target": None}}
 
 
 def _fence(record: Record) -> dict[str, Any]:

@@ -13,7 +13,8 @@ class Status:
 
     ``executor_uid`` is empty until that pod was seen, ``endpoint`` while it does not serve. ``next`` is the executor
     that the sessions are to go to; they are there when it is ``executor`` too, and it stays until the lease's first
-    slice is the one that this executor has.
+    slice is the one that this executor has. ``client``: of a standing lease, UID of the pod that may use the executor,
+    or may have used it; none other ever may.
     """
 
     phase: Phase = Phase.RESERVED
@@ -25,6 +26,7 @@ class Status:
     message: str = ""
     next: str = ""
     next_uid: str = ""
+    client: str = ""
 
     @property
     def moved(self) -> bool:
@@ -32,14 +34,21 @@ class Status:
         return bool(self.next) and self.next == self.executor
 
     @property
-    def serving_phase(self) -> Phase:
-        """Of a lease whose executor serves."""
-        return Phase.ACTIVE if self.attached else Phase.READY
+    def unserved_phase(self) -> Phase:
+        """Of a lease that has room, until an executor serves."""
+        return Phase.LOST if self.phase is Phase.LOST else Phase.RESERVED
 
     def lost(self, message: str) -> "Status":
         """The executor is gone, and with it the sessions."""
+        return self._without(Phase.LOST, message)
+
+    def given_up(self, phase: Phase, message: str = "") -> "Status":
+        """The executor is to go, and nobody uses it any more."""
+        return replace(self._without(phase, message), client="", attached=None)
+
+    def _without(self, phase: Phase, message: str) -> "Status":
         return replace(
-            self, phase=Phase.LOST, executor="", executor_uid="", endpoint="", next="", next_uid="", message=message
+            self, phase=phase, executor="", executor_uid="", endpoint="", next="", next_uid="", message=message
         )
 
 
@@ -57,6 +66,18 @@ class Record:
     def over(self) -> bool:
         """Whether it was ended, and only its end is left to do."""
         return self.known.deleting or self.status.phase is Phase.RELEASED
+
+    @property
+    def client(self) -> str:
+        """What a status says of who may use the executor: UID of a standing lease's client; others keep theirs."""
+        return self.known.pod_uid if self.known.standing else ""
+
+    @property
+    def serving_phase(self) -> Phase:
+        """While an executor serves."""
+        if self.known.client is None:
+            return Phase.DETACHED
+        return Phase.ACTIVE if self.status.attached else Phase.READY
 
     @property
     def served(self) -> Slice:
@@ -86,6 +107,9 @@ class Executor:
 
 class Client(Enum):
     """The pod that a slice is for."""
+
+    NONE = auto()
+    """There is none: the lease stands by itself."""
 
     BOUND = auto()
     """It has a node, and its assignment names the lease."""

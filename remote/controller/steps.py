@@ -37,6 +37,21 @@ class Settle:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """A lease that users have made is not to go before its executor is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A standing lease has no client any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Empty:
+    """A stopped lease gives its room back."""
+
+
+@dataclass(frozen=True, slots=True)
 class Drop:
     """The lease is asked to go; its finalizer holds it until its executors are gone."""
 
@@ -53,4 +68,4 @@ class Wait:
     seconds: float | None = None
 
 
-Step = Write | Create | Delete | Settle | Drop | Free | Wait
+Step = Write | Create | Delete | Settle | Hold | Part | Empty | Drop | Free | Wait

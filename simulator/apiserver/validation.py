@@ -14,6 +14,7 @@ from tessera.kube import wire
 from tessera.model.quantities import QuantityError, parse_quantity
 from tessera.simulator.apiserver.answers import Refused, invalid
 from tessera.simulator.apiserver.defaults import CONTAINER_LISTS, TEMPLATES, template_of
+from tessera.simulator.apiserver.leases import lease_errors
 
 Plain = dict[str, Any]
 _STANDARD = ("cpu", "memory", "ephemeral-storage")
@@ -51,6 +52,8 @@ def validate(plural: str, kind: str, obj: Plain, old: Plain | None) -> None:
         errors += _pod_spec(obj.get("spec") or {}, "spec")
         if old is not None:
             errors += _pod_update(obj, old)
+    elif plural == "gpuleases":
+        errors += lease_errors(obj.get("spec") or {}, (old.get("spec") or {}) if old is not None else None)
     elif (template := template_of(plural, obj)) is not None:
         errors += _pod_spec(template.get("spec") or {}, ".".join((*TEMPLATES[plural], "spec")))
         if plural == "jobs" and old is not None and template != template_of(plural, old):

@@ -112,12 +112,12 @@ def test_executors_tolerate_what_gpu_nodes_are_tainted_with() -> None:
     assert taint in spec["tolerations"] and spec["runtimeClassName"] == "nvidia"
 
 
-def test_leases_are_written_by_the_system_but_for_the_size_that_is_wanted(rendered: Rendered) -> None:
+def test_leases_are_written_by_the_system_but_for_what_is_their_users_to_say(rendered: Rendered) -> None:
     policy = rendered.one("ValidatingAdmissionPolicy", "tessera-lease-writers")
     conditions = json.dumps(policy["spec"]["matchConditions"])
     for account in ("scheduler", "pool-controller", "client-node"):
         assert f"system:serviceaccount:{NAMESPACE}:tessera-{account}" in conditions
-    assert [v["reason"] for v in policy["spec"]["validations"]] == ["Forbidden", "Forbidden"]
+    assert [v["reason"] for v in policy["spec"]["validations"]] == ["Forbidden", "Forbidden", "Forbidden"]
     (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
     assert rule["operations"] == ["CREATE", "UPDATE"], "whose deletion is asked for is left to RBAC"
 
@@ -131,7 +131,7 @@ def test_a_size_that_holds_no_context_is_not_wanted_where_contexts_are_charged()
 def test_users_read_and_size_their_leases_and_end_them_by_kubernetes_own_roles(rendered: Rendered) -> None:
     view, edit = rendered.one("ClusterRole", "tessera-leases-view"), rendered.one("ClusterRole", "tessera-leases-edit")
     assert verbs(view) == {"gpuleases": {"get", "list", "watch"}}
-    assert verbs(edit) == {"gpuleases": {"delete", "patch"}}
+    assert verbs(edit) == {"gpuleases": {"create", "delete", "patch"}}
     for role, name in ((view, "view"), (edit, "edit")):
         assert role["metadata"]["labels"][f"rbac.authorization.k8s.io/aggregate-to-{name}"] == "true"
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from tessera.kube import wire
+from tessera.kube.resources import GPU_LEASES
 from tessera.model import names, sharing
 from tessera.model.assignment import Share
 from tessera.model.domains import Namespace
@@ -105,9 +106,14 @@ def pod_reference(pod: Pod) -> wire.ObjectReference:
     return named_pod(pod.namespace, pod.name, pod.uid)
 
 
-def client_reference(lease: GpuLease) -> wire.ObjectReference:
-    """The pod that a lease is for, as an event's subject."""
-    return named_pod(lease.namespace, lease.client.pod, lease.client.pod_uid)
+def lease_reference(lease: GpuLease) -> wire.ObjectReference:
+    """The pod that a lease is for, or the lease itself, as an event's subject."""
+    if lease.client:
+        return named_pod(lease.namespace, lease.client.pod, lease.client.pod_uid)
+    return wire.ObjectReference(
+        api_version=GPU_LEASES.api_version, kind=GPU_LEASES.kind, namespace=lease.namespace, name=lease.name,
+        uid=lease.uid,
+    )  # fmt: skip
 
 
 def named_pod(namespace: str, name: str, uid: str) -> wire.ObjectReference:
@@ -203,22 +209,30 @@ def told_gpu_node_of(node: wire.GpuNode) -> GpuNode:
 
 def gpu_lease_of(lease: wire.GpuLease) -> GpuLease:
     """A slice for a container on another node. Raises ``ValueError`` for a phase that is not known."""
-    client, kept, status = lease.spec.client, lease.spec.slice, lease.status
-    target, wanted = lease.spec.target, lease.spec.wanted
+    spec, kept, status = lease.spec, lease.spec.slice or wire.LeaseSlice(), lease.status
+    client, target, wanted = spec.client, spec.target, spec.wanted
     return GpuLease(
         namespace=lease.metadata.namespace,
         name=lease.metadata.name,
         uid=lease.metadata.uid,
-        client=Client(client.pod, client.pod_uid, client.container, client.node),
+        client=Client(client.pod, client.pod_uid, client.container, client.node) if client else None,
         node=kept.node,
         share=_share(kept),
-        domain=kept.trust_domain,
+        domain=kept.trust_domain or (target.trust_domain if target else ""),
         phase=Phase(status.phase or Phase.RESERVED),
         epoch=status.epoch,
         deleting=lease.metadata.deletion_timestamp is not None,
         target=Slice(target.node, _share(target)) if target else None,
         wanted=Size(wanted.memory_bytes, wanted.core_percent) if wanted else None,
+        standing=spec.standing,
+        stopped=spec.stopped,
+        annotations=_own(lease.metadata.annotations) if spec.standing else {},
     )
+
+
+def _own(annotations: Mapping[str, str]) -> Mapping[str, str]:
+    """Those of the contract."""
+    return {key: text for key, text in annotations.items() if names.DOMAIN in key}
 
 
 def _share(kept: wire.LeaseSlice) -> Share:
@@ -240,19 +254,23 @@ def attach_of(found: wire.LeaseAttach | None) -> Attach | None:
 
 
 def gpu_lease_object(lease: GpuLease) -> wire.GpuLease:
-    """The GPULease as it is made, with the client's pod as its owner and the finalizer that waits for the executor."""
+    """The GPULease as it is made for a container, with the client's pod as its owner and the finalizer that waits for
+    the executor."""
     client = lease.client
+    assert client is not None
     owner = wire.OwnerReference(api_version="v1", kind="Pod", name=client.pod, uid=client.pod_uid)
     metadata = wire.ObjectMeta(
         name=lease.name, namespace=lease.namespace, owner_references=[owner], finalizers=[names.LEASE_FINALIZER]
     )
-    spec = wire.GpuLeaseSpec(
-        client=wire.LeaseClient(
-            pod=client.pod, pod_uid=client.pod_uid, container=client.container, node=client.node
-        ),
-        slice=lease_slice(lease.slice, lease.domain),
-    )  # fmt: skip
+    spec = wire.GpuLeaseSpec(client=lease_client(client), slice=lease_slice(lease.slice, lease.domain))
     return wire.GpuLease(metadata=metadata, spec=spec)
+
+
+def lease_client(client: Client) -> wire.LeaseClient:
+    """The container that a lease is for, as it is written."""
+    return wire.LeaseClient(
+        pod=client.pod, pod_uid=client.pod_uid, container=client.container, node=client.node
+    )  # fmt: skip
 
 
 def _gpu(gpu: wire.GpuStatus) -> Gpu:

@@ -1,12 +1,33 @@
-"""What users ask of a GPULease: another size, or its end. With whose rights is the gateway's."""
+"""What users ask of a GPULease: that it be made, used by a pod or by none, stopped or started, of another size, or
+gone. With whose rights is the gateway's."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from tessera.kube import wire
 from tessera.kube.errors import ApiError
 from tessera.kube.gateway import Gateway
-from tessera.kube.resources import GPU_LEASES
+from tessera.kube.lease_use import part
+from tessera.kube.resources import GPU_LEASES, PODS
+from tessera.model import names
 from tessera.model.gpu_leases import Phase, Size
+from tessera.model.placements import Remote
 from tessera.model.resizes import Resize
 from tessera.reasons import Reason, invalid
+
+_ENDED = ("Succeeded", "Failed")
+
+
+async def ask_new(
+    gateway: Gateway, namespace: str, name: str, size: Size, annotations: Mapping[str, str]
+) -> wire.GpuLease:
+    """Makes a standing lease, which the pool then finds room for and serves. ``annotations`` say of its slice what a
+    pod's would. Raises ``KubeError``."""
+    spec = wire.GpuLeaseSpec(
+        standing=True, wanted=wire.LeaseSize(memory_bytes=size.mem_bytes, core_percent=size.core_percent)
+    )
+    metadata = wire.ObjectMeta(name=name, namespace=namespace, annotations=dict(annotations))
+    return await gateway.create(GPU_LEASES, wire.GpuLease(metadata=metadata, spec=spec))
 
 
 async def ask_size(gateway: Gateway, found: wire.GpuLease, resize: Resize) -> wire.GpuLease | Reason:
@@ -14,19 +35,49 @@ async def ask_size(gateway: Gateway, found: wire.GpuLease, resize: Resize) -> wi
 
     What ``resize`` leaves open stays as it was last asked for, or as it is. To ask again for the same is no error.
     """
-    if _ends(found):
-        return invalid(f"GPULease {_key(found)}", "one that ends", "one that stays")
-    kept = found.spec.wanted or found.spec.slice
+    kept = found.spec.wanted or found.spec.slice or wire.LeaseSize()
     size = resize.from_size(Size(kept.memory_bytes, kept.core_percent))
-    wanted = {"memoryBytes": size.mem_bytes, "corePercent": size.core_percent}
-    patch = {"metadata": {"uid": found.metadata.uid}, "spec": {"wanted": wanted}}
-    meta = found.metadata
-    try:
-        return await gateway.merge_patch(GPU_LEASES, meta.name, patch, namespace=meta.namespace)
-    except ApiError as error:
-        if (error.conflict or error.invalid) and not await _is_there(gateway, found):
-            return invalid(f"GPULease {_key(found)}", "one that is gone by now", "one that stays")
-        raise
+    return await _ask(gateway, found, {"wanted": _wanted(size)})
+
+
+async def ask_stopped(gateway: Gateway, found: wire.GpuLease, *, stopped: bool) -> wire.GpuLease | Reason:
+    """Asks that a standing lease give its room back, or have room again; the lease as it is then."""
+    if why := _not_standing(found):
+        return why
+    if stopped and found.spec.client:
+        return invalid(f"GPULease {_key(found)}", f"it used by pod {found.spec.client.pod}", "one that no pod uses")
+    return await _ask(gateway, found, {"stopped": stopped or None})
+
+
+async def ask_no_user(gateway: Gateway, found: wire.GpuLease) -> wire.GpuLease | Reason:
+    """Takes the pod off a standing lease, whose sessions end; the lease as it is then. One without a pod stays so."""
+    if why := _not_standing(found):
+        return why
+    return await part(gateway, found) if found.spec.client else found
+
+
+async def ask_user(gateway: Gateway, found: wire.GpuLease, pod_name: str) -> wire.Pod | Reason:
+    """Tells a pod that waits to be placed to use a standing lease; the pod as it is then. Raises ``KubeError``."""
+    if why := _not_standing(found):
+        return why
+    pod = await gateway.find(PODS, pod_name, namespace=found.metadata.namespace)
+    if pod is None:
+        return invalid("POD", pod_name, f"a pod of namespace {found.metadata.namespace}")
+    if why := _cannot_use(pod):
+        return why
+    meta = pod.metadata
+    patch: dict[str, Any] = {
+        "metadata": {
+            "uid": meta.uid,
+            "resourceVersion": meta.resource_version,
+            "annotations": {names.GPU_LEASE: found.metadata.name},
+        }
+    }
+    gates = [gate.name for gate in pod.spec.scheduling_gates]
+    if names.GPU_LEASE in gates:
+        left = [{"name": name} for name in gates if name != names.GPU_LEASE]
+        patch["spec"] = {"schedulingGates": left or None}
+    return await gateway.merge_patch(PODS, meta.name, patch, namespace=meta.namespace)
 
 
 async def ask_end(gateway: Gateway, found: wire.GpuLease) -> None:
@@ -40,13 +91,31 @@ async def find_lease(gateway: Gateway, namespace: str, name: str) -> wire.GpuLea
     if (found := await gateway.find(GPU_LEASES, name, namespace=namespace)) is not None:
         return found
     leases = await gateway.list(GPU_LEASES, namespace=namespace)
-    mine = [each for each in leases if each.spec.client.pod == name and not _ends(each)]
+    mine = {
+        each.metadata.name: (each, each.spec.client.container)
+        for each in leases
+        if each.spec.client and each.spec.client.pod == name and not _ends(each)
+    }
     if len(mine) == 1:
-        return mine[0]
+        return next(lease for lease, _ in mine.values())
     if not mine:
         return invalid("LEASE", name, f"a GPULease of namespace {namespace}, or a pod there that has one")
-    each = ", ".join(f"{lease.metadata.name} (container {lease.spec.client.container})" for lease in mine)
+    each = ", ".join(f"{name} (container {container})" for name, (_, container) in mine.items())
     return invalid("LEASE", name, f"one of this pod's, {each}")
+
+
+async def _ask(gateway: Gateway, found: wire.GpuLease, spec: Mapping[str, Any]) -> wire.GpuLease | Reason:
+    """Writes ``spec`` of that very lease, and nothing else."""
+    if _ends(found):
+        return invalid(f"GPULease {_key(found)}", "one that ends", "one that stays")
+    meta = found.metadata
+    try:
+        patch = {"metadata": {"uid": meta.uid}, "spec": spec}
+        return await gateway.merge_patch(GPU_LEASES, meta.name, patch, namespace=meta.namespace)
+    except ApiError as error:
+        if (error.conflict or error.invalid) and not await _is_there(gateway, found):
+            return invalid(f"GPULease {_key(found)}", "one that is gone by now", "one that stays")
+        raise
 
 
 async def _is_there(gateway: Gateway, lease: wire.GpuLease) -> bool:
@@ -54,6 +123,31 @@ async def _is_there(gateway: Gateway, lease: wire.GpuLease) -> bool:
     meta = lease.metadata
     found = await gateway.find(GPU_LEASES, meta.name, namespace=meta.namespace)
     return found is not None and found.metadata.uid == meta.uid
+
+
+def _not_standing(lease: wire.GpuLease) -> Reason | None:
+    if lease.spec.standing:
+        return None
+    pod = lease.spec.client.pod if lease.spec.client else ""
+    return invalid(f"GPULease {_key(lease)}", f"one made for pod {pod}", "a standing one, which users make")
+
+
+def _cannot_use(pod: wire.Pod) -> Reason | None:
+    """Why ``pod`` can be told of no lease any more, or never could."""
+    where = f"pod {pod.metadata.namespace}/{pod.metadata.name}"
+    if pod.metadata.deletion_timestamp is not None or pod.status.phase in _ENDED:
+        return invalid(where, "one that ends", "one that waits to be placed")
+    if pod.spec.node_name:
+        return invalid(where, f"it on node {pod.spec.node_name}", "one that waits to be placed")
+    remote = pod.metadata.annotations.get(names.REMOTE, "")
+    if remote != Remote.REQUIRED:
+        allowed = f"{Remote.REQUIRED}, by which it is made able to use one"
+        return invalid(f"{where}: metadata.annotations[{names.REMOTE}]", remote, allowed)
+    return None
+
+
+def _wanted(size: Size) -> dict[str, int]:
+    return {"memoryBytes": size.mem_bytes, "corePercent": size.core_percent}
 
 
 def _ends(lease: wire.GpuLease) -> bool:

@@ -293,8 +293,12 @@ class LeaseSize(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class GpuLeaseSpec(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    client: LeaseClient = LeaseClient()
-    slice: LeaseSlice = LeaseSlice()
+    """Only a ``standing`` one, which its users have made, may be without ``client`` or ``slice``, or ``stopped``."""
+
+    standing: bool = False
+    stopped: bool = False
+    client: LeaseClient | None = None
+    slice: LeaseSlice | None = None
     target: LeaseSlice | None = None
     wanted: LeaseSize | None = None
     attach: LeaseAttach | None = None
@@ -309,13 +313,15 @@ class LeaseExecutor(Struct, frozen=True, kw_only=True, omit_defaults=True, renam
 
 
 class GpuLeaseStatus(Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    """``attached`` is the start of the container that ``epoch`` belongs to; ``message`` says why the phase.
+    """``attached`` is the start of the container that ``epoch`` belongs to; ``message`` says why the phase. Of a
+    standing lease ``client`` is the UID of the pod that may use the executor; nobody else ever may.
 
     ``next`` is the executor that the sessions are to go to; ``unmoved`` is the scheduler's word why there is no target.
     """
 
     phase: str = ""
     epoch: int = 0
+    client: str = ""
     attached: LeaseAttach | None = None
     executor: LeaseExecutor | None = None
     next: LeaseExecutor | None = None
@@ -327,7 +333,7 @@ class GpuLeaseStatus(Struct, frozen=True, kw_only=True, omit_defaults=True, rena
 
 
 class GpuLease(Struct, frozen=True, kw_only=True, rename="camel"):
-    """``gpuleases.tessera.io``: a slice for one container on another node."""
+    """``gpuleases.tessera.io``: a slice for one container on another node, or a standing one for one at a time."""
 
     api_version: str = "tessera.io/v1alpha1"
     kind: str = "GPULease"

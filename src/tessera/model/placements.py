@@ -1,5 +1,6 @@
 """What a pod's annotations say about where its slices may lie and how they are held."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,6 +12,9 @@ from tessera.model.quantities import QuantityError, parse_whole
 from tessera.reasons import Reason, invalid
 
 E = TypeVar("E", bound=StrEnum)
+
+
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 class Placement(StrEnum):
@@ -44,7 +48,10 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """The pod's annotations, read. ``None`` leaves the choice to the cluster's settings."""
+    """The pod's annotations, read. ``None`` leaves the choice to the cluster's settings.
+
+    ``lease``: the standing GPULease that it is to use; empty for none.
+    """
 
     placement: Placement | None = None
     models: Choice = field(default_factory=Choice)
@@ -53,6 +60,7 @@ class Preferences:
     qos: Qos = Qos.GUARANTEED
     core_limit_percent: int = 0
     enforcement: int | None = None
+    lease: str = ""
 
     def admits(self, gpu: Gpu) -> bool:
         """Whether ``gpu`` is of a model and UUID that the pod accepts. Models compare without case."""
@@ -69,17 +77,18 @@ def preferences_of(annotations: Mapping[str, str], core_percent: int) -> Prefere
     remote = _one_of(Remote, annotations, names.REMOTE)
     qos = _one_of(Qos, annotations, names.QOS)
     models, uuids = _choice(annotations, names.GPU_MODEL), _choice(annotations, names.GPU_UUID)
-    level = _level(annotations)
-    for value in (placement, remote, qos, models, uuids, level):
+    level, lease = _level(annotations), _lease(annotations)
+    for value in (placement, remote, qos, models, uuids, level, lease):
         if isinstance(value, Reason):
             return value
     assert not isinstance(placement, Reason) and not isinstance(remote, Reason) and not isinstance(qos, Reason)
     assert not isinstance(models, Reason) and not isinstance(uuids, Reason) and not isinstance(level, Reason)
+    assert not isinstance(lease, Reason)
     limit = _core_limit(annotations, qos or Qos.GUARANTEED, core_percent)
     if isinstance(limit, Reason):
         return limit
     lowered = Choice(frozenset(m.lower() for m in models.accepted), frozenset(m.lower() for m in models.excluded))
-    return Preferences(placement, lowered, uuids, remote or Remote.NEVER, qos or Qos.GUARANTEED, limit, level)
+    return Preferences(placement, lowered, uuids, remote or Remote.NEVER, qos or Qos.GUARANTEED, limit, level, lease)
 
 
 def _one_of(kind: type[E], annotations: Mapping[str, str], key: str) -> E | Reason | None:
@@ -106,6 +115,18 @@ def _level(annotations: Mapping[str, str]) -> int | Reason | None:
         return None
     text = annotations[names.ENFORCEMENT]
     return int(text) if text in ("0", "1", "2", "3") else invalid(_field(names.ENFORCEMENT), text, "0, 1, 2, 3")
+
+
+def _lease(annotations: Mapping[str, str]) -> str | Reason:
+    """What it is to be read beside: only a pod whose slice is to be on another node has the means to use one."""
+    if names.GPU_LEASE not in annotations:
+        return ""
+    text = annotations[names.GPU_LEASE]
+    if not _OBJECT_NAME.fullmatch(text):
+        return invalid(_field(names.GPU_LEASE), text, "the name of a GPULease of the pod's namespace")
+    if annotations.get(names.REMOTE) != Remote.REQUIRED:
+        return invalid(_field(names.GPU_LEASE), text, "only with tessera.io/remote: required")
+    return text
 
 
 def _core_limit(annotations: Mapping[str, str], qos: Qos, core_percent: int) -> int | Reason:

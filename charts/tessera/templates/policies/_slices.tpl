@@ -141,6 +141,10 @@ where is a plain string). */}}
     variables.notes.filter(k, k in ['tessera.io/gpu-model', 'tessera.io/gpu-uuid'] &&
     variables.notes[k].split(',').exists(i, i.trim() in ['', '!'])).map(k,
     variables.notesWhere + '[' + k + ']: found \'' + variables.notes[k] + '\'; allowed: a comma list of names; ! before a name excludes it') +
+    variables.notes.filter(k, k == 'tessera.io/gpu-lease' && !variables.notes[k].matches('^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$')).map(k,
+    variables.notesWhere + '[' + k + ']: found \'' + variables.notes[k] + '\'; allowed: the name of a GPULease of the pod\'s namespace') +
+    variables.notes.filter(k, k == 'tessera.io/gpu-lease' && variables.notes[?'tessera.io/remote'].orValue('') != 'required').map(k,
+    variables.notesWhere + '[' + k + ']: found \'' + variables.notes[k] + '\'; allowed: only with tessera.io/remote: required') +
     variables.notes.filter(k, k.startsWith('tessera.io/') && !(k in variables.knownNotes)).map(k,
     variables.notesWhere + ': found ' + k + '; allowed: ' + variables.knownNotes.join(', '))
 - name: badRemote
@@ -195,7 +199,7 @@ where is a plain string). */}}
 - name: knownNotes
   expression: >-
     ['tessera.io/placement', 'tessera.io/gpu-model', 'tessera.io/gpu-uuid', 'tessera.io/remote', 'tessera.io/qos',
-    'tessera.io/gpu-core-limit', 'tessera.io/enforcement', 'tessera.io/assignment']
+    'tessera.io/gpu-core-limit', 'tessera.io/enforcement', 'tessera.io/assignment', 'tessera.io/gpu-lease']
 - name: choices
   expression: >-
     {'tessera.io/placement': ['fragmentation', 'pack', 'spread'],
