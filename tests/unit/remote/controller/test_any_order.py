@@ -14,7 +14,7 @@ from tessera.model.gpu_leases import SERVING, Attach, Phase, Slice
 from tessera.remote.controller.deciding import next_step
 from tessera.remote.controller.handovers import state_of
 from tessera.remote.controller.records import SILENT, Client, Executor, Heard, Record, Status
-from tessera.remote.controller.steps import Create, Delete, Drop, Free, Settle, Wait, Write
+from tessera.remote.controller.steps import Create, Delete, Drop, Empty, Free, Hold, Part, Settle, Wait, Write
 from tests.unit.remote.controller.test_steps import record
 
 STEPS = ("controller", "kubelet", "gate", "carry")
@@ -68,6 +68,12 @@ class World:
                 self.pods[executor.name] = replace(executor, deleting=True)
             case Settle():
                 self._settled(self.record)
+            case Hold():
+                self.record = replace(self.record, held=True)
+            case Part():
+                self._parted(self.record)
+            case Empty():
+                self._emptied(self.record)
             case Drop():
                 self.record = replace(self.record, known=replace(self.record.known, deleting=True))
             case Free():
@@ -76,8 +82,15 @@ class World:
             case Wait():
                 pass
 
+    def _parted(self, found: Record) -> None:
+        raise AssertionError("a lease that was made for a pod keeps it")
+
+    def _emptied(self, found: Record) -> None:
+        raise AssertionError("a lease that was made for a pod keeps its room")
+
     def _check(self, name: str, where: Slice, target: bool) -> None:
-        assert self.record and self.client is Client.BOUND and not self.record.known.deleting
+        assert self.record and not self.record.known.deleting
+        assert self.record.known.standing or self.client is Client.BOUND
         lease, status = self.record.known, self.record.status
         assert where == (lease.target if target else Slice(lease.node, lease.share)), "room that is kept for it"
         there = [pod for pod in self.pods.values() if pod.node == where.node]
