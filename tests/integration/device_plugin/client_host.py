@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
+
 from tessera.kube.convert import gpu_lease_object
 from tessera.kube.errors import ApiError
 from tessera.kube.resources import GPU_LEASES, untyped
@@ -70,18 +72,22 @@ class ClientHost(Host):
         await eventually(lambda: self.kubelet.table.healthy.get("tessera.io/slice"), "slots announced")
 
     async def place_leased(
-        self, name: str, *, lease: Plain | None = None, release: bool = False, **container: Any
+        self, name: str, *, lease: Plain | None = None, release: bool = False, standing: bool = False, **container: Any
     ) -> str:
         """Binds a pod whose one container has its slice elsewhere, as the scheduler does; its UID. ``lease`` changes
-        what the lease says of its client, ``release`` has it not there; other arguments are the container's."""
+        what the lease says of its client, ``release`` has it not there, ``standing`` has it made by its users; other
+        arguments are the container's."""
         limits = limits_of(SLICE)
         main = {"name": "main", "image": IMAGE, "resources": {"limits": limits}, **container}
         uid = await self.place(name, None, spec={"containers": [main]}, bound=False)
         key = lease_name(name, uid, "main")
         client = Client(**{"pod": name, "pod_uid": uid, "container": "main", "node": NODE, **(lease or {})})
         if not release:
-            body = gpu_lease_object(GpuLease("default", key, "", client, "gpu-node", SLICE))
-            await self.gateway.create(GPU_LEASES, body)
+            body = to_builtins(gpu_lease_object(GpuLease("default", key, "", client, "gpu-node", SLICE)))
+            if standing:
+                wanted = {"memoryBytes": SLICE.mem_bytes, "corePercent": SLICE.core_percent}
+                body["spec"] |= {"standing": True, "wanted": wanted}
+            await self.gateway.create(untyped(GPU_LEASES), body)
         annotation = encode(Assignment((), "", (("main", key),)))
         await self.gateway.bind("default", name, uid, NODE, {ASSIGNMENT: annotation})
         return uid

@@ -174,6 +174,25 @@ async def test_a_container_that_runs_reads_that_its_lease_is_over_and_nothing_ta
         assert host.read("web") == over
 
 
+@pytest.mark.parametrize("next_on", ["", NODE, "node-z"])
+async def test_a_container_whose_pod_was_taken_off_a_standing_lease_reads_so_and_starts_no_more(next_on: str) -> None:
+    """Whether or not another pod, here or elsewhere, uses it by then."""
+    async with ClientHost() as host:
+        await host.place_leased("web", standing=True)
+        await host.running("web")
+        before, lease, container = host.read("web"), host.lease("web"), host.container("web")
+        name, next_pod = lease["metadata"]["name"], {"pod": "next", "podUID": "uid-next", "container": "main"}
+        for client in [None, *([{**next_pod, "node": next_on}] if next_on else [])]:
+            patch = {"spec": {"client": client, "attach": None}}
+            await host.gateway.merge_patch(untyped(GPU_LEASES), name, patch, namespace="default")
+        over = {**before, "over": f"GPULease default/{name} was taken off pod web"}
+        await eventually(lambda: host.read("web") == over, "it reads so")
+        host.runtime.running[container.id].exit(1)
+        await eventually(lambda: host.phase("web") == "gone", "pod ended")
+        found = "found it of pod next" if next_on else "found it used by no pod any more"
+        await eventually(lambda: any(found in text for text in host.events("InvalidAssignment")), "said so")
+
+
 async def test_a_lease_that_the_watch_has_not_told_of_is_not_over() -> None:
     async with ClientHost() as host:
         await host.place_leased("web")

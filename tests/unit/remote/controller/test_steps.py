@@ -11,7 +11,7 @@ from tessera.model.gpu_leases import Attach, GpuLease, Phase, Slice
 from tessera.model.gpu_leases import Client as Owner
 from tessera.remote.controller.deciding import UNBOUND_S, Times, next_step
 from tessera.remote.controller.records import Client, Executor, Heard, Record, Status, executor_name
-from tessera.remote.controller.steps import Create, Delete, Drop, Free, Step, Wait, Write
+from tessera.remote.controller.steps import Create, Delete, Drop, Free, Part, Step, Wait, Write
 
 KNOWN = GpuLease("default", "train-1", "lease-uid", Owner("train", "pod-uid", "main", "cpu"), "gpu", Share("GPU-1", 1))
 NAME = executor_name("lease-uid", 1)
@@ -42,6 +42,14 @@ def test_a_bound_pod_has_its_executor_named_before_it_is_made() -> None:
     assert step(named) == Create(NAME, 1, WHERE), (
         "a creation whose answer was lost is asked for again, by the same name"
     )
+
+
+def test_a_standing_leases_pod_has_its_time_too() -> None:
+    found = record(epoch=1, executor=NAME, executor_uid="uid-1", phase=Phase.DETACHED)
+    standing = replace(found, known=replace(found.known, standing=True, wanted=found.known.size))
+    assert step(standing, UP, client=Client.UNBOUND, age_s=UNBOUND_S - 1) == Wait(1.0)
+    assert step(standing, UP, client=Client.UNBOUND, age_s=UNBOUND_S) == Part()
+    assert step(standing, UP, client=Client.GONE) == Part()
 
 
 def test_a_start_before_the_first_executor_is_its_own() -> None:
