@@ -71,14 +71,18 @@ class History:
         self.seen: Counter[str] = Counter()
 
     def step(self) -> None:
-        acts: dict[Callable[[], None], int] = {
+        acts = self.acts()
+        self.rng.choices(list(acts), list(acts.values()))[0]()
+
+    def acts(self) -> dict[Callable[[], None], int]:
+        """What may happen, and how often against the others."""
+        return {
             self.a_pod_is_created: 4, self.a_pod_is_tried_again: 4, self.the_pool_makes_an_executor: 4,
             self.a_pod_ends: 3, self.the_pool_releases_a_lease: 4, self.a_pods_event: 8, self.a_leases_event: 8,
             self.a_watch_breaks: 1, self.another_leader: 1, self.time_passes: 2,
             self.the_leader_aims: 6, self.the_leader_withdraws: 3, self.the_pool_makes_a_targets_executor: 8,
             self.the_pool_moves_a_lease: 3,
         }  # fmt: skip
-        self.rng.choices(list(acts), list(acts.values()))[0]()
 
     # The API server
 
@@ -122,13 +126,13 @@ class History:
 
     def the_pool_makes_an_executor(self) -> None:
         """For a lease whose pod is bound; also where another one is there still."""
-        found = [lease for lease in self.leases.values() if self._is_bound(lease.client.pod_uid)]
+        found = [lease for lease in self.leases.values() if lease.placed and self._is_served(lease)]
         if found:
             self.count += 1
             self._create(executor(self.rng.choice(found), name=f"x{self.count}"))
 
     def the_pool_makes_a_targets_executor(self) -> None:
-        found = [lease for lease in self.leases.values() if lease.target and self._is_bound(lease.client.pod_uid)]
+        found = [lease for lease in self.leases.values() if lease.target and lease.placed and self._is_served(lease)]
         if found:
             self.count += 1
             lease = self.rng.choice(found)
@@ -146,8 +150,8 @@ class History:
                 self._change(replace(lease, node=target.node, share=target.share, target=None))
                 return
 
-    def _is_bound(self, uid: str) -> bool:
-        now = self.pods.get(uid)
+    def _is_served(self, lease: GpuLease) -> bool:
+        now = self.pods.get(lease.pod_uid)
         return now is not None and bool(now.node) and not now.ended
 
     def _create(self, pod: Pod) -> None:
@@ -166,14 +170,17 @@ class History:
     def the_pool_releases_a_lease(self) -> None:
         """Its pod is gone or has ended, or was never bound with it and nobody is about to; executors go first."""
         for lease in list(self.leases.values()):
-            client = self.pods.get(lease.client.pod_uid)
-            if client is not None and not client.ended and (client.node or client.uid in self.engine.promises()):
+            if lease.standing or not self._is_left(lease):
                 continue
             for each in self._executors(lease):
                 self._write(each.uid, None)
             self.seen["lease released"] += 1
             self._unmake(lease)
             return
+
+    def _is_left(self, lease: GpuLease) -> bool:
+        client = self.pods.get(lease.pod_uid)
+        return client is None or client.ended or not (client.node or client.uid in self.engine.promises())
 
     # The leader's moves
 
@@ -182,11 +189,13 @@ class History:
         return [lease for lease in self.engine.leases.all() if self.leases.get(lease.key) == lease]
 
     def the_leader_aims(self) -> None:
-        free = [lease for lease in self._known() if lease.target is None and lease.uid not in self.in_doubt]
+        known = self._known()
+        free = [each for each in known if each.target is None and each.uid not in self.in_doubt and not each.stopped]
         if not free:
             return
         lease, node = self.rng.choice(free), self.rng.choice(NODES[2:])
-        share = Share(self.rng.choice(node.gpus).uuid, self.rng.choice([lease.share.mem_bytes, 3 * GIB, 10 * GIB]))
+        had = lease.share.mem_bytes or 4 * GIB
+        share = Share(self.rng.choice(node.gpus).uuid, self.rng.choice([had, 3 * GIB, 10 * GIB]))
         where = Slice(node.name, share)
         if where == lease.slice or self.engine.leases.target(lease) or self.engine.leases.aim(lease, where):
             return
@@ -291,7 +300,10 @@ class History:
         reserved = self.engine.reserve(pod.uid, node)
         if isinstance(reserved, Reason):
             return
-        leases = [self._make(lease) for lease in self.engine.leases.promised(pod.uid)]
+        leases = self._written(self.engine.leases.promised(pod.uid))
+        if leases is None:
+            self._undo(pod.uid)
+            return
         who = "target's executor" if pod.lease_slice else "executor" if pod.lease else ""
         what = who or ("client" if leases else "local pod")
         self.seen[f"{what} {end}"] += 1
@@ -309,13 +321,20 @@ class History:
         elif end == "refused":
             self._undo(pod.uid)
 
+    def _written(self, promised: Sequence[GpuLease]) -> list[GpuLease] | None:
+        """As the API server has them; ``None`` if it refuses."""
+        return [self._make(lease) for lease in promised]
+
     def _undo(self, uid: str) -> None:
         for promised in self.engine.leases.promised(uid):
             found = self.leases.get(promised.key)
             if found is not None:
-                self._unmake(found)
-                self.engine.leases.forget(found, 1e9)
+                self._take_back(found)
         self.engine.undo(uid)
+
+    def _take_back(self, lease: GpuLease) -> None:
+        self._unmake(lease)
+        self.engine.leases.forget(lease, 1e9)
 
     def time_passes(self) -> None:
         """What is late is looked up; a list does not take as long."""
@@ -358,7 +377,7 @@ class History:
             for share in charge.assignment.shares if charge and charge.assignment else ():
                 used[share.uuid] += share.mem_bytes
         for lease in self.leases.values():
-            for room in (lease.slice, lease.target):
+            for room in (lease.slice if lease.placed else None, lease.target):
                 if room is not None and not self._serves(lease, room):
                     used[room.share.uuid] += room.share.mem_bytes
         return used
@@ -378,16 +397,15 @@ def test_every_slice_counts_once_whatever_happens() -> None:
     seen = Counter[str]()
     for seed in range(60):
         try:
-            seen.update(lived(seed))
+            seen.update(lived(History(seed)))
         except BaseException as error:
             error.add_note(f"seed {seed}")
             raise
     assert_full(seen)
 
 
-def lived(seed: int) -> Counter[str]:
+def lived(history: History) -> Counter[str]:
     """What happened in one history, whose ledger was right all the time."""
-    history = History(seed)
     for _ in range(STEPS):
         history.step()
         history.check()
