@@ -101,7 +101,7 @@ async def explain(access: Access, namespace: str, name: str) -> Story | None:
         if not held:
             return None
         leases = await _leases_of(gateway, held[0].state)
-        places = {pod.spec.node_name, *(lease.node for lease in leases or ())}
+        places = {pod.spec.node_name, *(lease.node for lease in leases or () if lease.node)}
         nodes = [node for name in sorted(places) for node in await _node(gateway, name)]
     snapshot = build([told_gpu_node_of(n) for n in nodes], held, leases)
     state = snapshot.pods[held[0].state.key]

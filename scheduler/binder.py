@@ -27,6 +27,7 @@ from tessera.model.pods import Pod
 from tessera.model.quantities import format_bytes
 from tessera.reasons import Code, Reason
 from tessera.scheduler.engine import Engine
+from tessera.scheduler.growth import binding_refusal
 from tessera.scheduler.lease_writer import LeaseWriter
 from tessera.scheduler.promises import Promised, Request
 
@@ -93,6 +94,8 @@ class Binder:
         await asyncio.gather(*settling, return_exceptions=True)
 
     async def _bind(self, namespace: str, name: str, uid: str, node: str) -> Reason | None:
+        if reason := await self._over_quota(uid):
+            return reason
         reserved = self._engine.reserve(uid, node)
         if isinstance(reserved, Reason):
             return reserved
@@ -119,6 +122,18 @@ class Binder:
         self._engine.confirm(uid)
         self._tell(request, node, assignment, leases)
         return None
+
+    async def _over_quota(self, uid: str) -> Reason | None:
+        """Of pods of users: Kubernetes does not count what leases have grown to, or have without a pod."""
+        request = self._engine.request_of(uid)
+        if request is None or request.pod.lease:
+            return None
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                why = await binding_refusal(self._gateway, self._engine.leases, request.pod, request.demand)
+        except (KubeError, TimeoutError, msgspec.MsgspecError) as error:
+            why = f"the ResourceQuotas of its namespace could not be read: {error or 'no answer in time'}"
+        return Reason(Code.BINDING_REFUSED, why) if why else None
 
     async def _made(self, leases: tuple[GpuLease, ...]) -> bool:
         """Makes them; answers whether a Binding may still be sent then."""

@@ -1,8 +1,9 @@
-"""Whether a namespace's ResourceQuotas allow a slice to grow beyond what its pod has asked for.
+"""Whether a namespace's ResourceQuotas allow a slice beyond what its pod has asked for, and pods beside such slices.
 
 The request of a running pod never changes, and the quotas count nothing else of it. What leases have beyond their
-pods' requests, a standing lease without a pod all that it has, is therefore added here to what a quota says is used. A
-quota with scopes is taken to count every pod.
+pods' requests, a standing lease without a pod all that it has, is therefore added here to what a quota says is used:
+when a lease is to grow, and when a pod is to be bound in a namespace with such leases. A quota with scopes is taken to
+count every pod.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +14,7 @@ from tessera.kube.convert import pod_of
 from tessera.kube.gateway import Gateway
 from tessera.kube.resources import PODS, RESOURCE_QUOTAS
 from tessera.model import names
-from tessera.model.demands import PodDemand, demand_of
+from tessera.model.demands import ContainerDemand, PodDemand, demand_of
 from tessera.model.gpu_leases import GpuLease, Size
 from tessera.model.pods import Pod
 from tessera.model.quantities import QuantityError, format_bytes, parse_whole
@@ -51,24 +52,46 @@ async def growth_refusal(gateway: Gateway, leases: Leases, lease: GpuLease) -> s
     return refusal(quotas, growth(leases, lease, pods), keys)
 
 
+async def binding_refusal(gateway: Gateway, leases: Leases, pod: Pod, demand: PodDemand) -> str:
+    """Why ``pod``, which the quotas count already, may not have its slices beside what its namespace's leases have
+    beyond their pods' requests, in one sentence; empty if it may. Raises ``KubeError``."""
+    if not any(lease.namespace == pod.namespace and (lease.standing or lease.wanted) for lease in leases.all()):
+        return ""
+    quotas = await gateway.list(RESOURCE_QUOTAS, namespace=pod.namespace)
+    keys = [key for key in (_MEM, _CORE) if any(key in _part(quota, "spec", "hard") for quota in quotas)]
+    if not keys:
+        return ""
+    pods = [pod_of(found) for found in await gateway.list(PODS, namespace=pod.namespace)]
+    grown = Growth(beyond_requests(leases, pod.namespace, pods, demand), _none())
+    return refusal(quotas, grown, keys, "what leases have beyond their pods' requests")
+
+
 def growth(leases: Leases, lease: GpuLease, pods: Iterable[Pod]) -> Growth:
     """``pods`` are those of the namespace."""
-    asked = {pod.uid: demand_of(pod) for pod in pods if not pod.ended}
-    own, others = {_MEM: 0, _CORE: 0}, {_MEM: 0, _CORE: 0}
+    asked, found = _demands(pods), Growth(_none(), _none())
     for each in leases.all():
         demand = asked.get(each.pod_uid)
-        if each.namespace != lease.namespace or not (each.standing or isinstance(demand, PodDemand)):
-            continue
-        mine = each.uid == lease.uid
-        sums = own if mine else others
-        request = demand if isinstance(demand, PodDemand) else None
-        for key, beyond in _beyond(leases, each, request, wanted=mine).items():
-            sums[key] += beyond
-    return Growth(own, others)
+        if each.namespace == lease.namespace and (each.standing or demand):
+            mine = each.uid == lease.uid
+            _add(found.own if mine else found.others, _beyond(leases, each, _asked(demand, each), wanted=mine))
+    return found
 
 
-def refusal(quotas: Iterable[Quota], growth: Growth, keys: Iterable[str]) -> str:
-    """The first quota that ``growth`` would exceed in one of ``keys``, in one sentence; empty if none."""
+def beyond_requests(leases: Leases, namespace: str, pods: Iterable[Pod], demand: PodDemand) -> _Sums:
+    """What the leases of ``namespace`` have beyond what their pods, among ``pods``, ask for; the one that is to use a
+    standing lease, with ``demand``, counts as its pod already."""
+    asked, sums = _demands(pods), _none()
+    for lease in leases.all():
+        uses = lease.standing and lease.client is None and lease.name == demand.preferences.lease
+        pays = asked.get(lease.pod_uid)
+        if lease.namespace == namespace and (lease.standing or pays):
+            _add(sums, _beyond(leases, lease, demand.containers[0] if uses else _asked(pays, lease), wanted=False))
+    return sums
+
+
+def refusal(quotas: Iterable[Quota], growth: Growth, keys: Iterable[str], what: str = "this growth") -> str:
+    """The first quota that ``growth``, in words ``what``, would exceed in one of ``keys``, in one sentence; empty if
+    none."""
     for quota in quotas:
         hard, used = _part(quota, "spec", "hard"), _part(quota, "status", "used")
         for key in keys:
@@ -79,19 +102,17 @@ def refusal(quotas: Iterable[Quota], growth: Growth, keys: Iterable[str]) -> str
                 return f"{where}: found no status.used yet; allowed: growth once the quota is counted"
             most, total = _amount(hard[key]), _amount(used[key]) + growth.own[key] + growth.others[key]
             if total > most:
-                return f"{where}: found {_words(key, total)} with this growth; allowed: {_words(key, most)}"
+                return f"{where}: found {_words(key, total)} with {what}; allowed: {_words(key, most)}"
     return ""
 
 
-def _beyond(leases: Leases, lease: GpuLease, demand: PodDemand | None, *, wanted: bool) -> _Sums:
-    """What ``lease`` has, or with ``wanted`` would have, beyond its container's request."""
+def _beyond(leases: Leases, lease: GpuLease, asked: ContainerDemand | None, *, wanted: bool) -> _Sums:
+    """What ``lease`` has, or with ``wanted`` would have, beyond what its container has ``asked`` for."""
     sizes = [lease.size]
     if target := leases.target(lease):
         sizes.append(target.size)
     if wanted and lease.wanted:
         sizes = [lease.wanted]
-    container = lease.client.container if lease.client else ""
-    asked = next((c for c in demand.containers if c.container == container), None) if demand else None
     request = Size(asked.mem_bytes, asked.core_percent) if asked else Size(0, 0)
     mem = max(size.mem_bytes for size in sizes)
     core = max(size.core_percent for size in sizes)
@@ -100,6 +121,26 @@ def _beyond(leases: Leases, lease: GpuLease, demand: PodDemand | None, *, wanted
         _MEM: 0 if by_compute else max(0, mem - request.mem_bytes),
         _CORE: max(0, core - request.core_percent),
     }
+
+
+def _asked(demand: PodDemand | None, lease: GpuLease) -> ContainerDemand | None:
+    """What the container of ``lease`` asks for."""
+    return next((c for c in demand.containers if c.container == lease.used_by), None) if demand else None
+
+
+def _demands(pods: Iterable[Pod]) -> dict[str, PodDemand]:
+    """Of those that have not ended, by UID."""
+    found = ((pod.uid, demand_of(pod)) for pod in pods if not pod.ended)
+    return {uid: demand for uid, demand in found if isinstance(demand, PodDemand)}
+
+
+def _none() -> _Sums:
+    return {_MEM: 0, _CORE: 0}
+
+
+def _add(sums: _Sums, more: _Sums) -> None:
+    for key, amount in more.items():
+        sums[key] += amount
 
 
 def _part(quota: Quota, *path: str) -> Mapping[str, Any]:

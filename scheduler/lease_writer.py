@@ -29,7 +29,10 @@ class LeaseWriter:
         """Raises what the gateway raises; then some of them may be there."""
         for lease in promised:
             if lease.standing:
-                self._leases.observe(held_lease_of(await use(self._gateway, lease)))
+                used = await use(self._gateway, lease)
+                self._leases.observe(held_lease_of(used))
+                if used.metadata.deletion_timestamp is not None:
+                    raise ApiError(409, "Conflict", f"GPULease {lease.key} is being deleted")
                 continue
             made = await self._gateway.create(GPU_LEASES, gpu_lease_object(lease), namespace=lease.namespace)
             self._leases.observe(held_lease_of(made), self._clock() + _SHOWN_WITHIN_S)

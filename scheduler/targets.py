@@ -64,9 +64,7 @@ class Targets:
             return reason
         sent = self._sent[lease.uid] = _Sent(lease, where, found.metadata.resource_version, self._clock())
         try:
-            await self.patch(
-                found, {"spec": {"target": written}}
-            )
+            await self.patch(found, {"spec": {"target": written}})
         except (ApiError, Unreachable, LeaseEnding):
             self._miss(sent)
             raise

@@ -182,7 +182,7 @@ class Acting:
                 self._recorder.record(about, "Normal", "SliceMoved", f"{where}, at {status.endpoint}")
             else:
                 self._recorder.record(about, "Warning", "SliceStays", f"{where}: {status.message}")
-        elif status.phase in SERVING and record.status.phase not in SERVING:
+        elif status.phase in SERVING and (record.status.phase not in SERVING or record.status.client != status.client):
             self._recorder.record(about, "Normal", "SliceServed", f"{where}, at {status.endpoint}")
 
 

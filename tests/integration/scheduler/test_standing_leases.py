@@ -133,6 +133,40 @@ async def test_quotas_are_asked(pool: Standing) -> None:
     await until(lambda: pool.mine.target, "room for it")
 
 
+async def test_pods_beside_it_and_the_one_that_uses_it_keep_to_the_quota(pool: Standing) -> None:
+    """Kubernetes counts the pods, which a quota has let in before; the lease is ours to count."""
+    await pool.placed()
+
+    def used(text: str) -> None:
+        quota = {"metadata": {"name": "team", "namespace": "default"}, "spec": {"hard": {MEM: "10Gi"}},
+                 "status": {"used": {MEM: text}}}  # fmt: skip
+        pool.api.store.put("resourcequotas", quota)
+
+    used("3Gi")
+    beside = await pool.create(remote("beside", "3Gi"))
+    assert (await pool.filter(beside, "g", "c"))["NodeNames"] == ["c"]
+    text = (
+        "ResourceQuota team: requests.tessera.io/gpu-mem: found 11Gi with what leases have beyond their pods' requests"
+    )
+    assert text in await pool.bind(beside, "c") and "nodeName" not in pool.stored("beside")["spec"]
+    used("2Gi")
+    assert await pool.bind(beside, "c") == ""
+    used("10Gi")
+    user = await pool.asked("web")
+    assert await pool.bind(user, "c") == "", "it pays for what it asks for of the lease"
+
+
+async def test_a_lease_that_is_going_is_not_used(pool: Standing) -> None:
+    await pool.placed()
+    created = await pool.asked("web")
+    [lease] = pool.leases()
+    meta = {**lease["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": [names.LEASE_FINALIZER]}
+    pool.api.store.put("gpuleases", {**lease, "metadata": meta})
+    assert "is being deleted" in await pool.bind(created, "c")
+    assert "nodeName" not in pool.stored("web")["spec"]
+    await until(lambda: not pool.service.binder.in_doubt and "client" not in pool.spec, "the pod to be taken off")
+
+
 async def test_a_pod_is_bound_with_it_and_no_other_is_made(pool: Standing) -> None:
     await pool.placed()
     created = await pool.asked("web")
