@@ -31,7 +31,7 @@ class Clients:
         return row if row is not None and self.able(request, self._ledger.client)[row] else None
 
     def scores(self, candidates: Bools, gpus: Ints) -> Floats:
-        """The nearest to any of the rows ``gpus`` first, of equally near ones the one with fewest leases."""
+        """The nearest to any of the rows ``gpus`` first, of equally near ones that with the least promised network."""
         ledger, out = self._ledger, np.full(len(candidates), NEVER)
         if len(gpus):
             rows = np.flatnonzero(candidates & ledger.client)

@@ -1,8 +1,8 @@
 """Slices on other nodes than the pod's: which client node takes the pod, and whose GPUs its leases are to be of.
 
 Where a slice goes says ``placing``. The client node is the one nearest to such a node, of equally near ones the one
-with fewest leases. A pod's containers take their GPUs one after the other, the most demanding first; what does not fit
-that way is not tried in another.
+whose network is least promised. A pod's containers take their GPUs one after the other, the most demanding first; what
+does not fit that way is not tried in another.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Where on other nodes than its pod's a slice goes.
 
 The GPU's node is the policy's choice, as if the slice alone were placed; among equal ones it is one in the client's
-rack, else in its zone, else the one with fewest leases, because they share its network.
+rack, else in its zone, else the one whose network is least promised: leases share it.
 """
 
 import numpy as np
@@ -20,6 +20,8 @@ from tessera.scheduler.policy.kernels import NEVER, Floats
 from tessera.scheduler.ranking import Ties, able, fits_of
 from tessera.scheduler.refusals import cluster_reason
 
+USUAL_GBPS = 10
+"""How fast a network counts of which nobody says it."""
 _EQUAL = 1e-6
 """Scores that differ by less are equal: nothing but the order of equal nodes is as small."""
 
@@ -52,10 +54,11 @@ class Placing:
         fits, rooms = fits_of(ledger, demand, self._policies.level(demand)), self._rooms(ledger, whole, demand)
         return cluster_reason(ledger, demand, fits, rooms, ~ledger.closed)
 
-    def loads(self, ledger: Ledger, rows: Ints) -> Ints:
-        """In how many leases the nodes of ``rows`` have a part."""
-        load = self._leases.load()
-        return np.array([load.get(ledger.names[row], 0) for row in rows.tolist()], np.int64)
+    def loads(self, ledger: Ledger, rows: Ints) -> Floats:
+        """How many leases a Gbit/s of the nodes of ``rows`` would have, with one more than have a part in them."""
+        load, hosts, names = self._leases.load(), ledger.hosts(), [ledger.names[row] for row in rows.tolist()]
+        speeds = ((host.gbps if (host := hosts.get(name)) else 0) or USUAL_GBPS for name in names)
+        return np.array([(load.get(name, 0) + 1) / gbps for name, gbps in zip(names, speeds, strict=True)], np.float64)
 
     def _scores(self, ledger: Ledger, whole: PodDemand, demand: PodDemand) -> Floats:
         policy, level = self._policies.of(whole), self._policies.level(whole)

@@ -19,9 +19,12 @@ from tessera.model.quantities import QuantityError, format_bytes, parse_milli, p
 ZONE = "topology.kubernetes.io/zone"
 RACKS = ("topology.kubernetes.io/rack", "topology.tessera.io/rack")
 """Kubernetes has no label of its own for racks; the first is what most clusters use."""
+GBPS = "topology.tessera.io/network-gbps"
+"""How fast a node's network is, whole Gbit/s from 1; Kubernetes does not say."""
 
 
 _NODE_TAINTS = "node.kubernetes.io/"
+_LONGEST_GBPS = 6
 _CORDON = "node.kubernetes.io/unschedulable"
 _Items = tuple[tuple[str, wire.Quantity], ...]
 _KEPT = 1 << 13
@@ -88,7 +91,12 @@ def host_of(node: wire.Node) -> Host:
     rack = next((labels[key] for key in RACKS if labels.get(key)), "")
     cordoned = node.spec.unschedulable or any(taint.key == _CORDON for taint in node.spec.taints)
     closed = cordoned or any(_closes(taint) for taint in node.spec.taints)
-    return Host(node.metadata.name, has.cpu_milli, has.memory_bytes, labels.get(ZONE, ""), rack, closed, cordoned)
+    zone, gbps = labels.get(ZONE, ""), _gbps(labels.get(GBPS, ""))
+    return Host(node.metadata.name, has.cpu_milli, has.memory_bytes, zone, rack, closed, cordoned, gbps)
+
+
+def _gbps(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < _LONGEST_GBPS else 0
 
 
 def _closes(taint: wire.Taint) -> bool:

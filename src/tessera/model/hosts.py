@@ -15,7 +15,8 @@ UNKNOWN_HOST = 1 << 60
 class Host:
     """What a node has for pods: allocatable CPU in thousandths of a core and memory; its zone and rack, or empty.
 
-    ``closed``: it takes no more pods, because it is cordoned or not well; ``cordoned``: the former, or both.
+    ``closed``: it takes no more pods, because it is cordoned or not well; ``cordoned``: the former, or both. ``gbps``:
+    how fast its network is, in Gbit/s; 0: nobody says.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Host:
     rack: str = ""
     closed: bool = False
     cordoned: bool = False
+    gbps: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,14 @@ def test_a_host_as_the_scheduler_reads_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "gbps"), [("25", 25), ("0", 0), ("", 0), ("fast", 0), ("-1", 0), ("2.5", 0), ("1000000", 0), ("²", 0)]
+)
+def test_how_fast_its_network_is_says_a_label(text: str, gbps: int) -> None:
+    meta = wire.ObjectMeta(name="n", labels={"topology.tessera.io/network-gbps": text})
+    assert host_of(wire.Node(metadata=meta)).gbps == gbps
+
+
+@pytest.mark.parametrize(
     ("spec", "closed", "cordoned"),
     [
         ({}, False, False),

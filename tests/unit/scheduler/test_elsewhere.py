@@ -101,8 +101,10 @@ def test_each_container_has_a_lease_and_they_need_not_lie_together() -> None:
     assert cluster.ledger.over_committed() == []
 
 
-def hosted(name: str, zone: str = "", rack: str = "", *, cpu: int = 64_000, closed: bool = False) -> Host:
-    return Host(name, cpu, 64 * GIB, zone, rack, closed)
+def hosted(
+    name: str, zone: str = "", rack: str = "", *, cpu: int = 64_000, closed: bool = False, gbps: int = 0
+) -> Host:
+    return Host(name, cpu, 64 * GIB, zone, rack, closed, gbps=gbps)
 
 
 @pytest.mark.parametrize(("rack", "zone"), [("r1", "z1"), ("", "z1")])
@@ -120,6 +122,19 @@ def test_of_equal_nodes_the_one_with_fewest_leases_is_taken() -> None:
     leases = [bind_away(cluster, remote(f"p{index}", "gpu-mem=1Gi"), ALL)[0] for index in range(4)]
     assert sorted(lease.client.node for lease in leases) == ["c", "c", "d", "d"]
     assert sorted(lease.node for lease in leases) == ["g", "g", "h", "h"]
+
+
+@pytest.mark.parametrize(("c", "d", "clients"), [(0, 0, "ccdd"), (25, 75, "cddd"), (0, 30, "cddd"), (100, 10, "cccc")])
+@pytest.mark.parametrize(("g", "h", "first"), [(10, 25, "h"), (100, 25, "g"), (0, 25, "h"), (0, 1, "g")])
+def test_of_equal_nodes_the_one_whose_network_is_least_promised_is_taken(
+    c: int, d: int, clients: str, g: int, h: int, first: str
+) -> None:
+    """A network of which nobody says how fast it is counts as one of 10 Gbit/s."""
+    cluster = pooled(client("c"), client("d"), node("g", 24), node("h", 24), options=Options("spread"))
+    cluster.replace_hosts([hosted(name, gbps=gbps) for name, gbps in zip("cdgh", (c, d, g, h), strict=True)])
+    leases = [bind_away(cluster, remote(f"p{index}", "gpu-mem=1Gi"), ALL)[0] for index in range(4)]
+    assert sorted(lease.client.node for lease in leases if lease.client) == list(clients)
+    assert leases[0].node == first
 
 
 def test_the_gpus_node_must_take_the_executor_too() -> None:
