@@ -32,13 +32,16 @@ class Times:
     """In seconds. ``known``: how long the lease has been, with the client that it has, ``moving``: how long it moves.
     ``start``, ``move``: how long a new executor, and a new try to move the sessions, are still to be put off, because
     former ones came to nothing. ``unheard``: how long the gates of a move that another controller began may still be on
-    their way to this one."""
+    their way to this one; ``word``: how long the next executor's word may still be on its way, once the source can say
+    no more. ``overdue``: its sessions should have been in the target long ago."""
 
     known: float = 0.0
     start: float = 0.0
     move: float = 0.0
     moving: float = 0.0
     unheard: float = 0.0
+    word: float = 0.0
+    overdue: bool = False
 
 
 def next_step(
@@ -65,7 +68,7 @@ def next_step(
         if other.name not in (status.executor, status.next) and not other.deleting:
             return Delete(other)
     if status.next:
-        return moving.next_step(record, executors, heard, times.moving, times.unheard)
+        return moving.next_step(record, executors, heard, times.moving, times.unheard, times.word)
     if status.executor and (fault := fault_of(status.executor, status.executor_uid, current)):
         return Write(status.lost(fault))
     if not status.executor:
@@ -79,7 +82,7 @@ def next_step(
         return Create(status.executor, status.epoch, record.known.slice)
     step = _told(record, current, said)
     if record.known.target and isinstance(step, Wait):
-        return moving.begun(record, executors, times.move)
+        return moving.begun(record, executors, times.move, overdue=times.overdue)
     return step
 
 

@@ -11,6 +11,7 @@ from tessera.kube.errors import ApiError, KubeError
 from tessera.remote.controller.acting import Acting
 from tessera.remote.controller.book import Book
 from tessera.remote.controller.deciding import Times, next_step
+from tessera.remote.controller.moving import silenced
 from tessera.remote.controller.pauses import Pauses
 from tessera.remote.controller.records import Client, Executor, Record
 from tessera.remote.controller.steps import Wait
@@ -24,15 +25,18 @@ LOOK_S = 10.0
 
 
 class Keeper:
-    """``may_act``: whether a write sent now is this leader's."""
+    """``may_act``: whether a write sent now is this leader's. ``deadline_s``: how long sessions may take to leave a GPU
+    that they are to leave, 0: for ever."""
 
-    def __init__(self, acting: Acting, may_act: Callable[[], bool], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, acting: Acting, may_act: Callable[[], bool], clock: Callable[[], float], deadline_s: float = 0.0
+    ) -> None:
         self._acting, self._may_act, self._clock = acting, may_act, clock
         self._due: dict[str, None] = {}
         self._busy: set[str] = set()
         self._news = asyncio.Event()
         self._first_seen: dict[str, tuple[str, float]] = {}
-        self._pauses = Pauses()
+        self._pauses = Pauses(deadline_s)
 
     def touch(self, key: str) -> None:
         """Something about this lease is new."""
@@ -80,13 +84,16 @@ class Keeper:
         if record is None or not self._may_act():
             return
         uid, now = record.known.uid, self._clock()
-        first = self._first_with(record, now)
+        since = self._first_with(record, now)
         client = Client.BOUND if book.bound(record) else await self._acting.client(record)
-        executors = await self._seen(book, record)
+        executors, heard = await self._seen(book, record), book.heard(uid)
         pauses = self._pauses
-        moving = pauses.moving(uid, record.status.next, now)
-        times = Times(now - first, pauses.start_s(uid, now), pauses.move_s(uid, now), *moving)
-        step = next_step(record, executors, client, book.heard(uid), times)
+        times = Times(
+            now - since, pauses.start_s(uid, now), pauses.move_s(record, now),
+            *pauses.moving(uid, record.status.next, now),
+            pauses.word_s(uid, silenced(record, executors, heard), now), pauses.overdue(record, now),
+        )  # fmt: skip
+        step = next_step(record, executors, client, heard, times)
         if isinstance(step, Wait):
             if step.seconds is not None:
                 self._touch_later(key, step.seconds + 0.01)

@@ -26,13 +26,17 @@ READY_S = 900.0
 becomes of the slice that was chosen."""
 
 
-def begun(record: Record, executors: Sequence[Executor], pause_s: float) -> Step:
+def begun(record: Record, executors: Sequence[Executor], pause_s: float, *, overdue: bool = False) -> Step:
     """The first step towards the target, once a former try has left nothing. What serves nobody is made anew there.
 
-    A former executor elsewhere, on a node that does not answer, may be there for ever: it is in nobody's way.
+    A former executor elsewhere, on a node that does not answer, may be there for ever: it is in nobody's way. One that
+    has to leave its GPU, and whose sessions are ``overdue``, does so without them: it may be its tenant who holds them
+    back. For another size nobody loses his sessions.
     """
     status, target = record.status, record.known.target
     assert target is not None
+    if overdue and target.size == record.known.size:
+        return Write(status.lost(f"its sessions did not move to node {target.node} in time: {status.message}"))
     if status.phase not in SERVING or record.known.client is None:
         message = f"it moves to node {target.node}"
         phase = status.unserved_phase
@@ -47,8 +51,9 @@ def begun(record: Record, executors: Sequence[Executor], pause_s: float) -> Step
 
 
 def next_step(
-    record: Record, executors: Sequence[Executor], heard: Mapping[str, Heard], moving_s: float, unheard_s: float
-) -> Step:
+    record: Record, executors: Sequence[Executor], heard: Mapping[str, Heard], moving_s: float, unheard_s: float,
+    word_s: float,
+) -> Step:  # fmt: skip
     """Until the sessions are with the next executor, or stay. Times as in ``deciding.Times``."""
     status = record.status
     current = named(executors, status.executor)
@@ -58,6 +63,8 @@ def next_step(
     failed = _failed(record, current, coming, heard, moving_s)
     if failed is not None and unheard_s > 0 and _may_serve(status, coming, heard):
         return Wait(unheard_s)
+    if failed is not None and word_s > 0 and silenced(record, executors, heard) and _expects(status, coming, heard):
+        return Wait(word_s)
     if failed is not None:
         return Write(failed)
     target = record.known.target
@@ -91,6 +98,22 @@ def _failed(
     if not why:
         return None
     return status.lost(why) if said.left else _stays(record, why)
+
+
+def silenced(record: Record, executors: Sequence[Executor], heard: Mapping[str, Heard]) -> bool:
+    """Whether the executor that serves has ended, or does not know, where its sessions are: the next one may."""
+    status = record.status
+    said = heard.get(status.executor_uid, SILENT)
+    ended = fault_of(status.executor, status.executor_uid, named(executors, status.executor))
+    return bool(status.next) and bool(ended or (said.left and said.refused))
+
+
+def _expects(status: Status, coming: Executor | None, heard: Mapping[str, Heard]) -> bool:
+    """Whether the next executor takes the sessions, as its ticket says, and has no fault."""
+    if coming is None or fault_of(status.next, status.next_uid, coming):
+        return False
+    said = heard.get(coming.uid, SILENT)
+    return bool(said.ticket) and said.about == status.epoch + 1
 
 
 def _may_serve(status: Status, coming: Executor | None, heard: Mapping[str, Heard]) -> bool:

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -66,7 +67,8 @@ class Service:
             gateway, settings.lease_namespace, settings.lease_name, identity, duration_s=settings.lease_s
         )
         acting = Acting(gateway, options, self.recorder, now)
-        self.keeper = Keeper(acting, lambda: self.leads(settings.request_timeout_s), clock)
+        leads = partial(self.leads, settings.request_timeout_s)
+        self.keeper = Keeper(acting, leads, clock, settings.move_deadline_s)
         self.book = Book(options.port, self.keeper.touch)
         self.metrics = Metrics(self.book)
         account = options.service_account

@@ -39,6 +39,9 @@ class ControllerSettings(KubeSettings, LogSettings):
     gate_port: int = Field(7443, ge=1, le=65535, description="port of an executor's gate")
     controller_address: str = Field(min_length=1, description="HOST:PORT by which gates reach the controller")
     scheduler_name: str = Field(SCHEDULER, description="schedulerName of executors")
+    move_deadline_s: float = Field(
+        3600.0, ge=0, description="seconds until a GPU that is to be left is left without the sessions; 0: never"
+    )
     sessions: int = Field(16, ge=1, description="programs that may use a lease at once")
 
     @field_validator("executor_labels", mode="before")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tessera.model.assignment import Share
 from tessera.model.gpu_leases import SERVING, Attach, Phase, Slice
-from tessera.remote.controller.deciding import next_step
+from tessera.remote.controller.deciding import Times, next_step
 from tessera.remote.controller.handovers import state_of
 from tessera.remote.controller.records import SILENT, Client, Executor, Heard, Record, Status
 from tessera.remote.controller.steps import Create, Delete, Drop, Empty, Free, Hold, Part, Settle, Wait, Write
@@ -20,7 +20,7 @@ from tests.unit.remote.controller.test_steps import record
 STEPS = ("controller", "kubelet", "gate", "carry")
 EVENTS = (
     "attach", "kill", "delete", "vanish", "impostor", "gone", "forget", "remove", "target", "target", "withdraw",
-    "refuse", "undecided", *STEPS * 4,
+    "refuse", "undecided", "overdue", *STEPS * 4,
 )  # fmt: skip
 MOST = 90
 """Steps after the last event until nothing is left to do."""
@@ -41,6 +41,7 @@ class World:
     epochs: dict[str, int] = field(default_factory=dict)
     left: dict[str, Heard] = field(default_factory=dict)
     refusals: dict[str, Heard] = field(default_factory=dict)
+    overdue: bool = False
     uids: int = 0
     starts: int = 0
     targets: int = 0
@@ -56,7 +57,7 @@ class World:
             return
         living = {pod.uid for pod in self.pods.values()}
         heard = {uid: said for uid, said in self.heard.items() if uid in living}
-        match next_step(self.record, list(self.pods.values()), self.client, heard):
+        match next_step(self.record, list(self.pods.values()), self.client, heard, Times(overdue=self.overdue)):
             case Write(status):
                 self._written(self.record.status, status)
                 self.record = replace(self.record, status=status)
@@ -208,6 +209,10 @@ class World:
 
     def _gone(self) -> None:
         self.client = Client.GONE
+
+    def _overdue(self) -> None:
+        """What is to leave its slice should have done so long ago."""
+        self.overdue = not self.overdue
 
     def _forget(self) -> None:
         """Another controller leads."""

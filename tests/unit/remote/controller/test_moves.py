@@ -8,12 +8,12 @@ import pytest
 from tessera.model.assignment import Share
 from tessera.model.gpu_leases import Phase, Slice
 from tessera.remote.controller.handovers import state_of
-from tessera.remote.controller.moving import READY_S
-from tessera.remote.controller.pauses import HEAR_S, Pauses
+from tessera.remote.controller.moving import READY_S, silenced
+from tessera.remote.controller.pauses import HEAR_S, MOVE, WORD_S, Pauses
 from tessera.remote.controller.reading import settling_patch
 from tessera.remote.controller.records import Executor, Heard, Record, executor_name
 from tessera.remote.controller.steps import Create, Delete, Settle, Wait, Write
-from tests.unit.remote.controller.test_steps import AGAIN, NAME, START, UP, record, step
+from tests.unit.remote.controller.test_steps import AGAIN, NAME, START, UP, WHERE, record, step
 
 TARGET = Slice("other", Share("GPU-2", 2))
 NEXT = executor_name("lease-uid", 3)
@@ -237,12 +237,12 @@ def test_who_began_a_move_has_heard_all_of_it() -> None:
 
 def test_moves_that_come_to_nothing_are_put_off_longer_each_time() -> None:
     pauses, found = Pauses(), moving()
-    assert pauses.move_s("lease-uid", 0) <= 0
+    assert pauses.move_s(found, 0) <= 0
     for count, wanted in enumerate((5, 10, 20, 40, 80, 160, 320, 600, 600)):
         pauses.note(found, Write(replace(active().status, message="in use")), count)
-        assert pauses.move_s("lease-uid", count) == wanted
+        assert pauses.move_s(found, count) == wanted
     pauses.note(found, Write(record(**ARRIVED).status), 9)
-    assert pauses.move_s("lease-uid", 9) <= 0
+    assert pauses.move_s(found, 9) <= 0
     assert pauses.start_s("lease-uid", 0) <= 0
     for count, wanted in enumerate((0, 1, 2, 4)):
         pauses.note(found, Create(NAME, 1, TARGET), count)
@@ -250,3 +250,71 @@ def test_moves_that_come_to_nothing_are_put_off_longer_each_time() -> None:
         assert pauses.start_s("lease-uid", count) == wanted
     pauses.keep(set())
     assert pauses.start_s("lease-uid", 3) <= 0
+
+
+def test_another_target_is_tried_at_once() -> None:
+    pauses, found = Pauses(), moving()
+    failed = Write(replace(active().status, message="in use"))
+    for count in range(3):
+        pauses.note(found, failed, count)
+    assert pauses.move_s(found, 3) > 0
+    other = moving(target=replace(TARGET, node="third"))
+    assert pauses.move_s(other, 3) <= 0
+    pauses.note(other, failed, 3)
+    assert pauses.move_s(other, 3) == MOVE[0], "its own tries are counted anew"
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (replace(UP, fault="OOM"), {}),
+        (replace(UP, deleting=True), {}),
+        (None, {}),
+        (UP, {"uid-1": Heard(2, 3, "t", "no answer", left=True)}),
+    ],
+)
+def test_who_ends_with_his_last_word_has_moved_if_the_other_side_says_so(
+    source: Executor | None, said: dict[str, Heard]
+) -> None:
+    """The next executor's word that it has the sessions may be a moment later than the news of the source's end."""
+    there, heard = [*([source] if source else []), COMING], {**said, "uid-2": TICKET}
+    assert silenced(moving(), there, heard) and not silenced(moving(), [UP, COMING], {"uid-2": TICKET})
+    assert step(moving(), *there, heard=heard, word_s=2.0) == Wait(2.0)
+    arrived = step(moving(), *there, heard={**heard, "uid-2": replace(TICKET, epoch=3)}, word_s=1.0)
+    assert isinstance(arrived, Write) and arrived.status.moved
+    lost = step(moving(), *there, heard=heard, word_s=0.0)
+    assert isinstance(lost, Write) and lost.status.phase is Phase.LOST
+    for other in (replace(COMING, fault="OOM"), replace(COMING, uid="uid-3")):
+        lost = step(moving(), *there[:-1], other, heard=heard, word_s=2.0)
+        assert isinstance(lost, Write) and lost.status.phase is Phase.LOST, "it will say nothing"
+    lost = step(moving(), *there, heard=said, word_s=2.0)
+    assert isinstance(lost, Write) and lost.status.phase is Phase.LOST, "it has taken none"
+
+
+def test_the_word_is_waited_for_from_the_end_on() -> None:
+    pauses = Pauses()
+    assert pauses.word_s("lease-uid", False, 5) == 0
+    assert pauses.word_s("lease-uid", True, 6) == WORD_S
+    assert pauses.word_s("lease-uid", True, 8) == WORD_S - 2
+    assert pauses.word_s("lease-uid", False, 9) == 0
+    assert pauses.word_s("lease-uid", True, 20) == WORD_S
+
+
+def test_a_gpu_that_is_to_be_left_is_left_without_sessions_that_are_overdue() -> None:
+    found = active(target=replace(WHERE, node="other"), message="the tenant refuses")
+    lost = step(found, UP, heard=SERVING, overdue=True, move_pause_s=60.0)
+    assert lost == Write(found.status.lost("its sessions did not move to node other in time: the tenant refuses"))
+    larger = active(target=TARGET)
+    assert TARGET.size != WHERE.size
+    assert step(larger, UP, heard=SERVING, overdue=True, move_pause_s=60.0) == Wait(60.0), (
+        "for another size none is lost"
+    )
+
+
+def test_when_sessions_are_overdue() -> None:
+    pauses, to_go, stays = Pauses(100.0), active(target=TARGET), active(target=None)
+    assert not pauses.overdue(to_go, 0) and not pauses.overdue(to_go, 99)
+    assert pauses.overdue(to_go, 100)
+    assert not pauses.overdue(stays, 101) and not pauses.overdue(to_go, 102)
+    forever = Pauses()
+    assert not forever.overdue(to_go, 0) and not forever.overdue(to_go, 1e9)

@@ -13,7 +13,7 @@ from tests.unit.remote.controller.test_any_order import MOST, STEPS, World
 
 EVENTS = (
     "use", "use", "bind", "end", "leave", "stop", "start", "attach", "kill", "delete", "vanish", "impostor", "forget",
-    "remove", "target", "target", "withdraw", "refuse", *(*STEPS, "scheduler") * 2, *["rest"] * 6,
+    "remove", "target", "target", "withdraw", "refuse", "overdue", *(*STEPS, "scheduler") * 2, *["rest"] * 6,
 )  # fmt: skip
 
 

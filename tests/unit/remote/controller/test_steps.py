@@ -31,8 +31,10 @@ def record(
 def step(
     found: Record, *executors: Executor, client: Client = Client.BOUND, heard: Mapping[str, Heard] = {},
     age_s: float = 0, pause_s: float = 0, move_pause_s: float = 0, moving_s: float = 0, unheard_s: float = 0,
+    word_s: float = 0, overdue: bool = False,
 ) -> Step:  # fmt: skip
-    return next_step(found, executors, client, heard, Times(age_s, pause_s, move_pause_s, moving_s, unheard_s))
+    times = Times(age_s, pause_s, move_pause_s, moving_s, unheard_s, word_s, overdue)
+    return next_step(found, executors, client, heard, times)
 
 
 def test_a_bound_pod_has_its_executor_named_before_it_is_made() -> None:
