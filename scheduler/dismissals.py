@@ -1,18 +1,20 @@
 """Asks pods to leave for others: the words and the writes of a preemption, each only while the lease surely lasts.
 
-A victim carries its condition DisruptionTarget before it is deleted, so that a new leader knows of it.
+A victim carries its condition DisruptionTarget before it is deleted, so that a new leader knows of it. Kubernetes'
+disruption controller takes the word back two minutes after its ``lastTransitionTime``, without one at once.
 """
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
 from tessera.kube.convert import named_pod
 from tessera.kube.errors import ApiError
 from tessera.kube.events import EventRecorder
 from tessera.kube.gateway import Gateway
-from tessera.kube.lease import LeaderLease
+from tessera.kube.lease import LeaderLease, utc_now
 from tessera.kube.resources import PODS
 from tessera.model.pods import Pod
 from tessera.scheduler.holders import Holder
@@ -32,8 +34,9 @@ class Dismissals:
         lease: LeaderLease,
         recorder: EventRecorder,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._gateway, self._lease, self._recorder, self._clock = gateway, lease, recorder, clock
+        self._gateway, self._lease, self._recorder, self._clock, self._now = gateway, lease, recorder, clock, now
         self._lately: deque[tuple[float, Holder]] = deque(maxlen=1024)
 
     def lately(self) -> list[Holder]:
@@ -48,7 +51,7 @@ class Dismissals:
     async def tell(self, victim: Holder, message: str) -> None:
         """Writes the condition; one that is gone need not be told."""
         condition = {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
-                     "message": message}  # fmt: skip
+                     "message": message, "lastTransitionTime": self._now().strftime("%Y-%m-%dT%H:%M:%SZ")}  # fmt: skip
         try:
             await self._patch(victim.namespace, victim.name, victim.uid, {"conditions": [condition]})
         except ApiError as error:

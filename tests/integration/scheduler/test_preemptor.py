@@ -1,6 +1,7 @@
 """Preemption against an API server: who is asked to leave, who gets the room, and that a crash costs no more."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -70,6 +71,8 @@ async def test_the_lowest_pod_gives_way_and_its_room_is_kept(cluster: Cluster) -
     assert leaving(cluster) == ["five"]
     told = condition(cluster, "five")
     assert told and (told["status"], told["reason"]) == ("True", "PreemptionByScheduler")
+    since = datetime.now(UTC) - datetime.fromisoformat(told["lastTransitionTime"])
+    assert abs(since) < timedelta(seconds=100), "one that is older, or of no time, is taken back by Kubernetes"
     assert cluster.stored("high")["status"]["nominatedNodeName"] == "b"
 
     late = await cluster.create(important("late", "20Gi"))
