@@ -168,7 +168,7 @@ def drain_plan(
     context: Context = "",
     server: Server = "",
 ) -> None:
-    """Where the pods of a node or a GPU would go. Changes nothing; status 3 if one of them has nowhere to go."""
+    """Where pods of a node or a GPU, and slices of pods elsewhere, would go. Changes nothing; status 3 if one would stay."""
     from tessera.cli import kubectl_moves as moves
 
     kind, _, name = place.partition("/")

@@ -51,13 +51,13 @@ async def execute(access: Access, namespace: str, name: str, at_most: int, timeo
 
 
 def drain_table(found: DrainPlan) -> RenderableType:
-    """One line a pod, and whether all have somewhere to go."""
+    """One line a pod, or a slice that goes without its pod, and whether all have somewhere to go."""
     if not found.moves:
         return f"{found.place} holds no slices."
-    stay = sum(bool(move.reason) for move in found.moves)
-    last = f"All of {_pods(len(found.moves))} would find room elsewhere."
+    stay, what = sum(bool(move.reason) for move in found.moves), _counted(found.moves)
+    last = f"All of {what} would find room elsewhere."
     if stay:
-        last = f"{stay} of {_pods(len(found.moves))} would stay: nothing should be drained yet."
+        last = f"{stay} of {what} would stay: nothing should be drained yet."
     return Group(_moves(found.moves), Text(last, "green" if found.complete else "yellow"))
 
 
@@ -84,12 +84,16 @@ def _moves(moves: tuple[Move, ...]) -> RenderableType:
     table = grid("NAMESPACE", "POD", "HOLDS", "FROM", "TO", "GPUS", "REASON")
     for m in moves:
         gpus = ", ".join(m.gpus) or "-"
-        table.add_row(m.namespace, m.name, size(m.mem_bytes), m.source, m.target or "-", gpus, Text(m.reason))
+        name = f"{m.name} (its slice alone)" if m.lease else m.name
+        table.add_row(m.namespace, name, size(m.mem_bytes), m.source, m.target or "-", gpus, Text(m.reason))
     return table
 
 
-def _pods(count: int) -> str:
-    return "1 pod" if count == 1 else f"{count} pods"
+def _counted(moves: tuple[Move, ...]) -> str:
+    """``2 pods and 1 slice``."""
+    slices = sum(bool(move.lease) for move in moves)
+    counts = {"pod": len(moves) - slices, "slice": slices}
+    return " and ".join(f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items() if count)
 
 
 def _word(count: int) -> str:

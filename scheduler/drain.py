@@ -1,28 +1,33 @@
 """Where the pods of a host or of one GPU would go if it were emptied. Pure: nothing is changed, nobody is asked.
 
-Most demanding first, each where the engine's own policy puts it with all others gone already. All or nothing: the plan
-says of each pod where it would go or why it would not, and only a plan without such reasons empties the place.
+Most demanding first, each where the engine's own policy puts it with all others gone already. Slices whose pods run
+elsewhere go before all pods: they set off by themselves once the place is closed. All or nothing: the plan says of each
+where it would go or why it would not, and only a plan without such reasons empties the place.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from tessera.model.assignment import Share
 from tessera.model.charges import Charge
+from tessera.model.gpu_leases import GpuLease, Slice
 from tessera.model.ledger import Bools
 from tessera.model.pods import Pod
 from tessera.reasons import Code, Reason
 from tessera.scheduler.engine import Engine
+from tessera.scheduler.lease_ways import LeaseWays, end_leases
 from tessera.scheduler.residents import Population
 from tessera.scheduler.trial import Trial, successor
 
 _UNKNOWN = "holds room, but the API server lists no such pod"
-_KEPT = "has a GPULease here, which no pod serves yet and which moves by itself once its node is cordoned"
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One pod's way. ``target`` and ``gpus`` (UUIDs) are empty where ``reason`` says why it does not go."""
+    """One pod's way. ``target`` and ``gpus`` (UUIDs) are empty where ``reason`` says why it does not go.
+
+    ``lease``: the name of the GPULease whose slice goes without the pod, which runs on and may be on any node.
+    """
 
     namespace: str
     name: str
@@ -32,6 +37,7 @@ class Move:
     target: str = ""
     gpus: tuple[str, ...] = ()
     reason: str = ""
+    lease: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +58,12 @@ def drain_plan(engine: Engine, population: Population, place: str) -> DrainPlan 
     trial = Trial(engine)
     held = [(uid, charge) for uid, charge in trial.ledger.charges_on(node) if not uuid or _on(charge, uuid)]
     held.sort(key=lambda item: demand_order(item[1]))
-    moves: dict[str, Move] = {}
-    waiting: list[tuple[Pod, Charge]] = []
-    for uid, charge in held:
-        resident = population.residents.get(uid)
-        pod, fixed = (resident.pod, resident.fixed) if resident else _unlisted(trial, uid)
-        moves[uid] = stays(pod, charge, fixed)
-        if resident is not None and not fixed:
-            trial.take_out(uid)
-            waiting.append((pod, charge))
-    if uuid:
-        _close(trial, node, uuid)
-    else:
-        trial.engine.forget_node(node)
-    for pod, charge in waiting:
-        moves[pod.uid] = _moved(trial, population, pod, charge)
-    return DrainPlan(place, all(not move.reason for move in moves.values()), tuple(moves.values()))
+    behind = trial.engine.leases.behind
+    leases = {lease.key: (lease, charge) for uid, charge in reversed(held) if (lease := behind(uid))}
+    pods = [(uid, charge) for uid, charge in held if behind(uid) is None]
+    _close(trial, node, uuid)
+    moves = (*_slices(trial, population, [*leases.values()]), *_pods(trial, population, pods))
+    return DrainPlan(place, all(not move.reason for move in moves), moves)
 
 
 def demand_order(charge: Charge) -> tuple[int, int, int]:
@@ -107,16 +103,39 @@ def why_nowhere(trial: Trial, pod: Pod, open_to: Bools) -> str:
     return f"fits nowhere else: {text}; CPU, memory or kube-scheduler's rules leave it no node"
 
 
+def _slices(trial: Trial, population: Population, held: list[tuple[GpuLease, Charge]]) -> Iterator[Move]:
+    """The ways of those whose pods run elsewhere."""
+    ways = LeaseWays(trial, population)
+    for lease, charge in sorted(held, key=lambda item: demand_order(item[1])):
+        client, way = lease.client, ways.way(lease)
+        stay = Move(lease.namespace, client.pod, client.pod_uid, charge.node, memory_of(charge), lease=lease.name)
+        yield _to(stay, way) if isinstance(way, Slice) else replace(stay, reason=way)
+
+
+def _to(move: Move, where: Slice) -> Move:
+    return replace(move, target=where.node, gpus=(where.share.uuid,))
+
+
+def _pods(trial: Trial, population: Population, held: list[tuple[str, Charge]]) -> Iterator[Move]:
+    moves: dict[str, Move] = {}
+    waiting: list[tuple[Pod, Charge]] = []
+    for uid, charge in held:
+        resident = population.residents.get(uid)
+        pod, fixed = (resident.pod, resident.fixed) if resident else (Pod("", uid, uid), _UNKNOWN)
+        moves[uid] = stays(pod, charge, fixed)
+        if not fixed:
+            trial.take_out(uid)
+            end_leases(trial, uid)
+            waiting.append((pod, charge))
+    for pod, charge in waiting:
+        moves[pod.uid] = _moved(trial, population, pod, charge)
+    yield from moves.values()
+
+
 def _moved(trial: Trial, population: Population, pod: Pod, charge: Charge) -> Move:
     next_pod, open_to = successor(pod), population.open_to(pod.uid, trial.ledger)
     to = trial.place(next_pod, open_to)
     return goes(pod, charge, to) if to else stays(pod, charge, why_nowhere(trial, next_pod, open_to))
-
-
-def _unlisted(trial: Trial, uid: str) -> tuple[Pod, str]:
-    """Who holds room and is no pod, and why it stays."""
-    lease = trial.engine.leases.at(uid)
-    return (Pod(lease.namespace, lease.user, uid), _KEPT) if lease else (Pod("", uid, uid), _UNKNOWN)
 
 
 def _place(engine: Engine, place: str) -> tuple[str, str] | None:
@@ -135,7 +154,11 @@ def _on(charge: Charge, uuid: str) -> bool:
 
 
 def _close(trial: Trial, node: str, uuid: str) -> None:
-    """The GPU takes nobody; its node does."""
-    row, column = trial.ledger.row(node), trial.ledger.column(node, uuid)
-    if row is not None and column is not None:
+    """The node takes nobody, as if it were cordoned; or the GPU does not, and its node does."""
+    row, column, host = trial.ledger.row(node), trial.ledger.column(node, uuid), trial.ledger.hosts().get(node)
+    if not uuid:
+        trial.engine.forget_node(node)
+        if host is not None:
+            trial.engine.observe_host(replace(host, closed=True, cordoned=True))
+    elif row is not None and column is not None:
         trial.ledger.healthy[row, column] = False

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tessera.kube.convert import namespace_of
+from tessera.kube.convert import gpu_lease_of, namespace_of
 from tessera.kube.errors import ApiError
 from tessera.kube.gateway import Gateway
 from tessera.kube.resources import GPU_LEASES, LEASES, NAMESPACES
@@ -12,7 +12,6 @@ from tessera.model.gpu_leases import GpuLease
 from tessera.scheduler.notes import options_in
 from tessera.scheduler.options import Options
 from tessera.scheduler.settings import LEASE, SYSTEM
-from tessera.scheduler.watching import held_lease_of
 
 Tell = Callable[[str], None]
 
@@ -61,7 +60,7 @@ async def told_leases(gateway: Gateway, options: Options) -> list[GpuLease]:
     """Those of the cluster where slices may be on other nodes than their pods; else none are needed."""
     if options.pool is None:
         return []
-    return [held_lease_of(lease) for lease in await gateway.list(GPU_LEASES)]
+    return [gpu_lease_of(lease) for lease in await gateway.list(GPU_LEASES)]
 
 
 async def told_namespaces(gateway: Gateway, options: Options) -> list[Namespace]:

@@ -9,11 +9,18 @@ from tessera.cli.kubectl import app
 from tessera.kube.resources import NODES, PODS
 from tests.integration.dashboard.objects import pod
 from tests.integration.moves.stage import Stage, stage
+from tests.integration.scheduler.test_leases import Pool, pool
 from tests.integration.scheduler.test_service import until
+
+__all__ = ["pool"]
 
 
 async def run(it: Stage, *argv: str) -> Result:
-    return await asyncio.to_thread(CliRunner().invoke, app, [*argv, "--server", it.server.url])
+    return await run_at(it.server.url, *argv)
+
+
+async def run_at(url: str, *argv: str) -> Result:
+    return await asyncio.to_thread(CliRunner().invoke, app, [*argv, "--server", url])
 
 
 async def test_the_plan_is_shown_and_nothing_is_changed() -> None:
@@ -104,6 +111,22 @@ async def test_a_drain_that_leaves_somebody_behind_is_no_success() -> None:
         result = await run(it, "drain-plan", "node/a")
         assert result.exit_code == 3 and "fits nowhere else" in result.stdout
         assert "1 of 1 pod would stay" in result.stdout
+
+
+async def test_a_slice_whose_pod_runs_elsewhere_has_its_own_way_in_a_drain_plan(pool: Pool) -> None:
+    assert await pool.bind(await pool.asked("far", "4Gi"), "c") == ""
+    url = pool.api.url
+    stays = await run_at(url, "drain-plan", "node/g")
+    assert stays.exit_code == 3 and "1 of 1 slice would stay" in stays.stdout
+    await pool.add_node("h", 24)
+    goes = await run_at(url, "drain-plan", "node/g")
+    assert goes.exit_code == 0 and "All of 1 slice would find room elsewhere." in goes.stdout
+    [move] = json.loads((await run_at(url, "drain-plan", "node/g", "-o", "json")).stdout)["moves"]
+    [lease] = pool.leases()
+    assert (move["name"], move["lease"], move["target"]) == ("far", lease["metadata"]["name"], "h")
+    assert pool.leases() == [lease], "nothing was changed"
+    away = json.loads((await run_at(url, "drain-plan", "node/c", "-o", "json")).stdout)["moves"]
+    assert [(move["name"], move["lease"]) for move in away] == [("far", "")], "there the pod itself is asked about"
 
 
 async def test_plans_keep_the_trust_domains_of_the_running_scheduler() -> None:

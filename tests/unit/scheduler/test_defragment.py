@@ -10,7 +10,7 @@ from tessera.scheduler.defragment import Proposal, proposal
 from tessera.scheduler.drain import DrainPlan, drain_plan
 from tessera.scheduler.engine import Engine
 from tessera.scheduler.residents import Population, Rules
-from tests.unit.scheduler.clusters import bind_away, client, engine, executor, node, place, pod, pooled, remote
+from tests.unit.scheduler.clusters import client, engine, node, pod, pooled, remote
 from tests.unit.scheduler.populations import owned, people, put
 
 
@@ -109,20 +109,6 @@ def test_nothing_of_the_question_reaches_the_engine() -> None:
     drain_plan(cluster, people(one, two), "a")
     assert dict(cluster.ledger.charges()) == before[0] and (cluster.ledger.free_bytes == before[1]).all()
     assert cluster.waiting == before[2] and not cluster.promises()
-
-
-def test_what_leases_keep_stays_on_a_node_that_is_drained() -> None:
-    cluster = pooled(client("c"), node("a", 24))
-    served, kept = (bind_away(cluster, remote(name, "gpu-mem=6Gi"), ["c"])[0] for name in ("one", "two"))
-    serving = executor(served, name="x")
-    place(cluster, serving, ["a"])
-    found = drain_plan(cluster, people(owned(serving, fixed="holds a slice for a pod on another node")), "a")
-    assert isinstance(found, DrainPlan) and not found.complete
-    assert sorted((move.name, move.reason) for move in found.moves) == [
-        ("two", "has a GPULease here, which no pod serves yet and which moves by itself once its node is cordoned"),
-        ("x", "holds a slice for a pod on another node"),
-    ]  # fmt: skip
-    assert kept.hold in cluster.ledger.charges()
 
 
 def test_a_pod_whose_slices_are_elsewhere_is_let_in_by_no_move() -> None:
