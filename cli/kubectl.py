@@ -168,7 +168,7 @@ def drain_plan(
     context: Context = "",
     server: Server = "",
 ) -> None:
-    """Where pods of a node or a GPU, and slices of pods elsewhere, would go. Changes nothing; status 3 if one would stay."""
+    """Where pods of a node or a GPU, and slices of pods elsewhere, would go. Changes nothing; status 3: some stay."""
     from tessera.cli import kubectl_moves as moves
 
     kind, _, name = place.partition("/")
