@@ -72,7 +72,7 @@ class Engine:
         ties, pool = Ties(self.options.seed), self.options.pool
         self._policies = Policies(self.options, self.arrivals.workload)
         self._local = Local(self.ledger, self._policies, ties, self.siblings)
-        placing = Placing(self.leases, pool, self._policies, ties) if pool else None
+        self.placing = placing = Placing(self.leases, pool, self._policies, ties) if pool else None
         self.relocations = (
             Relocations(self.leases, placing, self.domains.of, self.options.context_bytes) if placing else None
         )
@@ -437,11 +437,16 @@ class Engine:
     def _keep(self, request: Request, node: str, aim: Assignment | None) -> bool:
         if self._hold(request, [node]) is not None:
             return True
-        if self._ways.on(request, node) is not self._local:
+        local = self._ways.on(request, node) is self._local
+        if not local and (aim is None or request.pod.lease):
             return False
         part = part_of(self.ledger, request.demand, node, self._policies.level(request.demand), aim)
-        if part is not None and self.ledger.reserve(request.pod.uid, part, beside_others=True) is None:
+        if part is None or self.ledger.reserve(request.pod.uid, part, beside_others=True) is not None:
+            return False
+        if local:
             self._promise(request, node, Promise.HOLD)
+        else:  # a slice there, for a pod that will run elsewhere
+            self._extend(request.pod.uid, Promise.HOLD)
         return False
 
     def _held(self, request: Request, node: str) -> Assignment | None:

@@ -7,7 +7,7 @@ rack, else in its zone, else the one whose network is least promised: leases sha
 import numpy as np
 
 from tessera.model.charges import Totals
-from tessera.model.demands import PodDemand
+from tessera.model.demands import ContainerDemand, PodDemand
 from tessera.model.gpu_leases import Slice
 from tessera.model.hosts import UNKNOWN_HOST, HostNeed
 from tessera.model.ledger import Bools, Ints, Ledger
@@ -60,6 +60,12 @@ class Placing:
         speeds = ((host.gbps if (host := hosts.get(name)) else 0) or USUAL_GBPS for name in names)
         return np.array([(load.get(name, 0) + 1) / gbps for name, gbps in zip(names, speeds, strict=True)], np.float64)
 
+    def hosts(self, ledger: Ledger, count: int) -> Bools:
+        """Per row: whether the host takes ``count`` more executors. One that is gone may have left its GPUs behind."""
+        need = HostNeed(count * self._pool.executor.cpu_milli, count * self._pool.executor.memory_bytes)
+        hosts: Bools = ledger.host_room(need) & ~ledger.closed
+        return hosts & (ledger.free_cpu < UNKNOWN_HOST) if ledger.hosts() else hosts
+
     def _scores(self, ledger: Ledger, whole: PodDemand, demand: PodDemand) -> Floats:
         policy, level = self._policies.of(whole), self._policies.level(whole)
         candidates = able(ledger, demand, self._rooms(ledger, whole, demand), policy, level)
@@ -68,12 +74,14 @@ class Placing:
         return policy.node_scores(ledger, self._pool.executor, demand, candidates, np.zeros(len(candidates)))
 
     def _rooms(self, ledger: Ledger, whole: PodDemand, demand: PodDemand) -> Bools:
-        """Where the kubelet and the host have room. A node that is gone may have left its GPUs behind."""
-        container, count = demand.containers[0], len(whole.containers)
-        totals = Totals(container.mem_bytes, container.core_percent, 0, 1)
-        need = HostNeed(count * self._pool.executor.cpu_milli, count * self._pool.executor.memory_bytes)
-        rooms: Bools = ledger.room_of(totals) & ledger.host_room(need) & ~ledger.closed
-        return rooms & (ledger.free_cpu < UNKNOWN_HOST) if ledger.hosts() else rooms
+        """Where the kubelet and the host have room."""
+        rooms: Bools = ledger.room_of(slice_totals(demand.containers[0])) & self.hosts(ledger, len(whole.containers))
+        return rooms
+
+
+def slice_totals(container: ContainerDemand) -> Totals:
+    """What the slice of ``container`` takes of the kubelet's sums where it is an executor's."""
+    return Totals(container.mem_bytes, container.core_percent, 0, 1)
 
 
 def _distances(ledger: Ledger, client: int, rows: Ints) -> Ints:

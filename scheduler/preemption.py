@@ -22,6 +22,7 @@ from tessera.scheduler.engine import Engine
 from tessera.scheduler.fit import min_level
 from tessera.scheduler.holders import Holder, Holders
 from tessera.scheduler.nominations import Nominations
+from tessera.scheduler.placing import slice_totals
 from tessera.scheduler.victims import Case
 
 _PLANNED = 64
@@ -36,12 +37,19 @@ def case_of(
     budgets: Sequence[Budget] = (),
     lately: Sequence[Holder] = (),
 ) -> Case | None:
-    """The question whom ``pod`` may push out; ``None`` for one that asks for no slice of its node, or not properly."""
+    """The question whom ``pod`` may push out; ``None`` for an executor, and for one that asks for no slice, or wrongly.
+
+    Also for one with several slices elsewhere: they need not be placed as room was made for them.
+    """
     demand = engine.demand_of(pod)
-    if demand is None or isinstance(demand, Reason) or engine.away_on(pod, ()) is not None:
+    if demand is None or isinstance(demand, Reason):
         return None
+    away = engine.away_on(pod, ()) is not None
+    if away and (pod.lease or engine.placing is None or len(demand.containers) > 1):
+        return None
+    totals = slice_totals(demand.containers[0]) if away else totals_of(pod)
     level = min_level(demand, engine.options.level)
-    return Case(engine.ledger, holders, pod, demand, totals_of(pod), level, nominations.claims(), budgets, lately)
+    return Case(engine.ledger, holders, pod, demand, totals, level, nominations.claims(), budgets, lately, away)
 
 
 @dataclass(frozen=True, slots=True)

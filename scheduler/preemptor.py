@@ -3,7 +3,7 @@
 kube-scheduler itself cannot: it does not count GPU memory, so it finds no victims. The leader writes the waiting pod's
 ``status.nominatedNodeName``, then the condition DisruptionTarget of every victim, naming the waiting pod, then deletes
 them with their own grace periods. Budgets are honoured as far as possible. The room is kept for the pod until it is
-bound (``nominations``).
+bound (``nominations``). A pod whose slice is to be on another node than its own has no nominated node by that.
 
 Exactly once: nobody is chosen while a former choice still comes true. What was chosen stands in the victims' own
 conditions before the first of them is deleted, so a new leader goes on with the same ones.
@@ -25,6 +25,7 @@ from tessera.kube.lease import LeaderLease
 from tessera.kube.resources import POD_DISRUPTION_BUDGETS
 from tessera.kube.stored import stored
 from tessera.model.demands import wants_slice
+from tessera.model.ledger import Bools
 from tessera.model.pods import Pod
 from tessera.model.quantities import format_bytes
 from tessera.reasons import Code, Reason
@@ -78,7 +79,7 @@ class Preemptor:
 
     def consider(self, pod: Pod, reason: Reason, nodes: Sequence[str]) -> None:
         """A pod was refused by all of ``nodes``, which kube-scheduler's own rules leave it. Only queues; cheap."""
-        if not self._allowed or reason.code is not Code.NO_ROOM or not pod.may_preempt:
+        if not self._allowed or not _of_room(reason) or not pod.may_preempt:
             return
         lower_claims = any(claim.pod.priority < pod.priority for claim in self._nominations.claims())
         if not lower_claims and not self._holders.any_below(pod.priority):
@@ -143,9 +144,10 @@ class Preemptor:
         case = await self._case(pod)
         if case is None or (plan := await self._plan(case, nodes)) is None:
             return
-        self._nominations.take_over(pod, plan.room, _KEPT_S)
+        grace_s = max((victim.grace_s for victim in plan.victims), default=0)
+        self._nominations.take_over(pod, plan.room, _KEPT_S + grace_s)
         if plan.victims:
-            await self._carry_out(pod, plan)
+            await self._carry_out(case, plan)
 
     async def _still_waits(self, pod: Pod) -> bool:
         """What kube-scheduler asks about need not exist, and may be bound or on its way out by now."""
@@ -167,19 +169,26 @@ class Preemptor:
 
     async def _plan(self, case: Case, nodes: Sequence[str]) -> Plan | None:
         """The choice; it holds for the ledger as it is at the return."""
+        offered = self._offered(case, nodes)
         claim = self._nominations.claim_of(case.pod.uid)
-        if claim is not None and (plan := case.free(claim.node)):
+        if claim is not None and _takes(case, claim.node, offered) and (plan := case.free(claim.node)):
             return plan
         told = set[str]().union(*map(self._holders.nodes_of, self._holders.preempted_for(case.pod.uid)))
-        if found := [plan for plan in map(case.plan, told) if plan]:
+        if found := [plan for node in told if _takes(case, node, offered) and (plan := case.plan(node))]:
             return least_bad(found)
-        offered = np.zeros(len(case.ledger.present), np.bool_)
-        offered[[row for row in map(case.ledger.row, nodes) if row is not None]] = True
         for index, node in enumerate(self._holders.stale()):
             self._holders.refresh(node)
             if index % _AT_ONCE == 0:
                 await asyncio.sleep(0)
         return await self._search(case, shortlist(case, offered))
+
+    def _offered(self, case: Case, nodes: Sequence[str]) -> Bools:
+        """By row, where the room may be: on ``nodes``, or wherever an executor finds CPU and memory as things are."""
+        if case.away and self._engine.placing is not None:
+            return self._engine.placing.hosts(case.ledger, 1)
+        offered = np.zeros(len(case.ledger.present), np.bool_)
+        offered[[row for row in map(case.ledger.row, nodes) if row is not None]] = True
+        return offered
 
     async def _search(self, case: Case, steps: Iterable[Step]) -> Plan | None:
         for step in steps:
@@ -196,14 +205,16 @@ class Preemptor:
                 return plan
         return None
 
-    async def _carry_out(self, pod: Pod, plan: Plan) -> None:
+    async def _carry_out(self, case: Case, plan: Plan) -> None:
+        pod = case.pod
         asked = {holder.uid for holder in self._dismissals.lately()}
         victims = [victim for victim in plan.victims if victim.uid not in asked]
         if not victims:
             return
         log.info("preempting", pod=pod.key, node=plan.node, victims=[victim.key for victim in victims])
         try:
-            await self._dismissals.nominate(pod, plan.node)
+            if not case.away:  # the word is for the node on which the pod will run
+                await self._dismissals.nominate(pod, plan.node)
         except ApiError:
             self._nominations.withdraw(pod.uid)
             raise
@@ -218,6 +229,17 @@ class Preemptor:
         self._counted(len(victims))
         names = ", ".join(victim.key for victim in victims)
         self._recorder.record(pod_reference(pod), "Normal", "Preempting", f"on {plan.node}, of lower priority: {names}")
+
+
+def _of_room(reason: Reason) -> bool:
+    """Whether it is room that is missing; of a pod whose slice is to be elsewhere, only the GPUs' room is counted."""
+    return reason.code is Code.NO_ROOM or (reason.code is Code.REMOTE_UNAVAILABLE and bool(reason.counts))
+
+
+def _takes(case: Case, node: str, offered: Bools) -> bool:
+    """Whether room on ``node`` is of use as things are: where the pod itself will run, kube-scheduler has said so."""
+    row = case.ledger.row(node)
+    return not case.away or (row is not None and bool(offered[row]))
 
 
 def _will_do(plan: Plan | None, step: Step) -> bool:

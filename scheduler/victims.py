@@ -76,7 +76,8 @@ def least_bad(plans: Iterable[Plan]) -> Plan | None:
 class Case:
     """One pod that fits nowhere, against the cluster as it is at each question.
 
-    ``lately`` are victims that the API server's budgets may not count yet.
+    ``lately`` are victims that the API server's budgets may not count yet; ``away``: the pod runs on another node than
+    that of the slice.
     """
 
     ledger: Ledger
@@ -88,6 +89,7 @@ class Case:
     claims: Sequence[Claim] = ()
     budgets: Sequence[Budget] = ()
     lately: Sequence[Holder] = ()
+    away: bool = False
 
     def plan(self, node: str, given: Collection[str] = ()) -> Plan | None:
         """The fewest, lowest victims on ``node``, beside those ``given`` (UIDs); ``None`` if all would not do."""

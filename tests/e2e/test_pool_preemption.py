@@ -1,4 +1,4 @@
-"""A pod of the GPU's node has a higher priority than a pod whose slice is there and which runs elsewhere."""
+"""Of a pod of the GPU's node, and one whose slice is there and which runs elsewhere, the more important gets the room."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.e2e.cluster.api import Api, Json
 from tests.e2e.cluster.processes import wait_until
 from tests.e2e.product.pooled import CLIENT, GPUS, Pooled
 from tests.e2e.product.seen import assert_sees_its_own, given
-from tests.e2e.trainings import executor_of, lease_of, middle, nothing_is_left, trainer
+from tests.e2e.trainings import executor_of, lease_of, middle, nothing_is_left, trained, trainer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.torch, pytest.mark.timeout(600)]
 HIGH = "takes-leases"
@@ -87,6 +87,22 @@ def test_where_kube_scheduler_takes_the_executors_cpu_the_client_goes_too(pooled
     event = wait_until("Preempted event", lambda: [e for e in guest.events("far") if e["reason"] == "Preempted"])
     assert f"with its executor {executor['metadata']['namespace']}/" in event[0]["message"]
     nothing_is_left_after(pooled, guest, "high")
+
+
+def test_a_pod_whose_slice_is_to_be_there_takes_the_room_of_a_local_one(pooled: Pooled, guest: Api) -> None:
+    guest.create(pods.pod("low", pods.container(limits={"gpu-mem": "20Gi"}), annotations=L4))
+    (share,) = given(guest.wait("Pod", "low", pods.running))
+    body = trainer("far", "20Gi")
+    body["metadata"]["annotations"] |= L4
+    body["spec"]["priorityClassName"] = HIGH
+    guest.create(body)
+    guest.wait_gone("Pod", "low")
+    lease = lease_of(pooled, middle(guest, "far"))
+    assert (lease["spec"]["slice"]["node"], lease["spec"]["slice"]["gpuUUID"]) == (GPUS, share.uuid)
+    event = wait_until("Preempted event", lambda: [e for e in guest.events("low") if e["reason"] == "Preempted"])
+    assert f"by {guest.namespace}/far (priority 1000)" in event[0]["message"]
+    trained(guest, "far")
+    nothing_is_left_after(pooled, guest, "far")
 
 
 def cpu_of(found: Iterable[Json]) -> int:
