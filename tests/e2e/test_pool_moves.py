@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 
@@ -37,9 +38,13 @@ def moved(pool: Pooled, before: Json, node: str = "", mem_bytes: int = 0) -> Jso
     return found
 
 
-def resize(pool: Pooled, pod: str, namespace: str, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [PLUGIN, "resize", pod, "-n", namespace, *options, "--kubeconfig", str(pool.cluster.kubeconfig)]
+def kubectl_tessera(pool: Pooled, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [PLUGIN, *arguments, "--kubeconfig", str(pool.cluster.kubeconfig)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def resize(pool: Pooled, pod: str, namespace: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return kubectl_tessera(pool, "resize", pod, "-n", namespace, *options)
 
 
 def test_kubectl_drain_waits_for_the_sessions_and_the_training_goes_on(
@@ -50,6 +55,10 @@ def test_kubectl_drain_waits_for_the_sessions_and_the_training_goes_on(
     before = executor_of(pooled, lease)
     assert before["spec"]["nodeName"] == GPUS
     pooled.cordon(SPARE, closed=False)
+    planned = kubectl_tessera(pooled, "drain-plan", f"node/{GPUS}", "-o", "json")
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    (move,) = json.loads(planned.stdout)["moves"]
+    assert (move["lease"], move["target"]) == (lease["metadata"]["name"], SPARE)
     chosen = "--pod-selector=app.kubernetes.io/component=pool-executor"  # the others are the suite's own
     drain = ("drain", GPUS, "--delete-emptydir-data", "--timeout=180s", chosen)
     done = pooled.cluster.kubectl().run(*drain, check=False)

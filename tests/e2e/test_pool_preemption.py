@@ -1,4 +1,4 @@
-"""Of a pod of the GPU's node, and one whose slice is there and which runs elsewhere, the more important gets the room."""
+"""Of a pod on the GPU's node and one whose slice is there but which runs elsewhere, the more important has the room."""
 
 from __future__ import annotations
 

@@ -50,10 +50,10 @@ def fits_without(full: Full, asking: Pod, on: str, gone: Collection[str]) -> boo
 
 
 @settings(max_examples=150, deadline=None)
-@given(placed=tenants, ask=st.sampled_from(ASKS))
-def test_victims_are_lower_enough_and_needed(placed: Placed, ask: str) -> None:
+@given(placed=tenants, ask=st.sampled_from(ASKS), away=st.booleans())
+def test_victims_are_lower_enough_and_needed(placed: Placed, ask: str, away: bool) -> None:
     full = cluster(placed)
-    asking = replace(pod("asking", ask), priority=10)
+    asking = replace((remote if away else pod)("asking", ask), priority=10)
     before = dict(full.engine.ledger.charges())
     clients = {found.uid: found for found in full.pods.values() if not found.lease}
     for on in ("g", "h"):
@@ -68,3 +68,31 @@ def test_victims_are_lower_enough_and_needed(placed: Placed, ask: str) -> None:
         best = full.plan(asking)
         assert plan is None or (best is not None and best.badness <= plan.badness), "the shortlist misses no node"
     assert dict(full.engine.ledger.charges()) == before
+
+
+@settings(max_examples=150, deadline=None)
+@given(placed=tenants, ask=st.sampled_from(ASKS))
+def test_room_made_elsewhere_is_enough_for_the_lease(placed: Placed, ask: str) -> None:
+    full = cluster(placed)
+    asking = replace(remote("asking", ask), priority=10)
+    if full.engine.filter(asking, ["c"]).nodes or (plan := full.plan(asking)) is None:
+        return
+    full.nominations.take_over(asking, plan.room, 60.0)
+    for victim in plan.victims:
+        go(full, victim.name)
+        full.nominations.settle()
+        assert not full.engine.ledger.over_committed()
+    assert full.engine.filter(asking, ["c"]).nodes == ["c"]
+    assert isinstance(full.engine.reserve(asking.uid, "c"), tuple)
+    [lease] = full.engine.leases.promised(asking.uid)
+    assert lease.node in {"g", "h"} and not full.engine.ledger.over_committed(), "also where else a victim was"
+
+
+def go(full: Full, name: str) -> None:
+    """The pod ends, then its executors and leases."""
+    uid = full.pods[name].uid
+    full.change(name, phase="Succeeded")
+    for lease in [each for each in full.engine.leases.all() if each.client.pod_uid == uid]:
+        for serving in [each.name for each in full.pods.values() if each.lease == lease.key]:
+            full.change(serving, phase="Succeeded")
+        full.engine.leases.forget(lease)
