@@ -107,8 +107,8 @@ def _slices(trial: Trial, population: Population, held: list[tuple[GpuLease, Cha
     """The ways of those whose pods run elsewhere."""
     ways = LeaseWays(trial, population)
     for lease, charge in sorted(held, key=lambda item: demand_order(item[1])):
-        client, way = lease.client, ways.way(lease)
-        stay = Move(lease.namespace, client.pod, client.pod_uid, charge.node, memory_of(charge), lease=lease.name)
+        way, uid = ways.way(lease), lease.pod_uid or lease.uid
+        stay = Move(lease.namespace, lease.user, uid, charge.node, memory_of(charge), lease=lease.name)
         yield _to(stay, way) if isinstance(way, Slice) else replace(stay, reason=way)
 
 

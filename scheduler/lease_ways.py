@@ -12,9 +12,11 @@ from tessera.model.gpu_leases import GpuLease, Phase, Slice
 from tessera.reasons import Reason
 from tessera.scheduler.relocation import Aim, Decision, Relocations, Stay, Withdraw, sight_of
 from tessera.scheduler.residents import Population
+from tessera.scheduler.standing import standing_demand
 from tessera.scheduler.trial import Trial
 
 _ENDS = "belongs to a GPULease that is on its way out, and goes with it"
+_STOPS = "belongs to a GPULease that is stopped, and is given back"
 _UNDER_WAY = "belongs to a GPULease that is being moved to this very place, and moves on once it has arrived"
 
 
@@ -31,6 +33,8 @@ class LeaseWays:
         """Where its slice is then, or why it would stay."""
         if lease.deleting or lease.phase is Phase.RELEASED:
             return _ENDS
+        if lease.stopped:
+            return _STOPS
         match self._decide(lease):
             case Aim(where):
                 reason = self._leases.aim(lease, where)
@@ -63,15 +67,19 @@ class LeaseWays:
         return self._relocations.decide(sight_of(lease, "", False, ""), self._demand(lease), "")
 
     def _demand(self, lease: GpuLease) -> PodDemand | Reason | None:
-        """What its pod prefers; ``None`` if that has ended or is gone."""
-        resident = self._population.residents.get(lease.client.pod_uid)
+        """What its pod prefers, ``None`` if that has ended or is gone; of a standing lease what it says itself."""
+        if lease.standing:
+            return standing_demand(lease)
+        resident = self._population.residents.get(lease.pod_uid)
         return None if resident is None or resident.pod.ended else demand_of(resident.pod)
 
 
 def end_leases(trial: Trial, pod_uid: str) -> None:
-    """The slices that the pod has on other nodes are free, as once it is gone."""
+    """The slices that the pod has on other nodes are free, as once it is gone; a standing lease keeps its own."""
     leases = trial.engine.leases
-    ended = [lease for lease in leases.all() if lease.client.pod_uid == pod_uid]
+    for lease in [lease for lease in leases.all() if lease.standing and lease.pod_uid == pod_uid]:
+        leases.observe(replace(lease, client=None))
+    ended = [lease for lease in leases.all() if lease.pod_uid == pod_uid]
     charges: dict[str, Charge] = dict(trial.ledger.charges()) if ended else {}
     for key in charges:
         if leases.behind(key) in ended:

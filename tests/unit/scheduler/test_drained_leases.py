@@ -6,7 +6,7 @@ import pytest
 
 from tessera.model.assignment import Share
 from tessera.model.demands import demand_of
-from tessera.model.gpu_leases import GpuLease, Phase, Size, Slice
+from tessera.model.gpu_leases import Client, GpuLease, Phase, Size, Slice
 from tessera.model.gpus import GpuNode
 from tessera.model.hosts import Host
 from tessera.model.pods import Pod
@@ -162,3 +162,18 @@ def test_from_a_client_node_the_pod_goes_and_its_own_slices_make_room_for_it() -
     charge = case.engine.ledger.charge_of("uid-far")
     assert charge is not None and charge.node == "c"
     assert ways(case.plan("c")) == {"far": ("d", ())}
+
+
+def test_a_standing_lease_goes_by_itself_used_or_not_and_gives_its_room_back_when_stopped() -> None:
+    case = Case(node("g", 24), node("h", 24))
+    size = Size(6 * GIB, 0)
+    lease = case.has(
+        GpuLease("default", "mine", "uid-mine", None, "g", Share("GPU-g-0", 6 * GIB), standing=True, wanted=size)
+    )
+    case.engine.observe_host(Host("h", 64_000, 64 * GIB))
+    free = case.plan().moves
+    assert [(move.name, move.uid, move.lease, move.target) for move in free] == [("mine", "uid-mine", "mine", "h")]
+    used = case.has(lease, client=Client("web", "uid-web", "c0", "c"))
+    assert [(move.name, move.uid, move.target) for move in case.plan().moves] == [("web", "uid-web", "h")]
+    case.has(replace(used, client=None, stopped=True))
+    assert ways(case.plan()) == {"mine": "belongs to a GPULease that is stopped, and is given back"}
