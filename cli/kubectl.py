@@ -1,7 +1,7 @@
 """``kubectl tessera``: the pool as the API server knows it, with the user's own kubeconfig and rights.
 
-Reads only, but for ``defragment --execute``, ``resize`` and ``lease delete``. Needs nothing of ours to run in the
-cluster but the objects it shows; the numbers are computed by the same code as the dashboard's, plans by the
+Reads only, but for ``defragment --execute``, ``resize`` and what ``lease`` asks of GPULeases. Needs nothing of ours to
+run in the cluster but the objects it shows; the numbers are computed by the same code as the dashboard's, plans by the
 scheduler's.
 """
 

@@ -2,11 +2,14 @@
 
 import sys
 import time
-from typing import Annotated
 
 import typer
 
+from tessera.cli.kubectl_lease_create import create
+from tessera.cli.kubectl_lease_options import Name
 from tessera.cli.kubectl_lease_resize import resize
+from tessera.cli.kubectl_lease_stop import start, stop
+from tessera.cli.kubectl_lease_use import attach, detach
 from tessera.cli.kubectl_options import (
     AllNamespaces,
     Context,
@@ -24,12 +27,12 @@ from tessera.cli.kubectl_options import (
 
 app = typer.Typer(
     name="lease",
-    help="Slices that pods have on other nodes, each by its GPULease.",
+    help="Slices on other nodes than their pods', each by its GPULease: those that pods were given, and standing ones.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-app.command()(resize)
-Name = Annotated[str, typer.Argument(help="Name of a GPULease, or NAMESPACE/NAME.", show_default=False)]
+for verb in (create, attach, detach, stop, start, resize):
+    app.command()(verb)
 
 
 @app.command("list")
@@ -41,14 +44,14 @@ def list_leases(
     context: Context = "",
     server: Server = "",
 ) -> None:
-    """Which pods have slices on other nodes, where, and whether they are served."""
+    """Slices on other nodes: for whom, where, and whether they are served."""
     from tessera.cli import kubectl_lease_reading as reading
     from tessera.cli import kubectl_lease_tables as tables
 
     access = access_by(kubeconfig, context, server)
     where = "" if all_namespaces else namespace or namespace_by(access)
     found = outcome(reading.leases(access, where))
-    empty = f"No pod has a slice on another node in {where or 'any namespace'}."
+    empty = f"There is no slice on another node in {where or 'any namespace'}."
     show(output, found, lambda: tables.leases(found, time.time()) if found else empty)
 
 
@@ -79,15 +82,16 @@ def delete(
     context: Context = "",
     server: Server = "",
 ) -> None:
-    """Takes a pod's slice away, with your own rights.
+    """Takes a slice away, with your own rights.
 
     The executor ends, and the program in the pod is told within about a minute that its device is lost. The pod itself
     stays, and the lease is not made again: when a container of the pod starts anew, the pod ends. Delete the pod for
-    another slice.
+    another slice. A standing lease goes whether or not a pod uses it; to take only the pod off it use detach.
     """
     from tessera.cli import kubectl_lease_reading as reading
 
     access = access_by(kubeconfig, context, server)
     gone = outcome(reading.delete(access, *named(access, "LEASE", lease, namespace)))
-    print(f"pod {gone.namespace}/{gone.pod} stays, without this slice", file=sys.stderr)
+    if gone.pod:
+        print(f"pod {gone.namespace}/{gone.pod} stays, without this slice", file=sys.stderr)
     show(output, gone, lambda: f"GPULease {gone.key}: its end was asked for")

@@ -66,7 +66,9 @@ def tenants(rows: Sequence[TenantRow]) -> RenderableType:
     table = grid("NAMESPACE", "POD", "CONTAINER", "NODE", "GPU", ">MEMORY", ">COMPUTE", "LEASE")
     for t in rows:
         core = "whole" if t.whole else f"{t.core_percent}%" if t.core_percent else "no cap"
-        table.add_row(t.namespace, t.pod, t.container, t.node, t.uuid, size(t.mem_bytes), core, t.lease or "-")
+        table.add_row(
+            t.namespace, t.pod or "-", t.container or "-", t.node, t.uuid, size(t.mem_bytes), core, t.lease or "-"
+        )
     return table
 
 
@@ -89,7 +91,7 @@ def story(found: Story) -> RenderableType:
     pod, by_uuid = found.pod, {g.uuid: g for g in found.gpus}
     lines = [Text.assemble((f"{pod.key}", "bold"), f" asks for {pod.asks or 'something that cannot be read'}.")]
     if pod.serves:
-        lines.append(Text(f"It is the executor of GPULease {pod.serves}, for {pod.client or 'a pod not known'}."))
+        lines.append(Text(f"It is the executor of GPULease {pod.serves}{f', for {pod.client}' if pod.client else ''}."))
     if pod.waiting:
         lines.append(Text(f"It waits: {pod.reason}: {pod.message}", "yellow"))
     elif pod.gpus:

@@ -151,7 +151,8 @@ def lease_state_of(lease: wire.GpuLease) -> LeaseState:
     return LeaseState(
         namespace=meta.namespace, name=meta.name, uid=meta.uid, pod=client.pod, pod_uid=client.pod_uid,
         container=client.container, client_node=client.node, node=kept.node, uuid=kept.gpu_uuid,
-        mem_bytes=kept.memory_bytes, core_percent=kept.core_percent, phase=status.phase or Phase.RESERVED,
+        mem_bytes=kept.memory_bytes, core_percent=kept.core_percent,
+        phase=status.phase or (Phase.RESERVED if spec.slice else Phase.PENDING),
         epoch=status.epoch, endpoint=status.endpoint,
         executor=_executor(status.executor), message=status.message,
         created=meta.creation_timestamp or "", ending=meta.deletion_timestamp is not None,

@@ -1,4 +1,5 @@
 """Slices on other nodes than their pods': GPULeases, joined with the pods that they are for and those that serve them.
+A standing one may be for no pod.
 
 Pure. As in the scheduler's ledger a slice counts once: by its executor while one holds it, else by its lease. A lease
 that moves has two, each counted so.
@@ -13,7 +14,7 @@ from tessera.dashboard.states import LeaseRoom, LeaseState, PodShare, Tenant
 from tessera.model.gpu_leases import SERVING, Phase
 
 NO_LEASE = "NoLease"
-WORDS: Mapping[str, str] = {
+_WORDS: Mapping[str, str] = {
     Phase.PENDING: "no room has been found for it yet",
     Phase.RESERVED: "its room is kept, and no executor serves yet",
     Phase.READY: "an executor serves, and the container may start",
@@ -60,14 +61,26 @@ def why(lease: LeaseState) -> Cause:
     if lease.phase in SERVING and not lease.ending:
         return Cause()
     phase = Phase.RELEASED if lease.ending else lease.phase
-    return Cause(f"Lease{phase}", f"GPULease {lease.key}: {lease.message or WORDS.get(phase, 'not known')}")
+    return Cause(f"Lease{phase}", f"GPULease {lease.key}: {lease.message or words_of(lease)}")
+
+
+def words_of(lease: LeaseState) -> str:
+    """How far ``lease`` has come, as a clause."""
+    if lease.ending:
+        return "its deletion was asked for; it goes with its executor"
+    if lease.rooms and lease.stopped:
+        return "its users have stopped it; its room is given back once its executor is gone"
+    if lease.rooms and lease.phase in (Phase.PENDING, Phase.STOPPED):
+        return _WORDS[Phase.RESERVED]
+    return _WORDS.get(lease.phase, "not known")
 
 
 def _executor(holding: Holding, lease: LeaseState) -> Holding:
     state = holding.state
     rooms = [(LeaseRoom(state.node, uuid, t.mem_bytes, t.core_percent), t.whole) for uuid, t in holding.tenants]
     shares = ((room.uuid, replace(tenant_of(lease, room, state.key), whole=whole)) for room, whole in rooms)
-    return replace(holding, state=replace(state, client=f"{lease.namespace}/{lease.pod}"), tenants=tuple(shares))
+    client = f"{lease.namespace}/{lease.pod}" if lease.pod else ""
+    return replace(holding, state=replace(state, client=client), tenants=tuple(shares))
 
 
 def _holds(holding: Holding, room: LeaseRoom) -> bool:
@@ -82,7 +95,7 @@ def _client(holding: Holding, leases: Mapping[str, LeaseState]) -> Holding:
     for container, name in holding.leases:
         lease = leases.get(f"{state.namespace}/{name}")
         if lease is None or lease.pod_uid != state.uid:
-            text = f"GPULease {state.namespace}/{name} of container {container} is gone, and is not made again"
+            text = f"GPULease {state.namespace}/{name} of container {container} {_parted(lease)}"
             causes.append(Cause(NO_LEASE, text))
             continue
         mine.append(lease)
@@ -90,3 +103,10 @@ def _client(holding: Holding, leases: Mapping[str, LeaseState]) -> Holding:
     cause = next(filter(None, causes), Cause(state.reason, state.message))
     gpus = tuple(PodShare(x.uuid, x.mem_bytes, x.core_percent, False, x.key, x.node) for x in mine)
     return replace(holding, state=replace(state, gpus=gpus, reason=cause.reason, message=cause.message))
+
+
+def _parted(lease: LeaseState | None) -> str:
+    """What has become of the lease of that name that a pod had."""
+    if lease is not None and lease.standing:
+        return "was taken off this pod, and does not come back to it"
+    return "is gone, and is not made again"

@@ -13,7 +13,8 @@ class Tenant:
     """One container's share of one GPU. ``core_percent`` 0 means no cap.
 
     Of a slice on another node than its pod's this is the container that it is for; ``lease`` is then NAMESPACE/NAME of
-    its GPULease, and ``executor`` that of the pod that holds the slice for it, empty while none does.
+    its GPULease, and ``executor`` that of the pod that holds the slice for it, empty while none does. ``pod`` and
+    ``container`` are empty where the lease is for no pod now.
     """
 
     namespace: str
@@ -102,7 +103,7 @@ class PodState:
     sentence, both empty unless the pod waits, is refused or has ended. ``gpus`` is empty while it waits and once ended.
 
     ``leases`` names, as NAMESPACE/NAME, the GPULeases by which its slices are on other nodes. ``serves`` is the one
-    that the pod serves as an executor, ``client`` the pod that it is for.
+    that the pod serves as an executor, ``client`` the pod that it is for, empty where there is none.
     """
 
     namespace: str
@@ -205,8 +206,8 @@ class LeaseState:
 
     @property
     def moves(self) -> bool:
-        """Whether it is to become another slice, or to get another size."""
-        return self.target is not None or bool(self.next) or self.asked is not None
+        """Whether it is to become another slice, or to get another size; one without a slice has nothing to leave."""
+        return self.target is not None or bool(self.next) or (bool(self.node) and self.asked is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from tessera.kube import wire
+from tessera.kube.convert import pod_of
 from tessera.kube.errors import ApiError
 from tessera.kube.gateway import Gateway
 from tessera.kube.lease_use import part
 from tessera.kube.resources import GPU_LEASES, PODS
 from tessera.model import names
+from tessera.model.demands import demand_of
 from tessera.model.gpu_leases import Phase, Size
 from tessera.model.placements import Remote
 from tessera.model.resizes import Resize
 from tessera.reasons import Reason, invalid
 
 _ENDED = ("Succeeded", "Failed")
+_TRIES = 5
+"""Of a write that may meet others of the system: status and conditions change while a lease or a pod waits."""
 
 
 async def ask_new(
@@ -45,39 +49,45 @@ async def ask_stopped(gateway: Gateway, found: wire.GpuLease, *, stopped: bool) 
     if why := _not_standing(found):
         return why
     if stopped and found.spec.client:
-        return invalid(f"GPULease {_key(found)}", f"it used by pod {found.spec.client.pod}", "one that no pod uses")
+        return invalid(f"GPULease {_key(found)}", f"one used by pod {found.spec.client.pod}", "one that no pod uses")
     return await _ask(gateway, found, {"stopped": stopped or None})
 
 
 async def ask_no_user(gateway: Gateway, found: wire.GpuLease) -> wire.GpuLease | Reason:
-    """Takes the pod off a standing lease, whose sessions end; the lease as it is then. One without a pod stays so."""
+    """Takes the pod that it had when it was ``found`` off a standing lease, and its sessions end; the lease as it is
+    then. One without that pod stays as it is. Raises ``KubeError``."""
     if why := _not_standing(found):
         return why
-    return await part(gateway, found) if found.spec.client else found
+    seen, client = found, found.spec.client
+    for left in reversed(range(_TRIES)):
+        if client is None or seen.spec.client != client:
+            return seen
+        try:
+            return await part(gateway, seen)
+        except ApiError as error:
+            if not error.conflict or not left:
+                raise
+        again = await gateway.find(GPU_LEASES, found.metadata.name, namespace=found.metadata.namespace)
+        if again is None or again.metadata.uid != found.metadata.uid:
+            return _gone(found)
+        seen = again
+    raise AssertionError("the last try answers or raises")
 
 
 async def ask_user(gateway: Gateway, found: wire.GpuLease, pod_name: str) -> wire.Pod | Reason:
     """Tells a pod that waits to be placed to use a standing lease; the pod as it is then. Raises ``KubeError``."""
-    if why := _not_standing(found):
+    if why := _not_standing(found) or _not_there(found):
         return why
-    pod = await gateway.find(PODS, pod_name, namespace=found.metadata.namespace)
-    if pod is None:
-        return invalid("POD", pod_name, f"a pod of namespace {found.metadata.namespace}")
-    if why := _cannot_use(pod):
-        return why
-    meta = pod.metadata
-    patch: dict[str, Any] = {
-        "metadata": {
-            "uid": meta.uid,
-            "resourceVersion": meta.resource_version,
-            "annotations": {names.GPU_LEASE: found.metadata.name},
-        }
-    }
-    gates = [gate.name for gate in pod.spec.scheduling_gates]
-    if names.GPU_LEASE in gates:
-        left = [{"name": name} for name in gates if name != names.GPU_LEASE]
-        patch["spec"] = {"schedulingGates": left or None}
-    return await gateway.merge_patch(PODS, meta.name, patch, namespace=meta.namespace)
+    for left in reversed(range(_TRIES)):
+        pod = await gateway.get(PODS, pod_name, namespace=found.metadata.namespace)
+        if why := _cannot_use(pod):
+            return why
+        try:
+            return await gateway.merge_patch(PODS, pod_name, _told(pod, found), namespace=found.metadata.namespace)
+        except ApiError as error:
+            if not error.conflict or not left:
+                raise
+    raise AssertionError("the last try answers or raises")
 
 
 async def ask_end(gateway: Gateway, found: wire.GpuLease) -> None:
@@ -106,15 +116,15 @@ async def find_lease(gateway: Gateway, namespace: str, name: str) -> wire.GpuLea
 
 async def _ask(gateway: Gateway, found: wire.GpuLease, spec: Mapping[str, Any]) -> wire.GpuLease | Reason:
     """Writes ``spec`` of that very lease, and nothing else."""
-    if _ends(found):
-        return invalid(f"GPULease {_key(found)}", "one that ends", "one that stays")
+    if why := _not_there(found):
+        return why
     meta = found.metadata
     try:
         patch = {"metadata": {"uid": meta.uid}, "spec": spec}
         return await gateway.merge_patch(GPU_LEASES, meta.name, patch, namespace=meta.namespace)
     except ApiError as error:
         if (error.conflict or error.invalid) and not await _is_there(gateway, found):
-            return invalid(f"GPULease {_key(found)}", "one that is gone by now", "one that stays")
+            return _gone(found)
         raise
 
 
@@ -132,6 +142,26 @@ def _not_standing(lease: wire.GpuLease) -> Reason | None:
     return invalid(f"GPULease {_key(lease)}", f"one made for pod {pod}", "a standing one, which users make")
 
 
+def _not_there(lease: wire.GpuLease) -> Reason | None:
+    return invalid(f"GPULease {_key(lease)}", "one that ends", "one that stays") if _ends(lease) else None
+
+
+def _gone(lease: wire.GpuLease) -> Reason:
+    return invalid(f"GPULease {_key(lease)}", "one that is gone by now", "one that stays")
+
+
+def _told(pod: wire.Pod, lease: wire.GpuLease) -> dict[str, Any]:
+    """The patch by which ``pod``, as it was just read, names ``lease`` and waits for that no more."""
+    meta = pod.metadata
+    told = {"uid": meta.uid, "resourceVersion": meta.resource_version}
+    patch: dict[str, Any] = {"metadata": told | {"annotations": {names.GPU_LEASE: lease.metadata.name}}}
+    gates = [gate.name for gate in pod.spec.scheduling_gates]
+    if names.GPU_LEASE in gates:
+        left = [{"name": name} for name in gates if name != names.GPU_LEASE]
+        patch["spec"] = {"schedulingGates": left or None}
+    return patch
+
+
 def _cannot_use(pod: wire.Pod) -> Reason | None:
     """Why ``pod`` can be told of no lease any more, or never could."""
     where = f"pod {pod.metadata.namespace}/{pod.metadata.name}"
@@ -143,7 +173,19 @@ def _cannot_use(pod: wire.Pod) -> Reason | None:
     if remote != Remote.REQUIRED:
         allowed = f"{Remote.REQUIRED}, by which it is made able to use one"
         return invalid(f"{where}: metadata.annotations[{names.REMOTE}]", remote, allowed)
-    return None
+    return _no_slice(pod, where)
+
+
+def _no_slice(pod: wire.Pod, where: str) -> Reason | None:
+    """Why ``pod`` asks for nothing that a lease could be."""
+    demand = demand_of(pod_of(pod))
+    if isinstance(demand, Reason):
+        return demand
+    allowed = f"one that asks for a slice, such as {names.GPU_MEM}: 4Gi"
+    if demand is None:
+        return invalid(f"{where}: spec.containers", "none that asks for a slice", allowed)
+    asking = [each.container for each in demand.containers]
+    return invalid(f"{where}: spec.containers", ", ".join(asking), allowed) if len(asking) > 1 else None
 
 
 def _wanted(size: Size) -> dict[str, int]:

@@ -96,6 +96,25 @@ def lease(
     }  # fmt: skip
 
 
+def standing(
+    name: str, *, room: bool = True, pod_name: str = "", phase: str = "Detached", gib: int = 8, stopped: bool = False,
+    unmoved: str = "",
+) -> Plain:  # fmt: skip
+    """A lease that its users made, with ``room`` on GPU-0 of node host-a, used by a pod or by none."""
+    built = lease(pod_name or name, gib=gib, phase=phase)
+    built["metadata"] |= {"name": name, "uid": f"uid-lease-{name}"}
+    owner, kept = built["spec"]["client"], built["spec"]["slice"]
+    spec: Plain = {"standing": True, "wanted": {"memoryBytes": gib * GIB, "corePercent": 30}}
+    spec |= {"client": owner} if pod_name else {}
+    spec |= {"slice": kept} if room else {}
+    built["spec"] = spec | ({"stopped": True} if stopped else {})
+    if phase in ("Detached", "Active"):
+        executor = {"namespace": POOL, "name": f"executor-{name}"}
+        built["status"] |= {"executor": executor, "endpoint": "10.0.0.1:7443"}
+    built["status"] |= {"unmoved": unmoved} if unmoved else {}
+    return built
+
+
 def client_of(found: Plain) -> Plain:
     """The pod that a lease is for."""
     meta, client = found["metadata"], found["spec"]["client"]
@@ -110,7 +129,8 @@ def executor_of(found: Plain, *, waits: bool = False) -> Plain:
     meta, kept = found["metadata"], found["spec"]["slice"]
     share = {"uuid": kept["gpuUUID"], "mem": kept["memoryBytes"], "core": kept["corePercent"]}
     on = "" if waits else kept["node"]
-    built = pod(f"executor-{found['spec']['client']['pod']}", mem="8Gi", namespace=POOL, on=on)
+    client = found["spec"].get("client")
+    built = pod(f"executor-{client['pod'] if client else meta['name']}", mem="8Gi", namespace=POOL, on=on)
     built["metadata"]["annotations"] = {"state.tessera.io/lease": f"{meta['namespace']}/{meta['name']}"}
     if not waits:
         assignment = {"version": 1, "containers": {"main": {"gpus": [share]}}}

@@ -43,7 +43,7 @@ async def test_leases_with_where_they_are_and_how_far(client: aiohttp.ClientSess
         "pod_uid": "uid-default-train", "container": "main", "client_node": "cpu-1", "node": "host-a", "uuid": "GPU-0",
         "mem_bytes": 8 * GIB, "core_percent": 30, "phase": "Active", "epoch": 2, "endpoint": "10.0.0.1:7443",
         "executor": "tessera-system/executor-train", "message": "", "created": "2026-01-01T00:00:00Z", "ending": False,
-        "target": None, "wanted": None, "unmoved": "", "next": "",
+        "target": None, "wanted": None, "unmoved": "", "next": "", "standing": False, "stopped": False,
     }  # fmt: skip
     assert (lost["phase"], lost["executor"], lost["endpoint"]) == ("Lost", "", "")
     assert "gate ended" in lost["message"]

@@ -28,7 +28,7 @@ async def test_list_shows_where_each_slice_is_and_how_far_it_has_come(run: Run, 
     everywhere = json.loads((await run("lease", "list", "-A", "-o", "json")).stdout)["items"]
     assert [x["name"] for x in everywhere] == ["eval-1", "train-1", "far-1"]
     none = await run("lease", "list", "-n", "empty")
-    assert none.exit_code == 0 and none.stdout == "No pod has a slice on another node in empty.\n"
+    assert none.exit_code == 0 and none.stdout == "There is no slice on another node in empty.\n"
 
 
 async def test_get_says_for_whom_where_and_by_whom(run: Run) -> None:
