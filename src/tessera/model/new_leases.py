@@ -39,7 +39,7 @@ def new_lease_of(
         return asked
     for key in annotations:
         if key not in ANNOTATIONS:
-            return invalid("annotations", key, ", ".join(ANNOTATIONS))
+            return invalid("metadata.annotations", key, ", ".join(ANNOTATIONS))
     size = asked.from_size(Size(0, 0))
     read = preferences_of({**annotations, names.REMOTE: Remote.REQUIRED}, size.core_percent)
     return read if isinstance(read, Reason) else NewLease(size, dict(annotations))

@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+from tessera.kube.connection import plain
+from tessera.kube.gateway import Gateway
+from tessera.kube.resources import PODS
 from tessera.simulator.apiserver import ApiServer
 from tests.integration.dashboard.objects import executor_of, fill_pool, pod, standing
 from tests.unit.cli_kubectl.conftest import Run
@@ -17,16 +20,18 @@ def pool(api: ApiServer) -> None:
     fill_pool(api)
 
 
-def gated(name: str = "next") -> Plain:
+async def gated(api: ApiServer, name: str = "next") -> None:
+    """Makes a pod that waits to be told a lease, and for something else."""
     built = pod(name)
     built["metadata"]["annotations"] = {"tessera.io/remote": "required"}
     built["spec"]["schedulingGates"] = [{"name": "tessera.io/gpu-lease"}, {"name": "example.com/other"}]
-    return built
+    async with Gateway(plain(api.url)) as gateway:
+        await gateway.create(PODS, built, namespace="default")
 
 
 async def test_attach_names_the_lease_and_opens_its_gate_alone(run: Run, api: ApiServer) -> None:
     api.store.put("gpuleases", standing("mine"))
-    api.store.put("pods", gated())
+    await gated(api)
     done = await run("lease", "attach", "default/mine", "next")
     assert done.exit_code == 0, done.output
     assert done.stdout == "pod default/next uses GPULease default/mine once it is placed\n"
@@ -48,14 +53,14 @@ async def test_attach_names_the_lease_and_opens_its_gate_alone(run: Run, api: Ap
 )
 async def test_attach_says_what_the_pod_waits_for(run: Run, api: ApiServer, lease: Plain, says: str) -> None:
     api.store.put("gpuleases", lease)
-    api.store.put("pods", gated())
+    await gated(api)
     said = (await run("lease", "attach", "mine", "next")).stdout
     assert said == f"pod default/next uses GPULease default/mine once it is placed, {says}\n"
 
 
 async def test_attach_refuses_in_one_sentence(run: Run, api: ApiServer) -> None:
     api.store.put("gpuleases", standing("mine"))
-    api.store.put("pods", gated())
+    await gated(api)
     for argv, says in (
         (
             ["mine", "other/next"],
@@ -110,7 +115,7 @@ async def test_list_shows_leases_without_pod_and_without_room(run: Run, api: Api
     assert rows["held"] == ["yes", "large", "main", "cpu-1", "host-a", "GPU-0", "8Gi", "30%", "Active"]
     assert rows["off"] == ["yes", "-", "-", "-", "-", "-", "8Gi", "30%", "Stopped"]
     assert rows["train-1"][:2] == ["-", "train"]
-    assert next(line for line in lines if "fresh" in line).endswith("no GPU is free")
+    assert next(line for line in lines if "fresh" in line).rstrip().endswith("no GPU is free")
 
 
 @pytest.mark.parametrize(

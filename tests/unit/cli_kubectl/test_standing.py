@@ -45,6 +45,7 @@ def served(api: ApiServer) -> None:
 
 
 async def test_a_lease_is_made_of_what_was_asked_and_of_nothing_else(run: Run, api: ApiServer) -> None:
+    api.store.put("namespaces", {"metadata": {"name": "team", "uid": "team"}})
     done = await run(
         "lease", "create", "team/mine", "--gpu-mem", "8Gi", "--gpu-core", "30", "--gpu-model", "a100,!h100",
         "--annotation", "tessera.io/placement=pack", "--annotation", "tessera.io/enforcement=1", "--no-wait",
@@ -66,7 +67,7 @@ async def test_a_lease_is_made_of_what_was_asked_and_of_nothing_else(run: Run, a
 async def test_without_compute_there_is_no_cap_and_memory_is_whole_mib(run: Run, api: ApiServer) -> None:
     done = await run("lease", "create", "mine", "--gpu-mem", "1000M", "--no-wait")
     assert done.stdout == "GPULease default/mine: 954Mi, compute without a cap, were asked for\n"
-    assert stored(api)["spec"]["wanted"] == {"memoryBytes": 954 << 20}
+    assert stored(api)["spec"]["wanted"] == {"memoryBytes": 954 << 20, "corePercent": 0}
 
 
 @pytest.mark.parametrize(
