@@ -1,47 +1,36 @@
-"""What the REST API changes: the size that is wanted of a lease, and the end of one.
+"""What the REST API asks of leases: that one be made, used by a pod or by none, stopped or started, of another size, or
+gone.
 
 Asked of the API server with the caller's own bearer token and nothing of the dashboard's, so that the caller's rights
 and the cluster's policies decide, and its audit log names the caller. No cookie signs anybody in, and what a foreign
-page may send without asking first (no Authorization header, a form's content type) is refused.
+page may send without asking first (no Authorization header; no content type, or a form's) is refused.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
 from fastapi import APIRouter, HTTPException, Request
 
 from tessera.dashboard.answers import Failure
 from tessera.dashboard.auth import NOT_ACCEPTED, bearer_of
 from tessera.dashboard.cluster import lease_state_of
 from tessera.dashboard.states import LeaseState
+from tessera.dashboard.verb_bodies import NEW, NOTHING, POD, RESIZE, good, name_of, new_of, sent, size_of
+from tessera.kube import wire
 from tessera.kube.errors import ApiError, KubeError, UnknownOutcome
 from tessera.kube.gateway import Gateway
-from tessera.kube.lease_verbs import ask_end, ask_size
+from tessera.kube.lease_verbs import ask_end, ask_new, ask_no_user, ask_size, ask_stopped, ask_user
 from tessera.kube.resources import GPU_LEASES
-from tessera.model.demands import MEM_ALLOWED
-from tessera.model.resizes import CORE_ALLOWED, Resize, resize_of
-from tessera.reasons import Reason, invalid
+from tessera.reasons import Reason
 
-MAX_BODY = 4096
-_BODY = 'a JSON object such as {"gpu-mem": "16Gi", "gpu-core": 40}'
-_AMOUNT = {"oneOf": [{"type": "string"}, {"type": "integer"}]}
-_SCHEMA = {
-    "type": "object",
-    "required": ["gpu-mem"],
-    "additionalProperties": False,
-    "properties": {
-        "gpu-mem": {**_AMOUNT, "description": MEM_ALLOWED},
-        "gpu-core": {**_AMOUNT, "description": f"{CORE_ALLOWED}; left out: as it is"},
-    },
-}
-_RESIZE: dict[str, Any] = {"requestBody": {"required": True, "content": {"application/json": {"schema": _SCHEMA}}}}
 _ANSWERS: dict[int | str, dict[str, Any]] = {s: {"model": Failure} for s in (400, 401, 403, 404, 409, 415, 429, 503)}
+_Asked = Awaitable[wire.GpuLease | Reason]
+_Verb = Callable[[Gateway, wire.GpuLease], _Asked]
 
 
 def verbs(open_as: Callable[[str], Gateway], refusal: str = "") -> APIRouter:
     """The routes. ``open_as`` gives a gateway for a bearer token; with a ``refusal`` all of them answer only that."""
-    router = APIRouter(prefix="/api/v1/leases/{namespace}/{name}", responses=_ANSWERS)
+    router = APIRouter(prefix="/api/v1/leases/{namespace}", responses=_ANSWERS)
 
     def shown(request: Request) -> str:
         """The caller's token."""
@@ -53,71 +42,83 @@ def verbs(open_as: Callable[[str], Gateway], refusal: str = "") -> APIRouter:
             raise HTTPException(403, refusal)
         return token
 
-    @router.post("/resize", status_code=202, openapi_extra=_RESIZE)
-    async def resize(namespace: str, name: str, request: Request) -> LeaseState:
-        """Asks for another size; the lease as it is, which then moves to a slice of that size."""
-        token = shown(request)
-        asked = await _asked(request)
+    async def asked(token: str, ask: Callable[[Gateway], _Asked]) -> LeaseState:
+        """What the API server answers to the caller."""
         try:
             async with open_as(token) as gateway:
-                found = await gateway.get(GPU_LEASES, name, namespace=namespace)
-                written = await ask_size(gateway, found, asked)
+                written = await ask(gateway)
         except KubeError as error:
             raise _refused(error) from error
         if isinstance(written, Reason):
             raise HTTPException(409, written.text)
         return lease_state_of(written)
 
-    @router.delete("", status_code=202)
+    async def asked_of(token: str, namespace: str, name: str, verb: _Verb) -> LeaseState:
+        """The same of the lease that there is of that name now."""
+
+        async def ask(gateway: Gateway) -> wire.GpuLease | Reason:
+            return await verb(gateway, await gateway.get(GPU_LEASES, name, namespace=namespace))
+
+        return await asked(token, ask)
+
+    @router.post("", status_code=201, openapi_extra=NEW.openapi)
+    async def create(namespace: str, request: Request) -> LeaseState:
+        """Makes a standing lease, which is then found room for and served."""
+        token = shown(request)
+        name, new = good(new_of(await sent(request, NEW)))
+        return await asked(token, lambda gateway: ask_new(gateway, namespace, name, new.size, new.annotations))
+
+    @router.post("/{name}/resize", status_code=202, openapi_extra=RESIZE.openapi)
+    async def resize(namespace: str, name: str, request: Request) -> LeaseState:
+        """Asks for another size; the lease as it is, which then moves to a slice of that size."""
+        token = shown(request)
+        size = good(size_of(await sent(request, RESIZE)))
+        return await asked_of(token, namespace, name, lambda gateway, found: ask_size(gateway, found, size))
+
+    @router.post("/{name}/attach", status_code=202, openapi_extra=POD.openapi)
+    async def attach(namespace: str, name: str, request: Request) -> LeaseState:
+        """Tells a pod of the namespace that waits to be placed to use a standing lease; the lease as it was before."""
+        token = shown(request)
+        pod = good(name_of(await sent(request, POD), "pod"))
+        return await asked_of(token, namespace, name, lambda gateway, found: _attached(gateway, found, pod))
+
+    @router.post("/{name}/detach", status_code=202, openapi_extra=NOTHING.openapi)
+    async def detach(namespace: str, name: str, request: Request) -> LeaseState:
+        """Takes the pod off a standing lease, whose sessions end; the lease as it is then."""
+        token = shown(request)
+        await sent(request, NOTHING)
+        return await asked_of(token, namespace, name, ask_no_user)
+
+    @router.post("/{name}/stop", status_code=202, openapi_extra=NOTHING.openapi)
+    async def stop(namespace: str, name: str, request: Request) -> LeaseState:
+        """Asks a standing lease that no pod uses to give its room back; the lease as it is then."""
+        token = shown(request)
+        await sent(request, NOTHING)
+        return await asked_of(token, namespace, name, lambda gateway, found: ask_stopped(gateway, found, stopped=True))
+
+    @router.post("/{name}/start", status_code=202, openapi_extra=NOTHING.openapi)
+    async def start(namespace: str, name: str, request: Request) -> LeaseState:
+        """Asks that a standing lease have room again; the lease as it is then."""
+        token = shown(request)
+        await sent(request, NOTHING)
+        return await asked_of(token, namespace, name, lambda gateway, found: ask_stopped(gateway, found, stopped=False))
+
+    @router.delete("/{name}", status_code=202)
     async def end(namespace: str, name: str, request: Request) -> LeaseState:
         """Asks for its end; the lease as it was before."""
-        token = shown(request)
-        try:
-            async with open_as(token) as gateway:
-                found = await gateway.get(GPU_LEASES, name, namespace=namespace)
-                await ask_end(gateway, found)
-        except KubeError as error:
-            raise _refused(error) from error
-        return lease_state_of(found)
+        return await asked_of(shown(request), namespace, name, _ended)
 
     return router
 
 
-async def _asked(request: Request) -> Resize:
-    kind = request.headers.get("content-type", "")
-    if kind.partition(";")[0].strip().lower() != "application/json":
-        raise HTTPException(415, f"content-type: found {kind!r}; allowed: application/json")
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY:
-            raise HTTPException(400, f"body: found more than {MAX_BODY} bytes; allowed: {_BODY}")
-    found = read(body)
-    if isinstance(found, Reason):
-        raise HTTPException(400, found.text)
+async def _attached(gateway: Gateway, found: wire.GpuLease, pod: str) -> wire.GpuLease | Reason:
+    told = await ask_user(gateway, found, pod)
+    return told if isinstance(told, Reason) else found
+
+
+async def _ended(gateway: Gateway, found: wire.GpuLease) -> wire.GpuLease:
+    await ask_end(gateway, found)
     return found
-
-
-def read(body: bytes) -> Resize | Reason:
-    """The size that a request's body asks for."""
-    try:
-        found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return invalid("body", body.decode(errors="replace"), _BODY)
-    if not isinstance(found, dict):
-        return invalid("body", found, _BODY)
-    for key in found.keys() - {"gpu-mem", "gpu-core"}:
-        return invalid(key, found[key], "gpu-mem and gpu-core only")
-    mem, core = found.get("gpu-mem"), found.get("gpu-core")
-    if not _amount(mem):
-        return invalid("gpu-mem", mem, MEM_ALLOWED)
-    if "gpu-core" in found and not _amount(core):
-        return invalid("gpu-core", core, CORE_ALLOWED)
-    return resize_of(str(mem), None if core is None else str(core))
-
-
-def _amount(found: object) -> bool:
-    return isinstance(found, str | int) and not isinstance(found, bool)
 
 
 def _refused(error: KubeError) -> HTTPException:

@@ -1,5 +1,10 @@
 """The names of the contract: resources, annotations and labels as users and the cluster write them."""
 
+import re
+
+OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+"""What the name of a pod or of a GPULease may be, in full."""
+
 DOMAIN = "tessera.io"
 GPU_MEM = "tessera.io/gpu-mem"
 GPU_CORE = "tessera.io/gpu-core"

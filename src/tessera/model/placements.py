@@ -1,6 +1,5 @@
 """What a pod's annotations say about where its slices may lie and how they are held."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,9 +11,6 @@ from tessera.model.quantities import QuantityError, parse_whole
 from tessera.reasons import Reason, invalid
 
 E = TypeVar("E", bound=StrEnum)
-
-
-_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 class Placement(StrEnum):
@@ -122,7 +118,7 @@ def _lease(annotations: Mapping[str, str]) -> str | Reason:
     if names.GPU_LEASE not in annotations:
         return ""
     text = annotations[names.GPU_LEASE]
-    if not _OBJECT_NAME.fullmatch(text):
+    if not names.OBJECT_NAME.fullmatch(text):
         return invalid(_field(names.GPU_LEASE), text, "the name of a GPULease of the pod's namespace")
     if annotations.get(names.REMOTE) != Remote.REQUIRED:
         return invalid(_field(names.GPU_LEASE), text, "only with tessera.io/remote: required")

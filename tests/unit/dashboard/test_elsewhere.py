@@ -5,6 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tessera.dashboard.elsewhere import words_of
 from tessera.dashboard.facts import PodFacts
 from tessera.dashboard.states import LeaseRoom, LeaseSize, LeaseState, PodShare, Snapshot
 from tessera.model.assignment import Share
@@ -83,6 +84,49 @@ def test_a_pod_whose_lease_is_gone_holds_nothing_and_says_so() -> None:
         assert pod.message == "GPULease default/train-1 of container main is gone, and is not made again"
     ended = snapshot(NODES, [client_of(kept, "Succeeded")], []).pods["default/train"]
     assert ended.reason == "Completed"
+
+
+def test_a_pod_that_was_taken_off_a_standing_lease_says_that_instead() -> None:
+    kept = replace(lease("train", SHARE), standing=True)
+    assert seen(kept).pods["default/train"].reason == ""
+    for user in (("", ""), ("next", "uid-next")):
+        left = replace(kept, pod=user[0], pod_uid=user[1])
+        pod = snapshot(NODES, [client_of(kept)], [left]).pods["default/train"]
+        assert (pod.gpus, pod.reason) == ((), "NoLease")
+        words = "GPULease default/train-1 of container main was taken off this pod, and does not come back to it"
+        assert pod.message == words
+
+
+def test_a_slice_that_no_pod_uses_is_counted_and_named_by_its_lease() -> None:
+    bare = replace(lease("mine", SHARE, phase="Detached"), pod="", pod_uid="", container="", client_node="")
+    executor = executor_of(bare, SHARE)
+    for facts, holder in (([], ""), ([executor], f"{POOL}/executor-")):
+        shown = snapshot(NODES, facts, [bare])
+        (tenant,) = shown.gpus["G0"].tenants
+        assert (tenant.namespace, tenant.pod, tenant.container) == ("default", "", "")
+        assert (tenant.lease, tenant.executor) == ("default/mine-1", holder)
+        assert shown.gpus["G0"].allocated_bytes == 8 * GIB
+    served = snapshot(NODES, [executor], [bare]).pods[f"{POOL}/executor-"]
+    assert (served.serves, served.client) == ("default/mine-1", "")
+
+
+def test_one_without_room_holds_nothing_and_moves_nowhere() -> None:
+    bare = replace(lease("mine", Share("", 0), on="", phase="Pending"), standing=True, wanted=LeaseSize(8 * GIB, 30))
+    shown = snapshot(NODES, [], [bare])
+    assert all(not gpu.tenants for gpu in shown.gpus.values()) and list(shown.gpus) == ["G0", "G1"]
+    assert bare.rooms == () and not bare.moves
+    assert replace(bare, target=LeaseRoom("a", "G1", 8 * GIB, 30)).moves
+
+
+def test_the_words_for_a_lease_are_those_of_its_room_too() -> None:
+    kept = replace(lease("mine", SHARE, phase="Stopped"), standing=True)
+    assert words_of(replace(kept, stopped=True)).startswith("its users have stopped it; its room is given back once")
+    assert words_of(kept) == words_of(replace(kept, phase="Reserved"))
+    gone = replace(kept, node="", stopped=True)
+    assert words_of(gone) == "its users have stopped it; it has no room"
+    assert words_of(replace(gone, phase="Pending", stopped=False)) == "no room has been found for it yet"
+    assert words_of(replace(kept, ending=True)) == "its deletion was asked for; it goes with its executor"
+    assert words_of(replace(kept, phase="Unheard")) == "not known"
 
 
 def test_where_leases_are_not_known_nothing_is_said_of_them() -> None:
