@@ -1,4 +1,4 @@
-// Slices on other nodes than their pods': which pod each is for, where it is, and how far it has come.
+// Slices on other nodes than their pods': which pod each is for, if any, where it is, and how far it has come.
 import { html } from "./html.js";
 import { age, bytes, number } from "./format.js";
 import { Filters, More, place } from "./lists.js";
@@ -8,14 +8,17 @@ const MORE = 100;
 
 /** Phases in words: short, and as a sentence. */
 const PHASES = {
+  Pending: ["no room yet", "No room has been found for it yet."],
   Reserved: ["kept", "Its room is kept. No executor serves yet."],
   Ready: ["ready", "An executor serves. The container may start."],
   Active: ["in use", "The container uses it."],
-  Detached: ["not in use", "An executor serves, and no container uses it."],
+  Detached: ["not in use", "An executor serves, and no pod uses it."],
   Migrating: ["moving", "Its sessions are carried over to another executor, and go on there."],
   Lost: ["lost", "The executor is gone, and with it the session. Another is made."],
   Released: ["ending", "Nobody needs it any more. It goes with its executor."],
+  Stopped: ["stopped", "Its users have stopped it. It has no room."],
 };
+const STOPS = ["stopping", "Its users have stopped it. Its room is given back once its executor is gone."];
 
 export function Leases({ leases, text, rows, node, gpu }) {
   const wanted = text.trim().toLowerCase();
@@ -39,17 +42,25 @@ function searchable(lease) {
 }
 
 function words(lease) {
-  return PHASES[lease.ending ? "Released" : lease.phase] ?? [lease.phase, ""];
+  if (lease.ending) return PHASES.Released;
+  if (lease.stopped && lease.node) return STOPS;
+  return PHASES[lease.phase] ?? [lease.phase, ""];
+}
+
+/** Whom it is for; a lease that no pod uses goes by its own name. */
+function Whom({ lease }) {
+  return html`<span class="ns">${lease.namespace}/</span>${lease.pod || lease.name}${lease.container && html` <span class="ns small">${lease.container}</span>`}${lease.standing &&
+    html` <span class="tag" title="Its users made it, and it stays until they delete it.">${lease.pod ? `lease ${lease.name}` : "lease"}</span>`}`;
 }
 
 function LeaseRow({ lease }) {
   const [word, sentence] = words(lease);
   return html`<tr data-lease=${`${lease.namespace}/${lease.name}`} data-phase=${lease.phase}>
-    <th scope="row" title=${`GPULease ${lease.namespace}/${lease.name}`}><span class="ns">${lease.namespace}/</span>${lease.pod} <span class="ns small">${lease.container}</span></th>
+    <th scope="row" title=${`GPULease ${lease.namespace}/${lease.name}`}><${Whom} lease=${lease} /></th>
     <td><span class=${`phase ${(lease.ending ? "released" : lease.phase).toLowerCase()}`} title=${sentence}>${word}</span>
       ${[lease.message, lease.unmoved].map((said) => said && html`<span class="small why">${said}</span>`)}</td>
-    <td><${Room} room=${lease} /><${Goal} lease=${lease} /></td>
-    <td>${lease.client_node}</td><td title=${lease.endpoint}>${lease.executor ? html`<${Executor} name=${lease.executor} />` : "–"}
+    <td>${lease.node && html`<${Room} room=${lease} />`}<${Goal} lease=${lease} /></td>
+    <td class=${lease.pod ? "" : "none"}>${lease.client_node || "no pod"}</td><td title=${lease.endpoint}>${lease.executor ? html`<${Executor} name=${lease.executor} />` : "–"}
       ${lease.next && html`<span class="goal">then <${Executor} name=${lease.next} /></span>`}</td>
     <td class="num">${lease.epoch}</td><td class="num">${age(lease.created)}</td></tr>`;
 }
@@ -64,7 +75,8 @@ function Goal({ lease }) {
   if (lease.target) return html`<span class="goal">moves to <${Room} room=${lease.target} /></span>`;
   const { wanted } = lease;
   if (!wanted || (wanted.mem_bytes === lease.mem_bytes && wanted.core_percent === lease.core_percent)) return null;
-  return html`<span class="goal small">asked for: ${amount(wanted)}${wanted.core_percent ? "" : " · no cap"}</span>`;
+  const asked = lease.stopped ? "once started" : "asked for";
+  return html`<span class="goal small">${asked}: ${amount(wanted)}${wanted.core_percent ? "" : " · no cap"}</span>`;
 }
 
 function amount({ mem_bytes, core_percent }) {

@@ -131,16 +131,17 @@ export function GpuFacts({ gpu, most = Infinity }) {
     ${gpu.evidence && html`<p class="muted">Level ${gpu.level}: ${gpu.evidence}</p>`}
     ${gpu.tenants.length === 0 && html`<p class="muted">No slices.</p>`}
     ${gpu.tenants.length > 0 && html`<ul>${gpu.tenants.slice(0, most).map((tenant) => html`<li>
-        <span class="who" title=${tenant.executor && `by executor ${tenant.executor}`}>${tenant.namespace}/${tenant.pod}${tenant.lease && html` <span class="muted">${from(tenant)}</span>`}</span>
+        <span class="who" title=${tenant.executor && `by executor ${tenant.executor}`}>${tenant.pod ? `${tenant.namespace}/${tenant.pod}` : tenant.lease}${tenant.lease && html` <span class="muted">${from(tenant)}</span>`}</span>
         <span class="what">${tenant.whole ? "whole GPU" : bytes(tenant.mem_bytes)}${!tenant.whole && tenant.core_percent ? ` · ${tenant.core_percent}%` : ""}</span></li>`)}
       ${rest > 0 && html`<li class="muted">and ${rest} more</li>`}</ul>`}
   </div>`;
 }
 
-/** Where the pod of a slice that is elsewhere runs, and whether its slice is only kept. */
+/** Where the pod of a slice that is elsewhere runs, if there is one, and whether its slice is only kept. */
 function from(tenant) {
   const lease = state.leases.get(tenant.lease);
-  return `${lease ? `on ${lease.client_node}` : "on another node"}${tenant.executor ? "" : ", no executor yet"}`;
+  const where = tenant.pod ? `on ${lease?.client_node || "another node"}` : "lease for no pod now";
+  return `${where}${tenant.executor ? "" : lease?.stopped ? ", stopping" : ", no executor yet"}`;
 }
 
 export function Legend({ measure }) {
