@@ -117,7 +117,7 @@ def test_leases_are_written_by_the_system_but_for_what_is_their_users_to_say(ren
     conditions = json.dumps(policy["spec"]["matchConditions"])
     for account in ("scheduler", "pool-controller", "client-node"):
         assert f"system:serviceaccount:{NAMESPACE}:tessera-{account}" in conditions
-    assert [v["reason"] for v in policy["spec"]["validations"]] == ["Forbidden", "Forbidden", "Forbidden"]
+    assert [v["reason"] for v in policy["spec"]["validations"]] == ["Forbidden"] * 4
     (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
     assert rule["operations"] == ["CREATE", "UPDATE"], "whose deletion is asked for is left to RBAC"
 
