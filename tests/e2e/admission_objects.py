@@ -94,6 +94,9 @@ GOOD = {
     ),
     "two slices": pod({"gpu-mem": "1Gi"}, more=[container("b", resources={"limits": {"gpu-mem": "2Gi"}})]),
     "remote": pod({"gpu-mem": "4Gi"}, notes={"tessera.io/remote": "required"}),
+    "remote, of a lease that stands": pod(
+        {"gpu-mem": "4Gi"}, notes={"tessera.io/remote": "required", "tessera.io/gpu-lease": "my.lease-1"}
+    ),
     "whole, perhaps remote": pod({"gpu": 1}, notes={"tessera.io/remote": "allowed"}),
     "hami": pod({"nvidia.com/gpu": 2, "nvidia.com/gpumem": 3000}),
     "annotations": pod(
@@ -179,6 +182,16 @@ BAD = {
         f"{NOTES}[tessera.io/placement]: found 'tight'; allowed: fragmentation, pack, spread",
     ),
     "remote": (noted(remote="yes"), "found 'yes'; allowed: never, allowed, required"),
+    "lease misnamed": (
+        noted(remote="required", gpu_lease="My_Lease"),
+        f"{NOTES}[tessera.io/gpu-lease]: found 'My_Lease'; allowed: the name of a GPULease of the pod's namespace",
+    ),
+    "lease unnamed": (noted(remote="required", gpu_lease=""), f"{NOTES}[tessera.io/gpu-lease]: found ''; allowed"),
+    "lease, perhaps here": (
+        noted(remote="allowed", gpu_lease="one"),
+        f"{NOTES}[tessera.io/gpu-lease]: found 'one'; allowed: only with tessera.io/remote: required",
+    ),
+    "lease, not remote": (noted(gpu_lease="one"), "found 'one'; allowed: only with tessera.io/remote: required"),
     "qos": (noted(qos=""), "found ''; allowed: guaranteed, burstable, best-effort"),
     "enforcement": (noted(enforcement="4"), "found '4'; allowed: 0, 1, 2, 3"),
     "model": (noted(gpu_model="A100,,H100"), "allowed: a comma list of names"),
@@ -243,6 +256,7 @@ CHOICES = {
     "enforcement": ("0", "3", "4", "03"),
     "gpu-model": ("A100", "A100,!H100", "!", "", " A100 , H100", "a,,b"),
     "gpu-core-limit": ("1", "30", "100", "200", "1k", "0", "x", "500m"),
+    "gpu-lease": ("one", "one.2-3", "1", "-one", "one.", "One", "", "a" * 253, "a" * 254),
 }
 
 

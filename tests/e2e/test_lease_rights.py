@@ -16,29 +16,27 @@ from tests.e2e.admission import SYSTEM, Admission, refusal_of
 from tests.e2e.admission_objects import CONTEXT_BYTES
 from tests.e2e.cluster.api import Api, Json
 from tests.e2e.cluster.processes import wait_until
+from tests.e2e.lease_users import ALL_RIGHTS, LEASE, account, lease_of_a_pod, patched
 
 pytestmark = pytest.mark.e2e
-LEASE = "tessera.io/v1alpha1"
 
 
 def test_a_client_node_attaches_leases_of_its_own_containers_and_changes_nothing_else(admission: Admission) -> None:
     api = admission.api
     for name in ("client", "elsewhere"):
-        api.create(_lease(f"of-{name}", api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})))
+        api.create(
+            lease_of_a_pod(f"of-{name}", api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}))
+        )
     token = api.service_account_token("tessera-client-node", SYSTEM, {**api.get("Node", "client"), "kind": "Node"})
     plugin = admission.cluster.as_user(token)
 
-    def refused(by: Api, name: str, body: Json, sub: str = "") -> str:
-        act = {"namespace": "default", "version": LEASE, "sub": sub}
-        return refusal_of(lambda: by.patch("GPULease", name, body, **act))
-
     attach = {"spec": {"attach": {"device": "slot-000-1", "after": "former"}}}
-    assert refused(plugin, "of-client", attach) == ""
+    assert patched(plugin, "of-client", attach) == ""
     found = plugin.get("GPULease", "of-client", "default", version=LEASE)
     assert found["spec"]["attach"] == attach["spec"]["attach"]
-    assert "allowed: the agent's own node, client" in refused(plugin, "of-elsewhere", attach)
+    assert "allowed: the agent's own node, client" in patched(plugin, "of-elsewhere", attach)
     unbound = admission.cluster.as_user(api.service_account_token("tessera-client-node", SYSTEM))
-    assert "allowed: a token bound to a pod on the agent's node" in refused(unbound, "of-client", attach)
+    assert "allowed: a token bound to a pod on the agent's node" in patched(unbound, "of-client", attach)
     for change in (
         {"spec": {"slice": {"memoryBytes": 2}}},
         {"metadata": {"finalizers": []}},
@@ -46,16 +44,16 @@ def test_a_client_node_attaches_leases_of_its_own_containers_and_changes_nothing
         {"metadata": {"annotations": {"a": "b"}}},
         {"metadata": {"ownerReferences": []}},
     ):
-        assert "allowed: spec.attach" in refused(plugin, "of-client", change), change
-    assert "cannot patch resource" in refused(plugin, "of-client", {"status": {"phase": "Active"}}, "status")
+        assert "allowed: spec.attach" in patched(plugin, "of-client", change), change
+    assert "cannot patch resource" in patched(plugin, "of-client", {"status": {"phase": "Active"}}, "status")
     mine = {"version": LEASE, "everywhere": True, "fieldSelector": "spec.client.node=client"}
     assert [each["metadata"]["name"] for each in plugin.items("GPULease", **mine)] == ["of-client"]
 
 
 def test_who_may_edit_a_namespace_reads_its_leases_and_ends_them(admission: Admission) -> None:
     api = admission.api
-    api.create(_lease("whose", api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "whose"}})))
-    viewer, editor = (_user(admission, role) for role in ("view", "edit"))
+    api.create(lease_of_a_pod("whose", api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "whose"}})))
+    viewer, editor = (account(admission, role) for role in ("view", "edit"))
 
     def ended(by: Api) -> str:
         return refusal_of(lambda: by.delete("GPULease", "whose", "default", LEASE))
@@ -74,9 +72,9 @@ def test_who_may_edit_a_namespace_says_which_size_its_leases_are_to_have_and_not
     admission: Admission,
 ) -> None:
     api = admission.api
-    api.create(_lease("sized", api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "sized"}})))
-    viewer, editor = (_user(admission, role) for role in ("view", "edit"))
-    may_all = _user(admission, "all", [{"apiGroups": ["tessera.io"], "resources": ["*"], "verbs": ["*"]}])
+    api.create(lease_of_a_pod("sized", api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "sized"}})))
+    viewer, editor = (account(admission, role) for role in ("view", "edit"))
+    may_all = account(admission, "all", ALL_RIGHTS)
     wait_until("the rights", lambda: not any(_sized(by, {"memoryBytes": CONTEXT_BYTES}) for by in (editor, may_all)))
     assert "cannot patch resource" in _sized(viewer, {"memoryBytes": CONTEXT_BYTES})
     for wanted in ({"memoryBytes": 1 << 34, "corePercent": 40}, {"memoryBytes": 1 << 46}, None):
@@ -116,32 +114,29 @@ def test_what_is_the_systems_in_a_lease_no_user_changes(admission: Admission, bo
     """Not even one with all rights on GPULeases; the system's accounts do."""
     if not admission.api.find("GPULease", "fixed", "default", LEASE):
         node = admission.api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "fixed"}})
-        admission.api.create(_lease("fixed", node))
-    user = _user(admission, "all", [{"apiGroups": ["tessera.io"], "resources": ["*"], "verbs": ["*"]}])
+        admission.api.create(lease_of_a_pod("fixed", node))
+    user = account(admission, "all", ALL_RIGHTS)
 
-    def refused() -> str:
-        act = {"namespace": "default", "version": LEASE, "sub": sub}
-        return refusal_of(lambda: user.patch("GPULease", "fixed", body, **act))
-
-    wait_until("the rights", lambda: "cannot patch resource" not in refused())
+    wait_until("the rights", lambda: "cannot patch resource" not in patched(user, "fixed", body, sub))
     said = "gpuleases/status fixed: found UPDATE from " if sub else "gpuleases fixed: found a change beside spec.wanted"
-    assert said in refused() and "system:serviceaccount:default:all" in refused()
+    found = patched(user, "fixed", body, sub)
+    assert said in found and "system:serviceaccount:default:all" in found
 
 
-def test_leases_are_made_by_the_system_only(admission: Admission) -> None:
+def test_leases_of_pods_are_made_by_the_system_only(admission: Admission) -> None:
     node = admission.api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "made"}})
-    user = _user(admission, "all", [{"apiGroups": ["tessera.io"], "resources": ["*"], "verbs": ["*"]}])
-    said = wait_until("the rights", lambda: _said(admission.refusal(_lease("made", node), user)))
-    assert "found CREATE from system:serviceaccount:default:all; allowed: to read and to delete them" in str(said)
+    user = account(admission, "all", ALL_RIGHTS)
+    said = str(wait_until("the rights", lambda: _said(admission.refusal(lease_of_a_pod("made", node), user))))
+    assert "from system:serviceaccount:default:all; allowed: one with standing: true, wanted and stopped only" in said
     scheduler = admission.cluster.as_user(admission.api.service_account_token("tessera-scheduler", SYSTEM))
-    assert admission.refusal(_lease("made", node), scheduler) == ""
+    assert admission.refusal(lease_of_a_pod("made", node), scheduler) == ""
 
 
 def test_the_dashboard_changes_leases_with_the_rights_of_who_asks(admission: Admission) -> None:
     """It is an administrator itself here, which helps nobody."""
     api = admission.api
-    api.create(_lease("asked", api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "asked"}})))
-    viewer, editor = (_user(admission, role) for role in ("view", "edit"))
+    api.create(lease_of_a_pod("asked", api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "asked"}})))
+    viewer, editor = (account(admission, role) for role in ("view", "edit"))
     wait_until(
         "the rights", lambda: not _wanted(editor, "asked", None) and viewer.get("GPULease", "asked", version=LEASE)
     )
@@ -194,32 +189,4 @@ def _sized(by: Api, wanted: Json | None) -> str:
 
 
 def _wanted(by: Api, name: str, wanted: Json | None) -> str:
-    act = {"namespace": "default", "version": LEASE}
-    return refusal_of(lambda: by.patch("GPULease", name, {"spec": {"wanted": wanted}}, **act))
-
-
-def _user(admission: Admission, name: str, rules: list[Json] | None = None) -> Api:
-    """An account of namespace default with Kubernetes' own role ``name`` there, or with ``rules``."""
-    api, rbac = admission.api, "rbac.authorization.k8s.io"
-    if not api.find("ServiceAccount", name, "default"):
-        kind = "Role" if rules else "ClusterRole"
-        meta = {"name": name, "namespace": "default"}
-        if rules:
-            api.create({"apiVersion": f"{rbac}/v1", "kind": kind, "metadata": meta, "rules": rules})
-        api.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
-                   {"apiVersion": f"{rbac}/v1", "kind": "RoleBinding", "metadata": meta,
-                    "roleRef": {"apiGroup": rbac, "kind": kind, "name": name},
-                    "subjects": [{"kind": "ServiceAccount", **meta}]})  # fmt: skip
-    return admission.cluster.as_user(api.service_account_token(name, "default"))
-
-
-def _lease(name: str, node: Json) -> Json:
-    """A lease of a container on ``node``, which owns it: there is no such pod."""
-    client = {"pod": "nobody", "podUID": "uid", "container": "main", "node": node["metadata"]["name"]}
-    owner = {"apiVersion": "v1", "kind": "Node", "name": client["node"], "uid": node["metadata"]["uid"]}
-    return {
-        "apiVersion": LEASE, "kind": "GPULease",
-        "metadata": {"name": name, "namespace": "default", "ownerReferences": [owner],
-                     "finalizers": ["pool.tessera.io/executor"]},
-        "spec": {"client": client, "slice": {"node": "far", "gpuUUID": "GPU-0", "memoryBytes": 1}},
-    }  # fmt: skip
+    return patched(by, name, {"spec": {"wanted": wanted}})
