@@ -18,7 +18,7 @@ from tests.e2e.admission import Admission, admitted
 from tests.e2e.cluster.api import Api
 from tests.e2e.cluster.cluster import Cluster
 from tests.e2e.cluster.processes import wait_until
-from tests.e2e.product.pooled import Pooled
+from tests.e2e.product.pooled import GPUS, SPARE, Pooled
 from tests.e2e.product.product import Product
 
 _CLUSTER = pytest.StashKey[Cluster]()
@@ -88,9 +88,18 @@ def guest(pooled: Pooled, request: pytest.FixtureRequest) -> Iterator[Api]:
 
 
 @pytest.fixture
-def local_losses(guest: Api) -> dict[int, float]:
-    """Those of a training on the CPU of a pod without a slice."""
-    return trainings.local_losses(guest)
+def reopened(pooled: Pooled) -> Iterator[None]:
+    """Afterwards leases are of the same node as before."""
+    yield
+    pooled.cordon(SPARE)
+    pooled.cordon(GPUS, closed=False)
+
+
+@pytest.fixture(scope="session")
+def local_losses(pooled: Pooled) -> dict[int, float]:
+    """Those of a training on the CPU of a pod without a slice, which are always the same."""
+    with _namespace(pooled.cluster, "local") as client:
+        return trainings.local_losses(client)
 
 
 @pytest.fixture

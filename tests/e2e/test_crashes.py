@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 
 import pytest
-import urllib3
 
 from tests.e2e.cluster import pods
 from tests.e2e.cluster.api import Api, Json
@@ -83,16 +81,5 @@ def _ledgers_agree(product: Product) -> bool:
         for gpu in node["status"]["gpus"]
     }
     assert {u: b for u, b in nodes.items() if b} == dict(by_gpu), "nodes and API differ"
-    assert _ledger_bytes(product) == sum(by_gpu.values()), "ledger and API differ"
+    assert product.ledger_bytes() == sum(by_gpu.values()), "ledger and API differ"
     return True
-
-
-def _ledger_bytes(product: Product) -> int:
-    url = f"https://{product.cluster.block.api}:9443/metrics"
-    ca = product.directory / "tessera-scheduler-tls" / "ca.crt"
-    name = "tessera-scheduler.tessera-system.svc"
-    with urllib3.PoolManager(ca_certs=str(ca), assert_hostname=name, retries=False, timeout=5) as pool:
-        text = pool.request("GET", url).data.decode()
-    found = re.search(r'^tessera_gpu_memory_bytes\{state="allocated"\} (\S+)$', text, re.MULTILINE)
-    assert found is not None
-    return int(float(found.group(1)))

@@ -15,10 +15,11 @@ from tessera.dashboard.states import Snapshot
 from tessera.kube.connection import connect
 from tessera.model.quantities import GIB
 from tessera.settings import KubeSettings
-from tests.e2e.cluster.api import Api, Json
+from tests.e2e.cluster.api import Api
 from tests.e2e.cluster.processes import wait_until
 from tests.e2e.product.chart import NAMESPACE
 from tests.e2e.product.pooled import CLIENT, GPUS, LEASE, Pooled
+from tests.e2e.standing_leases import editor
 from tests.e2e.test_moves import PLUGIN
 from tests.e2e.trainings import executor_of, lease_of, middle, nothing_is_left, trainer
 
@@ -68,9 +69,9 @@ def test_who_deletes_a_lease_ends_its_program_and_is_given_no_other(pooled: Pool
     guest.create(restarts)
     lease = lease_of(pooled, middle(guest, "ended"))
     name = lease["metadata"]["name"]
-    guest.create(*_editor(guest.namespace))
-    editor = pooled.cluster.service_account("editor", guest.namespace)
-    done = wait_until("the right to delete", lambda: _deleted(editor, guest.namespace, name))
+    guest.create(*editor(guest.namespace))
+    config = pooled.cluster.service_account("editor", guest.namespace)
+    done = wait_until("the right to delete", lambda: _deleted(config, guest.namespace, name))
     assert done.stdout == f"GPULease {guest.namespace}/{name}: its end was asked for\n"
     wait_until("the lease to be gone", lambda: not guest.find("GPULease", name, version=LEASE), timeout_s=60)
     pod = guest.wait("Pod", "ended", lambda p: p["status"].get("phase") == "Failed", timeout_s=120)
@@ -79,16 +80,6 @@ def test_who_deletes_a_lease_ends_its_program_and_is_given_no_other(pooled: Pool
     told = _events(guest, "ended")
     assert any(word in told for word in ("found it released", "found none; allowed")), "why it does not start anew"
     wait_until("nothing to be left", lambda: nothing_is_left(pooled), timeout_s=90)
-
-
-def _editor(namespace: str) -> tuple[Json, Json]:
-    """An account that has Kubernetes' own role ``edit`` in the namespace."""
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "editor", "namespace": namespace}}
-    binding = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-               "metadata": {"name": "editor", "namespace": namespace},
-               "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
-               "subjects": [{"kind": "ServiceAccount", "name": "editor", "namespace": namespace}]}  # fmt: skip
-    return account, binding
 
 
 def _events(guest: Api, pod: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,14 +16,6 @@ from tests.e2e.test_moves import PLUGIN
 from tests.e2e.trainings import assert_same, executor_of, lease_of, middle, nothing_is_left, trained, trainer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.torch, pytest.mark.timeout(600)]
-
-
-@pytest.fixture
-def reopened(pooled: Pooled) -> Iterator[None]:
-    """Afterwards leases are of the same node as before."""
-    yield
-    pooled.cordon(SPARE)
-    pooled.cordon(GPUS, closed=False)
 
 
 def moved(pool: Pooled, before: Json, node: str = "", mem_bytes: int = 0) -> Json:

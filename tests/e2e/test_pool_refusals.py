@@ -30,11 +30,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.torch, pytest.mark.timeout(600)]
 class Victim:
     """A pod in mid-training, and what somebody who knows its lease would try."""
 
-    def __init__(self, pool: Pooled, guest: Api) -> None:
-        self.pool, self.guest = pool, guest
-        guest.create(trainer("train", pause_s=0.5, steps=1000))
-        self.pod = middle(guest, "train")
-        self.lease = lease_of(pool, self.pod)
+    def __init__(self, pool: Pooled, guest: Api, pod: Json) -> None:
+        self.pool, self.guest, self.pod = pool, guest, pod
+        self.lease = lease_of(pool, pod)
 
     def token(self, pod: Json | None = None, audience: str = POOL_AUDIENCE) -> str:
         bound = {"kind": "Pod", **(pod or self.pod)}
@@ -67,8 +65,8 @@ class Victim:
 
 @pytest.fixture
 def victim(pooled: Pooled, guest: Api) -> Iterator[Victim]:
-    found = Victim(pooled, guest)
-    yield found
+    guest.create(trainer("train", pause_s=0.5, steps=1000))
+    yield Victim(pooled, guest, middle(guest, "train"))
     pod = guest.get("Pod", "train")
     assert pod["status"]["phase"] == "Running" and not pod["status"]["containerStatuses"][0]["restartCount"]
 

@@ -52,7 +52,9 @@ def ended(pod: Json) -> bool:
 
 
 def lease_of(pool: Pooled, pod: Json) -> Json:
-    (found,) = [each for each in pool.leases() if each["spec"]["client"]["podUID"] == pod["metadata"]["uid"]]
+    (found,) = [
+        each for each in pool.leases() if each["spec"].get("client", {}).get("podUID") == pod["metadata"]["uid"]
+    ]
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from tests.e2e import programs
@@ -97,11 +98,18 @@ class Node:
 
     def container_log(self, pod: Json, container: str = "main", attempt: int = 0) -> str:
         """What the container printed, from the kubelet's log folder; `attempt` counts its restarts."""
+        parts = (line.split(" ", 3) for line in self._log_lines(pod, container, attempt))
+        return "".join(text + ("\n" if tag == "F" else "") for _, _, tag, text in parts)
+
+    def first_output_at(self, pod: Json, container: str = "main") -> float:
+        """When the container's first start printed its first line, in seconds as ``time.time()`` has them."""
+        return datetime.fromisoformat(self._log_lines(pod, container, 0)[0].split(" ", 1)[0]).timestamp()
+
+    def _log_lines(self, pod: Json, container: str, attempt: int) -> list[str]:
+        """Each is: time, stream, F (full) or P (partial), text."""
         meta = pod["metadata"]
         file = self.pod_logs / f"{meta['namespace']}_{meta['name']}_{meta['uid']}" / container / f"{attempt}.log"
-        # Each line: time, stream, F (full) or P (partial), text.
-        parts = (line.split(" ", 3) for line in file.read_text(errors="replace").splitlines())
-        return "".join(text + ("\n" if tag == "F" else "") for _, _, tag, text in parts)
+        return file.read_text(errors="replace").splitlines()
 
     def wait_ready(self) -> None:
         """Until the kubelet is healthy and the API server says Ready."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -76,6 +77,14 @@ class Product:
     def gpu_nodes(self) -> dict[str, Json]:
         found = self.cluster.api.items("GPUNode", version="tessera.io/v1alpha1")
         return {each["metadata"]["name"]: each for each in found}
+
+    def ledger_bytes(self) -> int:
+        """What the scheduler's ledger has as given, of all GPUs together."""
+        ca = self.directory / "tessera-scheduler-tls" / "ca.crt"
+        text = _page(f"https://{self.cluster.block.api}:9443/metrics", ca).data.decode()
+        found = re.search(r'^tessera_gpu_memory_bytes\{state="allocated"\} (\S+)$', text, re.MULTILINE)
+        assert found is not None
+        return int(float(found[1]))
 
     def start_control(self) -> None:
         keys = self.chart.secret_files("tessera-scheduler-tls", self.directory)
@@ -165,9 +174,10 @@ class Product:
 
 
 def _answers(url: str, ca: Path) -> Callable[[], bool]:
-    def asked() -> bool:
-        name = f"tessera-scheduler.{NAMESPACE}.svc"
-        with urllib3.PoolManager(ca_certs=str(ca), assert_hostname=name, retries=False, timeout=3) as pool:
-            return pool.request("GET", url).status == 200
+    return lambda: _page(url, ca).status == 200
 
-    return asked
+
+def _page(url: str, ca: Path) -> urllib3.BaseHTTPResponse:
+    name = f"tessera-scheduler.{NAMESPACE}.svc"
+    with urllib3.PoolManager(ca_certs=str(ca), assert_hostname=name, retries=False, timeout=5) as pool:
+        return pool.request("GET", url)
