@@ -77,8 +77,11 @@ class Attached:
             return "is being deleted"
         if lease.stopped:
             return "is stopped"
+        if lease.client:  # who takes the pod off is not to meet a new try of it: to write the same again is no change
+            mine = lease.client.pod_uid == uid
+            return "names the pod from an earlier try to bind it" if mine else f"is used by pod {lease.user}"
         if self._leases.user(lease) not in ("", uid):
-            return f"is used by pod {lease.user}" if lease.client else "is about to be used by another pod"
+            return "is about to be used by another pod"
         return "" if lease.placed else "has no slice yet"
 
     def _unfit(self, lease: GpuLease, request: Request) -> str:

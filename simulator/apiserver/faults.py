@@ -59,6 +59,11 @@ class Faults:
         self._planned.clear()
 
     @property
+    def planned(self) -> int:
+        """How many requests are still to be struck."""
+        return sum(fault.left for fault in self._planned)
+
+    @property
     def watches(self) -> int:
         """How many watches are open."""
         return len(self._watches)

@@ -237,6 +237,21 @@ async def test_a_client_of_a_former_leader_that_was_not_bound_is_taken_off(pool:
         assert await after.bind(other, "c") == "" and after.spec["client"]["pod"] == "other"
 
 
+async def test_a_client_that_is_being_taken_off_is_not_written_anew_meanwhile(pool: Standing) -> None:
+    """To the API server the same client again is no change, and the pod would be bound with a lease without one."""
+    await pool.placed()
+    created = await pool.user("web")
+    pool.api.faults.delay_next(1, 2.0, verb="patch", plural="gpuleases")
+    uid = created["metadata"]["uid"]
+    pool.has(client={"pod": "web", "podUID": uid, "container": "main", "node": "c"})
+    await until(lambda: not pool.api.faults.planned, "the pod to be about to be taken off")
+    refused = await pool.filter(created, "g", "c")
+    assert refused["NodeNames"] == [] and "names the pod from an earlier try to bind it" in str(refused)
+    await until(lambda: not pool.service.engine.leases.user(pool.mine), "the pod to be taken off")
+    assert (await pool.filter(created, "g", "c"))["NodeNames"] == ["c"]
+    assert await pool.bind(created, "c") == "" and pool.spec["client"]["podUID"] == uid
+
+
 async def test_a_new_leader_knows_the_same(pool: Standing) -> None:
     await pool.placed()
     assert await pool.bind(await pool.asked("web"), "c") == ""
