@@ -65,6 +65,8 @@ class LeaseWriter:
     async def _remove(self, lease: GpuLease) -> None:
         found = await self._gateway.get(GPU_LEASES, lease.name, namespace=lease.namespace)
         there = held_lease_of(found)
+        if there.standing or there.pod_uid != lease.pod_uid:
+            return  # a user's, who has chosen that name
         if not there.deleting:
             await self._gateway.delete(GPU_LEASES, lease.name, namespace=lease.namespace, uid=there.uid)
             found = await self._gateway.get(GPU_LEASES, lease.name, namespace=lease.namespace)

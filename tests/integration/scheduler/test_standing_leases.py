@@ -14,7 +14,7 @@ from tessera.kube.convert import gpu_lease_of
 from tessera.model import names
 from tessera.model.assignment import decode
 from tessera.model.charges import Charge
-from tessera.model.gpu_leases import GpuLease
+from tessera.model.gpu_leases import GpuLease, lease_name
 from tessera.model.quantities import GIB
 from tessera.scheduler.lease_rooms import lease_charge
 from tessera.simulator.apiserver import ApiServer
@@ -31,9 +31,9 @@ class Standing(Pool):
         await self.add_node("g", 24)
         await self.add_client("c")
 
-    async def make(self, gib: int = 8) -> None:
+    async def make(self, gib: int = 8, name: str = "mine") -> None:
         wanted = {"memoryBytes": gib * GIB, "corePercent": 0}
-        body = {"apiVersion": "tessera.io/v1alpha1", "kind": "GPULease", "metadata": {"name": "mine"},
+        body = {"apiVersion": "tessera.io/v1alpha1", "kind": "GPULease", "metadata": {"name": name},
                 "spec": {"standing": True, "wanted": wanted}}  # fmt: skip
         url = f"{self.api.url}/apis/tessera.io/v1alpha1/namespaces/default/gpuleases"
         async with self.http.post(url, json=body) as answer:
@@ -250,6 +250,23 @@ async def test_a_client_that_is_being_taken_off_is_not_written_anew_meanwhile(po
     await until(lambda: not pool.service.engine.leases.user(pool.mine), "the pod to be taken off")
     assert (await pool.filter(created, "g", "c"))["NodeNames"] == ["c"]
     assert await pool.bind(created, "c") == "" and pool.spec["client"]["podUID"] == uid
+
+
+async def test_one_that_has_the_name_of_a_pods_lease_is_not_taken_for_it(pool: Standing) -> None:
+    """Users choose the names of theirs, after the pod is there too; that pod alone is not bound."""
+    created = await pool.create(remote("web", "4Gi"))
+    assert (await pool.filter(created, "g", "c"))["NodeNames"] == ["c"]
+    taken = lease_name("web", created["metadata"]["uid"], "main")
+    await pool.make(name=taken)
+    await until(lambda: pool.mine.target, "room for it")
+    pool.has(slice=pool.spec["target"], target=None)
+    [lease] = pool.leases()
+    pool.api.store.put("gpuleases", {**lease, "metadata": {**lease["metadata"], "finalizers": [names.LEASE_FINALIZER]}})
+    assert "already exists" in await pool.bind(created, "c")
+    await until(lambda: not pool.service.binder.in_doubt, "the look-up to end")
+    assert pool.mine.name == taken and pool.mine.placed and not pool.mine.deleting
+    await pool.settled()
+    assert int(pool.service.engine.ledger.free_bytes.sum()) == 16 * GIB
 
 
 async def test_a_new_leader_knows_the_same(pool: Standing) -> None:
