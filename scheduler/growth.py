@@ -2,8 +2,8 @@
 
 The request of a running pod never changes, and the quotas count nothing else of it. What leases have beyond their
 pods' requests, a standing lease without a pod all that it has, is therefore added here to what a quota says is used:
-when a lease is to grow, and when a pod is to be bound in a namespace with such leases. A quota with scopes is taken to
-count every pod.
+when a lease is to grow, and when a pod is to be bound in a namespace with such leases. A pod that waits to use a standing
+lease pays for it already. A quota with scopes is taken to count every pod.
 """
 
 from collections.abc import Iterable, Mapping
@@ -68,24 +68,22 @@ async def binding_refusal(gateway: Gateway, leases: Leases, pod: Pod, demand: Po
 
 def growth(leases: Leases, lease: GpuLease, pods: Iterable[Pod]) -> Growth:
     """``pods`` are those of the namespace."""
-    asked, found = _demands(pods), Growth(_none(), _none())
+    asked, found = _Asked(pods), Growth(_none(), _none())
     for each in leases.all():
-        demand = asked.get(each.pod_uid)
-        if each.namespace == lease.namespace and (each.standing or demand):
+        if each.namespace == lease.namespace and asked.counts(each):
             mine = each.uid == lease.uid
-            _add(found.own if mine else found.others, _beyond(leases, each, _asked(demand, each), wanted=mine))
+            _add(found.own if mine else found.others, _beyond(leases, each, asked.of(each), wanted=mine))
     return found
 
 
 def beyond_requests(leases: Leases, namespace: str, pods: Iterable[Pod], demand: PodDemand) -> _Sums:
     """What the leases of ``namespace`` have beyond what their pods, among ``pods``, ask for; the one that is to use a
     standing lease, with ``demand``, counts as its pod already."""
-    asked, sums = _demands(pods), _none()
+    asked, sums = _Asked(pods), _none()
     for lease in leases.all():
         uses = lease.standing and lease.client is None and lease.name == demand.preferences.lease
-        pays = asked.get(lease.pod_uid)
-        if lease.namespace == namespace and (lease.standing or pays):
-            _add(sums, _beyond(leases, lease, demand.containers[0] if uses else _asked(pays, lease), wanted=False))
+        if lease.namespace == namespace and asked.counts(lease):
+            _add(sums, _beyond(leases, lease, demand.containers[0] if uses else asked.of(lease), wanted=False))
     return sums
 
 
@@ -123,15 +121,26 @@ def _beyond(leases: Leases, lease: GpuLease, asked: ContainerDemand | None, *, w
     }
 
 
-def _asked(demand: PodDemand | None, lease: GpuLease) -> ContainerDemand | None:
-    """What the container of ``lease`` asks for."""
-    return next((c for c in demand.containers if c.container == lease.used_by), None) if demand else None
+class _Asked:
+    """What the containers of leases ask for, of ``pods`` those that have not ended. Of a standing lease that no pod uses
+    it is what one asks for that waits to: the quotas count that pod already, and it is placed nowhere else."""
 
+    def __init__(self, pods: Iterable[Pod]) -> None:
+        found = [(pod, demand_of(pod)) for pod in pods if not pod.ended]
+        demands = [(pod, demand) for pod, demand in found if isinstance(demand, PodDemand)]
+        self._by_uid = {pod.uid: demand for pod, demand in demands}
+        self._waiting = {demand.preferences.lease: demand.containers[0] for pod, demand in demands if not pod.node}
 
-def _demands(pods: Iterable[Pod]) -> dict[str, PodDemand]:
-    """Of those that have not ended, by UID."""
-    found = ((pod.uid, demand_of(pod)) for pod in pods if not pod.ended)
-    return {uid: demand for uid, demand in found if isinstance(demand, PodDemand)}
+    def counts(self, lease: GpuLease) -> bool:
+        """Whether the lease is more than what is left of a pod."""
+        return lease.standing or lease.pod_uid in self._by_uid
+
+    def of(self, lease: GpuLease) -> ContainerDemand | None:
+        """What the container of ``lease`` asks for."""
+        if lease.standing and lease.client is None:
+            return self._waiting.get(lease.name)
+        demand = self._by_uid.get(lease.pod_uid)
+        return next((c for c in demand.containers if c.container == lease.used_by), None) if demand else None
 
 
 def _none() -> _Sums:

@@ -339,3 +339,15 @@ def test_quotas_count_what_no_pod_pays_for(case: Case) -> None:
     case.used(lease, asked)
     assert growth(case.leases, unplaced, [asked]).others == {mem: 3 * GIB, core: 0}
     assert growth(case.leases, unplaced, []).others == {mem: 8 * GIB, core: 20}, "its pod is gone"
+
+
+def test_a_pod_that_waits_for_a_lease_pays_for_it_and_one_that_waits_for_none_does_not(case: Case) -> None:
+    """Both may be made at once under a quota that has room for the slice once."""
+    lease, mem = mine(gib=8), "requests.tessera.io/gpu-mem"
+    case.leases.observe(lease)
+    waits = user("p", "gpu-mem=5Gi")
+    assert growth(case.leases, lease, [waits]).own[mem] == 3 * GIB
+    assert growth(case.leases, lease, [user("q", lease="other")]).own[mem] == 8 * GIB
+    assert growth(case.leases, lease, [remote("q", "gpu-mem=5Gi")]).own[mem] == 8 * GIB
+    assert growth(case.leases, lease, [replace(waits, node="c")]).own[mem] == 8 * GIB, "it runs without the lease"
+    assert growth(case.leases, lease, [replace(waits, phase="Failed")]).own[mem] == 8 * GIB
