@@ -81,7 +81,7 @@ class Leases:
         self._aims.observe(lease)
         self._count(lease, +1)
         self._settle(lease.hold)
-        if known is not None and lease.free and not known.free:
+        if lease.free and (known is None or not known.free or known.slice != lease.slice):
             self._freed(lease.node)  # who waits for it may have it
 
     def forget(self, lease: GpuLease, told_until: float | None = None) -> None:

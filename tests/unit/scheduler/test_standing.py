@@ -242,6 +242,28 @@ def test_one_pod_at_a_time(case: Case) -> None:
     case.reserved(user("p"))
 
 
+def test_who_waits_is_woken_by_a_lease_that_a_list_shows_first_and_by_a_larger_one(case: Case) -> None:
+    lease = case.placed(mine(gib=4))
+    case.leases.forget(lease)
+    assert "is not there" in case.refusal(user("p"))
+    case.engine.freed.clear()
+    case.leases.replace([lease])
+    assert case.engine.freed == {"g"}, "made and placed while no watch told"
+    serving = executor(lease)
+    case.engine.observe_pod(bound(serving, "g", Assignment((("c0", (lease.share,)),))))
+    assert "has 4Gi; the pod asks for 8Gi" in case.refusal(user("p"))
+    case.engine.forget_pod(serving.uid)
+    larger = replace(lease, share=replace(lease.share, mem_bytes=8 * GIB))
+    next_one = executor(larger)
+    case.engine.freed.clear()
+    case.engine.observe_pod(bound(next_one, "g", Assignment((("c0", (larger.share,)),))))
+    case.leases.observe(larger)
+    assert case.engine.freed == {"g"}
+    case.engine.freed.clear()
+    case.leases.observe(larger)
+    assert not case.engine.freed, "nothing is new"
+
+
 def test_two_holds_of_one_lease_do_not_both_come_true(case: Case) -> None:
     case.placed(mine())
     first, second = user("p"), user("q")
