@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from tessera.model import names
-from tessera.model.demands import ContainerDemand
+from tessera.model.demands import ContainerDemand, PodDemand
 from tessera.model.gpu_leases import Client, GpuLease
 from tessera.model.gpus import Gpu
 from tessera.model.ledger import Bools, Ledger
@@ -67,7 +67,8 @@ class Attached:
             return _refusal(key, "is not there")
         if len(demand.containers) > 1:
             return _refusal(key, f"is for one container; found slices in {len(demand.containers)}")
-        why = self._unusable(lease, pod.uid) or _small(lease, demand.containers[0]) or self._unfit(lease, request)
+        gpu = _gpu(self._ledger, lease)
+        why = self._unusable(lease, pod.uid) or _small(lease, demand.containers[0], gpu) or self._unfit(lease, gpu, demand)
         return _refusal(key, why) if why else lease
 
     def _unusable(self, lease: GpuLease, uid: str) -> str:
@@ -84,12 +85,10 @@ class Attached:
             return "is about to be used by another pod"
         return "" if lease.placed else "has no slice yet"
 
-    def _unfit(self, lease: GpuLease, request: Request) -> str:
+    def _unfit(self, lease: GpuLease, gpu: Gpu | None, demand: PodDemand) -> str:
         """Why its GPU is not one that the pod accepts."""
-        demand = request.demand
         if self._ledger.separate and lease.domain != demand.domain:
             return f"is in trust domain {lease.domain}; the pod's is {demand.domain}. Stop it and start it"
-        gpu = _gpu(self._ledger, lease)
         if gpu is None:
             return ""
         if not demand.preferences.admits(gpu):
@@ -103,11 +102,11 @@ def _gpu(ledger: Ledger, lease: GpuLease) -> Gpu | None:
     return next((gpu for gpu in node.gpus if gpu.uuid == lease.share.uuid), None) if node else None
 
 
-def _small(lease: GpuLease, asked: ContainerDemand) -> str:
+def _small(lease: GpuLease, asked: ContainerDemand, gpu: Gpu | None) -> str:
     """Why it is not what the container asks for; a slice without a cap has all the compute that can be asked for."""
-    size = lease.size
-    if asked.mem_bytes > size.mem_bytes:
-        return f"has {format_bytes(size.mem_bytes)}; the pod asks for {format_bytes(asked.mem_bytes)}"
+    size, mem_bytes = lease.size, asked.mem_on(gpu) if gpu else asked.mem_bytes
+    if mem_bytes > size.mem_bytes:
+        return f"has {format_bytes(size.mem_bytes)}; the pod asks for {format_bytes(mem_bytes)}"
     if 0 < size.core_percent < asked.core_percent:
         return f"has {size.core_percent}% of its GPU's compute; the pod asks for {asked.core_percent}%"
     return ""

@@ -278,6 +278,7 @@ def test_two_holds_of_one_lease_do_not_both_come_true(case: Case) -> None:
     [
         (mine("other"), user("p"), "GPULease default/mine is not there"),
         (mine(), user("p", "gpu-mem=12Gi"), "has 8Gi; the pod asks for 12Gi"),
+        (mine(), user("p", "gpu-core=50"), "has 8Gi; the pod asks for 12Gi"),
         (mine(core=20), user("p", "gpu-mem=8Gi gpu-core=30"), "has 20% of its GPU's compute; the pod asks for 30%"),
         (mine(deleting=True), user("p"), "is being deleted"),
         (mine(stopped=True), user("p"), "is stopped"),
