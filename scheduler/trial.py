@@ -4,9 +4,11 @@ Pods are placed by the engine's own policy, as kube-scheduler would have them pl
 the hosts checked as well, which kube-scheduler does itself.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from tessera.model.charges import Charge
+from tessera.model.gpu_leases import GpuLease
 from tessera.model.hosts import HostNeed
 from tessera.model.ledger import Bools
 from tessera.model.pods import Pod
@@ -16,11 +18,12 @@ from tessera.scheduler.promises import Promise
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a pod held before it was taken out."""
+    """What a pod held before it was taken out, and the standing leases that it used."""
 
     uid: str
     charge: Charge | None
     occupied: tuple[str, HostNeed] | None
+    used: tuple[GpuLease, ...] = ()
 
 
 class Trial:
@@ -36,9 +39,12 @@ class Trial:
                 self.take_out(uid)
 
     def take_out(self, uid: str) -> Taken:
-        """The pod is gone, and its room free."""
-        taken = Taken(uid, self.ledger.charge_of(uid), self.ledger.occupants().get(uid))
+        """The pod is gone, its room is free, and so are the standing leases that it used."""
+        charge = self.ledger.charge_of(uid)
+        taken = Taken(uid, charge, self.ledger.occupants().get(uid), tuple(self._used(uid, charge)))
         self.engine.forget_pod(uid)
+        for lease in taken.used:
+            self.engine.leases.observe(replace(lease, client=None))
         return taken
 
     def put_back(self, taken: Taken) -> None:
@@ -48,11 +54,21 @@ class Trial:
             self.ledger.charge(taken.uid, taken.charge)
         if taken.occupied is not None:
             self.ledger.occupy(taken.uid, *taken.occupied)
+        for lease in taken.used:
+            self.engine.leases.observe(lease)
 
     def place(self, pod: Pod, offered: Bools) -> Charge | None:
         """Gives ``pod`` the room that the policy picks on the nodes ``offered`` (by ledger row)."""
         self.engine.place(pod, offered & self.ledger.host_room(pod.host))
         return self.ledger.charge_of(pod.uid)
+
+    def _used(self, uid: str, charge: Charge | None) -> Iterator[GpuLease]:
+        if charge is None or charge.assignment is None:
+            return
+        for _, name in charge.assignment.leases:
+            lease = self.engine.leases.named(f"{charge.namespace}/{name}")
+            if lease is not None and lease.standing and lease.pod_uid == uid:
+                yield lease
 
 
 def successor(pod: Pod) -> Pod:

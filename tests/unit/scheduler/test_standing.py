@@ -14,13 +14,16 @@ from tessera.model.gpus import GpuNode
 from tessera.model.pods import Pod
 from tessera.model.quantities import GIB
 from tessera.reasons import Reason
+from tessera.scheduler.drain import DrainPlan, drain_plan
 from tessera.scheduler.engine import Engine
 from tessera.scheduler.growth import growth
 from tessera.scheduler.holders import Holders
 from tessera.scheduler.options import Options
 from tessera.scheduler.relocation import Aim, Cause, Decision, Kind, Sight, Stay, Withdraw
 from tessera.scheduler.standing import standing_demand
+from tessera.scheduler.trial import Trial
 from tests.unit.scheduler.clusters import bound, client, executor, node, pod, pooled, remote
+from tests.unit.scheduler.populations import people
 
 ALL = ["c", "d", "g", "h"]
 NEW = Cause(Kind.NEW, "it has no slice yet")
@@ -374,3 +377,21 @@ def test_a_pod_that_waits_for_a_lease_pays_for_it_and_one_that_waits_for_none_do
     assert growth(case.leases, lease, [remote("q", "gpu-mem=5Gi")]).own[mem] == 8 * GIB
     assert growth(case.leases, lease, [replace(waits, node="c")]).own[mem] == 8 * GIB, "it runs without the lease"
     assert growth(case.leases, lease, [replace(waits, phase="Failed")]).own[mem] == 8 * GIB
+
+
+# When its pod is to move
+
+
+def test_a_pod_that_uses_one_may_be_drained_and_its_successor_uses_it() -> None:
+    case = Case(client("c"), client("d"), node("g", 24))
+    asked = user("p")
+    taken = case.used(case.placed(mine()), asked)
+    charge = case.engine.ledger.charge_of(asked.uid)
+    assert charge is not None
+    moved = bound(asked, "c", charge.assignment)
+    plan = drain_plan(case.engine, people(moved), "c")
+    assert isinstance(plan, DrainPlan) and plan.complete and plan.moves[0].target == "d"
+    assert case.leases.user(taken) == asked.uid, "nothing is changed but in the trial"
+    trial = Trial(case.engine)
+    trial.put_back(trial.take_out(asked.uid))
+    assert trial.engine.leases.user(taken) == asked.uid and trial.ledger.charge_of(asked.uid) == charge
