@@ -14,7 +14,8 @@ from hashlib import sha256
 
 from tessera.model.assignment import Share
 
-_TARGET = "/target"
+_TARGET = "//target"
+"""What no other key ends in: a container's name has no slash."""
 _NAME_LENGTH = 200
 """Characters of the pod's name that a lease's keeps; 253 are allowed, of which the digest takes 11."""
 

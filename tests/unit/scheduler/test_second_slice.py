@@ -54,6 +54,16 @@ def test_room_is_taken_before_it_is_written_and_stays_while_it_is(cluster: Engin
     assert lease.target_hold not in cluster.ledger.occupants()
 
 
+@pytest.mark.parametrize("container", ["target", "c0"])
+def test_both_rooms_are_known_for_the_leases_whatever_the_container_is_called(container: str) -> None:
+    asked = remote("p", "gpu-mem=8Gi")
+    asked = replace(asked, containers=(replace(asked.containers[0], name=container),))
+    cluster = pooled(client("c"), node("g", 24), node("h", 24))
+    [lease] = bind_away(cluster, asked, ALL)
+    assert cluster.leases.aim(lease, TARGET) is None
+    assert cluster.leases.behind(lease.hold) == lease == cluster.leases.behind(lease.target_hold)
+
+
 def test_a_write_that_failed_gives_the_room_back(cluster: Engine, lease: GpuLease) -> None:
     cluster.leases.aim(lease, TARGET)
     cluster.leases.miss(lease)
