@@ -12,6 +12,7 @@ from tessera.model.ledger import Bools, Ledger
 from tessera.model.quantities import format_bytes
 from tessera.reasons import Code, Reason
 from tessera.scheduler.clients import Clients
+from tessera.scheduler.lease_rooms import lease_charge
 from tessera.scheduler.leases import Leases
 from tessera.scheduler.offers import Filtered, Offer, refused_by_all
 from tessera.scheduler.policies import Policies
@@ -87,8 +88,9 @@ class Attached:
 
     def _unfit(self, lease: GpuLease, gpu: Gpu | None, demand: PodDemand) -> str:
         """Why its GPU is not one that the pod accepts."""
-        if self._ledger.separate and lease.domain != demand.domain:
-            return f"is in trust domain {lease.domain}; the pod's is {demand.domain}. Stop it and start it"
+        domain = lease_charge(lease).domain
+        if self._ledger.separate and domain != demand.domain:
+            return f"is in trust domain {domain}; the pod's is {demand.domain}. Stop it and start it"
         if gpu is None:
             return ""
         if not demand.preferences.admits(gpu):

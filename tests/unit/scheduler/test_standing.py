@@ -197,6 +197,12 @@ def test_it_comes_to_its_namespaces_trust_domain_and_stays_in_it() -> None:
     assert "is in trust domain label/team=red; the pod's is label/team=blue" in text
 
 
+def test_one_that_was_placed_while_all_were_one_domain_is_of_its_namespaces_own() -> None:
+    case = Case(client("c"), node("g", 24), options=Options(trust_domain="namespace"))
+    case.leases.observe(replace(mine(), node="g", share=Share("GPU-g-0", 8 * GIB)))
+    case.reserved(user("p"))
+
+
 def test_a_copy_knows_all_that_the_first_one_knows(case: Case) -> None:
     lease = case.placed(mine())
     case.reserved(user("p"))
