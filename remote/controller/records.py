@@ -43,13 +43,20 @@ class Status:
         return self._without(Phase.LOST, message)
 
     def given_up(self, phase: Phase, message: str = "") -> "Status":
-        """The executor is to go, and nobody uses it any more."""
-        return replace(self._without(phase, message), client="", attached=None)
+        """The executor is to go, and nobody uses it any more.
+
+        The epoch that is next is over with it: an executor that was to begin it may be there still and not be shown
+        yet, and who may have used it is another client. None that is made later has its name.
+        """
+        return replace(self._without(phase, message), epoch=self.epoch + 1, client="", attached=None)
 
     def _without(self, phase: Phase, message: str) -> "Status":
+        """With the executor that the sessions were to go to the epoch is over that it was to begin."""
+        begun = bool(self.next) and not self.moved
         return replace(
-            self, phase=phase, executor="", executor_uid="", endpoint="", next="", next_uid="", message=message
-        )
+            self, phase=phase, epoch=self.epoch + begun, executor="", executor_uid="", endpoint="", next="",
+            next_uid="", message=message,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from tessera.remote.controller.handovers import state_of
 from tessera.remote.controller.moving import READY_S, silenced
 from tessera.remote.controller.pauses import HEAR_S, MOVE, WORD_S, Pauses
 from tessera.remote.controller.reading import settling_patch
-from tessera.remote.controller.records import Executor, Heard, Record, executor_name
+from tessera.remote.controller.records import Client, Executor, Heard, Record, executor_name
 from tessera.remote.controller.steps import Create, Delete, Settle, Wait, Write
 from tests.unit.remote.controller.test_steps import AGAIN, NAME, START, UP, WHERE, record, step
 
@@ -318,3 +318,21 @@ def test_when_sessions_are_overdue() -> None:
     assert not pauses.overdue(stays, 101) and not pauses.overdue(to_go, 102)
     forever = Pauses()
     assert not forever.overdue(to_go, 0) and not forever.overdue(to_go, 1e9)
+
+
+def test_the_next_executors_name_is_not_given_to_one_that_is_made_later() -> None:
+    """It may be there still and not be shown yet, with sessions that have come to it, which were another client's."""
+    found = moving()
+    stayed = step(found, UP, COMING, heard={**SERVING, "uid-2": TICKET, "uid-1": replace(TICKET, refused="in use")})
+    assert isinstance(stayed, Write) and not stayed.status.next
+    parted = replace(found.known, client=None, standing=True)
+    left, left_later = (
+        replace(found, known=parted, status=replace(status, client="pod-uid"))
+        for status in (found.status, stayed.status)
+    )
+    for before, client in ((found, Client.BOUND), (left, Client.NONE), (left_later, Client.NONE)):
+        given_up = step(before, COMING, client=client)
+        assert isinstance(given_up, Write) and not given_up.status.executor
+        later = replace(before, known=replace(before.known, target=None), status=given_up.status)
+        planned = step(later, client=client)
+        assert isinstance(planned, Write) and planned.status.executor not in ("", NEXT)
