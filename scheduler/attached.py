@@ -68,8 +68,8 @@ class Attached:
             return _refusal(key, "is not there")
         if len(demand.containers) > 1:
             return _refusal(key, f"is for one container; found slices in {len(demand.containers)}")
-        gpu = _gpu(self._ledger, lease)
-        why = self._unusable(lease, pod.uid) or _small(lease, demand.containers[0], gpu) or self._unfit(lease, gpu, demand)
+        gpu, asked = _gpu(self._ledger, lease), demand.containers[0]
+        why = self._unusable(lease, pod.uid) or _small(lease, asked, gpu) or self._unfit(lease, gpu, demand)
         return _refusal(key, why) if why else lease
 
     def _unusable(self, lease: GpuLease, uid: str) -> str:

@@ -2,8 +2,8 @@
 
 The request of a running pod never changes, and the quotas count nothing else of it. What leases have beyond their
 pods' requests, a standing lease without a pod all that it has, is therefore added here to what a quota says is used:
-when a lease is to grow, and when a pod is to be bound in a namespace with such leases. A pod that waits to use a standing
-lease pays for it already. A quota with scopes is taken to count every pod.
+when a lease is to grow, and when a pod is to be bound in a namespace with such leases. A pod that waits to use a
+standing lease pays for it already. A quota with scopes is taken to count every pod.
 """
 
 from collections.abc import Iterable, Mapping
@@ -122,8 +122,11 @@ def _beyond(leases: Leases, lease: GpuLease, asked: ContainerDemand | None, *, w
 
 
 class _Asked:
-    """What the containers of leases ask for, of ``pods`` those that have not ended. Of a standing lease that no pod uses
-    it is what one asks for that waits to: the quotas count that pod already, and it is placed nowhere else."""
+    """What the containers of leases ask for, by ``pods`` that have not ended.
+
+    Of a standing lease that no pod uses it is what one asks for that waits to: the quotas count that pod already, and
+    it is placed nowhere else.
+    """
 
     def __init__(self, pods: Iterable[Pod]) -> None:
         found = [(pod, demand_of(pod)) for pod in pods if not pod.ended]
