@@ -76,6 +76,10 @@ async def test_it_is_followed_from_no_pod_to_a_pod_and_back(watched: Watched, ap
     await expect(row.locator(".phase")).to_have_text("in use")
     api.store.put("gpuleases", standing("mine"))
     await expect(row.locator("th")).to_have_text("default/mine lease")
+    await watched.page.get_by_label("Filter leases").fill("default/mine")
+    await expect(watched.page.locator("#leases tbody tr")).to_have_count(1)
+    await watched.page.get_by_label("Filter pods").fill("default/mine")
+    await expect(watched.page.locator("#pods tbody tr")).to_have_count(1)
     await watched.page.get_by_label("Filter leases").fill("stopp")
     await expect(watched.page.locator("#leases tbody tr")).to_have_count(2)
 

@@ -38,7 +38,7 @@ export function Leases({ leases, text, rows, node, gpu }) {
 }
 
 function searchable(lease) {
-  return `${lease.namespace}/${lease.pod} ${lease.name} ${lease.container} ${lease.client_node} ${lease.node} ${lease.uuid} ${lease.executor} ${lease.next} ${lease.target?.node ?? ""} ${lease.target?.uuid ?? ""} ${lease.phase} ${words(lease)[0]}`.toLowerCase();
+  return `${lease.namespace}/${lease.pod || lease.name} ${lease.name} ${lease.container} ${lease.client_node} ${lease.node} ${lease.uuid} ${lease.executor} ${lease.next} ${lease.target?.node ?? ""} ${lease.target?.uuid ?? ""} ${lease.phase} ${words(lease)[0]}`.toLowerCase();
 }
 
 function words(lease) {

@@ -82,7 +82,7 @@ export function Filters({ node, gpu }) {
 }
 
 function searchable(pod) {
-  return `${pod.namespace}/${pod.name} ${pod.client} ${pod.node} ${pod.phase} ${pod.reason} ${pod.gpus.map((g) => `${g.uuid} ${g.node}`).join(" ")}`.toLowerCase();
+  return `${pod.namespace}/${pod.name} ${pod.client || pod.serves} ${pod.node} ${pod.phase} ${pod.reason} ${pod.gpus.map((g) => `${g.uuid} ${g.node}`).join(" ")}`.toLowerCase();
 }
 
 function PodRow({ pod }) {
