@@ -141,3 +141,21 @@ def test_stopped_it_leaves_its_room_and_detached_it_moves_from_a_cordoned_node(
     wait_until("the other to be gone", lambda: len(pooled.executors()) == 1)
     holder.asks("large", ask_end)
     wait_until("nothing to be left", lambda: nothing_is_left(pooled), timeout_s=90)
+
+
+def test_in_use_it_moves_with_its_session_and_stays_there(
+    pooled: Pooled, guest: Api, local_losses: dict[int, float], reopened: None
+) -> None:
+    holder = Holder(pooled, guest)
+    holder.makes("mine", 2 * GIB)
+    holder.sees_free("mine")
+    guest.create(with_lease(trainer("moves", pause_s=0.8), "mine"))
+    middle(guest, "moves")
+    pooled.cordon(SPARE, closed=False)
+    pooled.cordon(GPUS)
+    moved = holder.sees("mine", lambda found: found["spec"]["slice"]["node"] == SPARE and phase(found) == "Active")
+    assert_same(trained(guest, "moves"), local_losses)
+    fresh = holder.sees_free("mine", other_than=moved)
+    assert fresh["spec"]["slice"] == moved["spec"]["slice"]
+    holder.asks("mine", ask_end)
+    wait_until("nothing to be left", lambda: nothing_is_left(pooled), timeout_s=90)
