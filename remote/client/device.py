@@ -187,6 +187,8 @@ class Device:
         ordered, back = dense_order(tensor.detach().resolve_conj().resolve_neg())
         number = first_number()
         self.session.upload(new_record(number, ordered), bytes_of(ordered))
+        if (recording := self._recording) is not None:
+            recording.uploaded(number)
         spec = Spec(tuple(ordered.shape), ordered.stride(), ordered.dtype)
         made = RemoteTensor.of(Handle(self.session, number, spec), spec)
         if back == tuple(range(tensor.dim())):

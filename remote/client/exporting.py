@@ -1,11 +1,13 @@
 """Whether a module can be one program: ``torch.export`` tells, without a tensor of the remote device.
 
-Parameters and buffers are inputs of the graph like the arguments, so that none is taken for a constant.
+Parameters and buffers are inputs of the graph like the arguments, so that none is taken for a constant. It is a copy of
+the module that is looked at: what its ``forward`` assigns is no part of the module, which other threads may run.
 """
 
 import contextlib
 import logging
 import operator
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,10 +18,13 @@ from torch.export.graph_signature import OutputKind
 from torch.utils._pytree import TreeSpec, tree_unflatten
 
 from tessera.remote.client.tensor import DEVICE
+from tessera.remote.client.trials import Attributes, copied
 from tessera.remote.client.unfit import Unfit
 
 _TRAINING = {"train", "training", "use_input_stats"}
 _LONGEST = 300
+_one = threading.Lock()
+"""torch.export changes what all modules are called by, and changes it back: one at a time."""
 
 
 class _Shell(torch.nn.Module):
@@ -37,14 +42,18 @@ def check(
     module: torch.nn.Module, names: Sequence[str], tensors: Sequence[Any], leaves: Sequence[Any], tree: TreeSpec
 ) -> None:
     """``tensors``: the module's own, called ``names``; ``leaves`` of the arguments, by ``tree``. Raises ``Unfit``."""
-    with torch.inference_mode(False), torch.no_grad(), _in_silence():
+    with torch.inference_mode(False), torch.no_grad(), _one, _in_silence():
         mode = FakeTensorMode()
         state = {name: _fake(tensor, mode) for name, tensor in zip(names, tensors, strict=True)}
         args, kwargs = tree_unflatten([_fake(leaf, mode) for leaf in leaves], tree)
         try:
-            exported: Any = torch.export.export(_Shell(module), (state, args, kwargs), strict=False)
+            looked_at = copied(module)
+            before = Attributes(looked_at)
+            exported: Any = torch.export.export(_Shell(looked_at), (state, args, kwargs), strict=False)
         except Exception as error:
             raise Unfit(f"torch.export: {_in_a_line(error)}") from None
+    if where := before.assigned():
+        raise Unfit(f"it assigns to {where}")
     for node in exported.graph_module.graph.nodes:
         _check(node)
     for spec in exported.graph_signature.output_specs:

@@ -21,9 +21,10 @@ _ASKED = {
     torch.ops.aten._native_batch_norm_legit.no_stats, torch.ops.aten._native_batch_norm_legit_no_training.default,
     torch.ops.aten._batch_norm_no_update.default, torch.ops.aten._batch_norm_with_update.default,
     torch.ops.aten.convolution.default, torch.ops.aten._embedding_bag.default,
-    torch.ops.aten._embedding_bag_forward_only.default,
+    torch.ops.aten._embedding_bag_forward_only.default, torch.ops.aten._transformer_encoder_layer_fwd.default,
 }  # fmt: skip
-"""Each kind of device gives these in sizes, or in an order in memory, of its own: the executor is asked once a call."""
+"""Each kind of device gives these in sizes, or in an order in memory, of its own, or some torch does not predict them:
+the executor is asked once a call."""
 
 
 class Resized(Exception):

@@ -19,14 +19,15 @@ from tessera.remote.protocol import programs
 from tessera.remote.protocol.records import Code, packed
 
 _RUN = int(Code.RUN)
-_PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device)
+_PLAIN = (bool, int, float, str, type(None), torch.Size, torch.dtype, torch.device)
 
 
 class Results:
     """What a module returned; the ``handles`` of its tensors each once. Raises ``Unfit``."""
 
     def __init__(self, result: Any, recording: Recording) -> None:
-        self.leaves, self.tree = tree_flatten(result)
+        recording.fits()
+        self.leaves, self.tree = tree_flatten(result, is_leaf=_is_size)
         self.handles: list[Handle] = []
         self.places: dict[int, int] = {}
         """Of each leaf that is a tensor, by its identity: where its handle is."""
@@ -42,12 +43,19 @@ class Results:
     def _place(self, leaf: torch.Tensor, recording: Recording) -> int:
         if not isinstance(leaf, RemoteTensor):
             raise Unfit(f"a result is a tensor on {leaf.device}")
+        if leaf.requires_grad:
+            raise Unfit("a result requires gradients")
         handle = leaf._handle
         if not recording.has_made(handle):
             raise Unfit("a result is a tensor that the module was given, or a constant, or a view of one")
         if handle not in self.handles:
             self.handles.append(handle)
         return self.handles.index(handle)
+
+
+def _is_size(value: Any) -> bool:
+    """Else it comes apart as the tuple that it is too."""
+    return isinstance(value, torch.Size)
 
 
 class Program:

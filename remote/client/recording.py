@@ -8,7 +8,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from tessera.remote.client.arguments import Call, Pattern, Remote
-from tessera.remote.client.handles import Handle
+from tessera.remote.client.handles import Handle, first_number
 from tessera.remote.client.plans import Plan
 from tessera.remote.client.unfit import Unfit
 from tessera.remote.protocol.programs import MAX_NODES, MAX_VALUES, Node, Program
@@ -35,7 +35,8 @@ class Recording:
     """Of one thread. It holds what the calls take, so that nothing is freed and no number used again meanwhile."""
 
     def __init__(self) -> None:
-        self._thread = threading.get_ident()
+        self._thread, self._from = threading.get_ident(), first_number()
+        self._uploaded: set[int] = set()
         self._calls: list[Sent] = []
         self._made: dict[int, int] = {}
         self._unfit = ""
@@ -51,15 +52,25 @@ class Recording:
             self._made[number] = len(self._made)
         self._calls.append(Sent(plan, call.handles, call.floats, first))
 
+    def uploaded(self, number: int) -> None:
+        """A tensor of this machine: a constant of the program."""
+        if threading.get_ident() == self._thread:
+            self._uploaded.add(number)
+
     def waited(self, plan: Plan) -> None:
         """For a result that only the executor can describe."""
         if threading.get_ident() == self._thread:
-            self._unfit = self._unfit or f"the size of what {plan.pattern.function} gives depends on data"
+            self._unfit = self._unfit or f"only the executor knows what {plan.pattern.function} gives"
 
     def read(self) -> None:
         """For a value that the module asks for."""
         if threading.get_ident() == self._thread:
             self._unfit = self._unfit or "it reads a value of a tensor"
+
+    def fits(self) -> None:
+        """Raises ``Unfit``, if what came so far is no program."""
+        if self._unfit:
+            raise Unfit(self._unfit)
 
     def has_made(self, handle: Handle) -> bool:
         """It, or what it is a view of."""
@@ -71,8 +82,7 @@ class Recording:
 
     def program(self, number: int, given: list[Handle], kept: list[int], age: int) -> tuple[Program, Inputs]:
         """``age``: that of the ``Plans``. Raises ``Unfit``."""
-        if self._unfit:
-            raise Unfit(self._unfit)
+        self.fits()
         if len(self._calls) > MAX_NODES or len(self._made) > MAX_VALUES:
             raise Unfit(f"found {len(self._calls)} operators with {len(self._made)} results; allowed: {MAX_NODES}")
         if any(sent.plan.age != age for sent in self._calls):
@@ -97,6 +107,8 @@ class Recording:
             raise Unfit("it is given one tensor in two places")
         used = [number for number in taken if number in places]
         rest = [number for number in taken if number not in places and number not in self._made]
+        if any(number >= self._from and number not in self._uploaded for number in rest):
+            raise Unfit("it takes a tensor that another thread makes")
         at = {number: place for place, number in enumerate([*used, *rest])}
         return at, Inputs([places[number] for number in used], [taken[number] for number in rest])
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch.nn.modules import module as of_all
 
 Place = tuple[dict[str, Any], str]
 
@@ -18,6 +19,9 @@ class State:
         self._sizes: list[tuple[dict[str, Any], int]] = []
         self._children: list[tuple[Place, Any]] = []
         self._modules = [part for _, part in module.named_modules()]
+        self._hooks = [of_all._global_forward_pre_hooks, of_all._global_forward_hooks]
+        for part in self._modules:
+            self._hooks += [part._forward_pre_hooks, part._forward_hooks]
         seen: dict[int, Place] = {}
         for prefix, part in module.named_modules():
             self._children += [((part._modules, name), child) for name, child in part._modules.items()]
@@ -51,6 +55,10 @@ class State:
     def tensors(self) -> list[Any]:
         """As they are now."""
         return [places[name] for places, name in self._places]
+
+    def hooked(self) -> bool:
+        """Whether a part calls something of the program before or after its own forward pass."""
+        return any(self._hooks)
 
     def training(self) -> tuple[bool, ...]:
         """Of each part."""

@@ -40,13 +40,17 @@ COUNTING = """
 CAPTURED = """
     import torch, tessera.remote, warnings
     warnings.simplefilter("error")
+    class Shifted(torch.nn.Sequential):
+        def forward(self, x):
+            return super().forward(x) + torch.tensor([3.0]).to(x.device)
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.Linear(8, 1)).to("cuda").eval()
-    fast, x = tessera.remote.capture(model), torch.ones(2, 4, device="cuda")
+    model = Shifted(torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.Linear(8, 1)).to("cuda").eval()
+    fast, x, known = tessera.remote.capture(model), torch.ones(2, 4, device="cuda"), []
     with torch.inference_mode():
         while line := input():
             x = x + int(line)
-            print(torch.equal(fast(x).cpu(), model(x).cpu()), len(fast._known), flush=True)
+            print(torch.equal(fast(x).cpu(), model(x).cpu()), len({*known, *fast._known.values()}), flush=True)
+            known = [*fast._known.values()]
 """
 FILLING = """
     import torch
@@ -118,8 +122,10 @@ def test_a_session_moves_on_and_on_while_its_program_waits():
 
 
 def test_a_captured_module_goes_on_elsewhere():
+    """The program that was sent before the moves, with its constant."""
     with machine() as here, machine() as there, Conversation(here.address, CAPTURED) as program:
-        for at, change in enumerate((lambda: None, lambda: here.move_to(there), lambda: there.resize(64 * MIB))):
+        changes = (lambda: None, lambda: here.move_to(there), lambda: there.resize(64 * MIB, "host"))
+        for at, change in enumerate(changes):
             change()
             for _ in range(2):
                 program.tell("1")

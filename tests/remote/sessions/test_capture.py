@@ -5,48 +5,14 @@ import warnings
 
 import pytest
 import torch
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 import tessera.remote
 from tessera.remote.client.tensor import RemoteTensor
 from tests.remote.server import run, serving
+from tests.remote.sessions.captures import assert_same, said, tensor
 from tests.remote.sessions.modules import CASES, Of, mlp
 
 pytestmark = pytest.mark.torch
-
-
-def tensor(cuda, *sizes):
-    count = torch.Size(sizes).numel()
-    return torch.linspace(-1, 1, count).reshape(sizes).to(cuda)
-
-
-def assert_same(found, expected):
-    here = [tree_map_only(torch.Tensor, torch.Tensor.cpu, one) for one in (found, expected)]
-    torch.testing.assert_close(*here, rtol=0, atol=0)
-    for one, other in zip(tree_leaves(found), tree_leaves(expected), strict=True):
-        if isinstance(one, torch.Tensor):
-            assert (one.stride(), one.dtype, one.device) == (other.stride(), other.dtype, other.device)
-
-
-def said(module, *args, calls=2, **kwargs):
-    """The warnings of some calls, of which each has to give what the module gives."""
-    fast = tessera.remote.capture(module)
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        for _ in range(calls):
-            expected = module(*args, **kwargs)
-            assert_same(fast(*args, **kwargs), expected)
-    assert all(one.filename == __file__ for one in told)
-    return [str(one.message) for one in told]
-
-
-@pytest.fixture
-def sent(cuda, monkeypatch):
-    """The codes of the records that are put meanwhile."""
-    found, session = [], RemoteTensor.remote.session
-    put = session.put
-    monkeypatch.setattr(session, "put", lambda record: (found.append(record[0]), put(record)))
-    return found
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -124,28 +90,6 @@ def test_each_signature_is_a_program_up_to_a_number(cuda, sent):
     assert [str(one.message).split(": ")[-1] for one in told] == ["it was called with more than 8 signatures"]
 
 
-def test_arguments_of_any_kind_are_part_of_the_signature(cuda):
-    def forward(self, x, *, scale=1.0, flip=False, more=()):
-        return {"sum": sum(more, x) * scale, "flip": flip, "none": None}
-
-    module, x = Of(forward).to(cuda), tensor(cuda, 2, 3)
-    fast = tessera.remote.capture(module)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("error")
-        for _ in range(2):
-            for options in (
-                {},
-                {"scale": 0.0},
-                {"scale": -0.0},
-                {"flip": True},
-                {"more": [x + 1, x + 2]},
-                {"more": []},
-            ):
-                found, expected = fast(x, **options), module(x, **options)
-                assert_same(found, expected)
-                assert torch.equal(found["sum"].signbit(), expected["sum"].signbit())
-
-
 def test_views_and_constants(cuda, sent):
     def forward(self, x):
         steps = torch.arange(3, device=x.device) + torch.tensor([1.0, 2.0, 4.0]).to(cuda)
@@ -190,6 +134,8 @@ REASONS = {
     "view returned": (lambda self, x: x.view(-1), "a result is a tensor that the module was given"),
     "parameter returned": (lambda self, x: self.weight.detach(), "a result is a tensor that the module was given"),
     "shared results": (lambda self, x: (x * 2).chunk(2), "two of its results share memory"),
+    "result to learn": (lambda self, x: (x * 2).requires_grad_(), "a result requires gradients"),
+    "tensor in an attribute": (lambda self, x: x + self.table, "torch.export: "),
     "higher order": (without_gradients, "higher-order operator"),
     "on the processor": (lambda self, x: (x * 2, torch.ones(2)), "a result is a tensor on cpu"),
 }  # fmt: skip
@@ -198,8 +144,10 @@ REASONS = {
 @pytest.mark.parametrize("reason", REASONS)
 def test_what_cannot_be_a_program_runs_as_always_with_one_warning(cuda, reason):
     function, why = REASONS[reason]
+    module = Of(function).to(cuda)
+    module.table = tensor(cuda, 3)
     with torch.no_grad():
-        (told,) = said(Of(function).to(cuda), tensor(cuda, 2, 3), calls=3)
+        (told,) = said(module, tensor(cuda, 2, 3), calls=3)
     assert told.startswith("tessera.remote.capture: Of runs operator by operator: ")
     assert re.search(why, told)
 
@@ -221,7 +169,6 @@ def test_what_is_around_a_call_counts(cuda):
             assert "autocast is on" in said(module, x)[0]
         assert "on cpu" in said(Of(lambda self, x: x * 2).to(cuda), torch.ones(()))[0]
         assert "not on the remote device" in said(mlp().eval(), torch.ones(5, 6))[0]
-        assert "one tensor in two places" in said(Of(lambda self, x, y: x + y).to(cuda), x, x)[0]
     with pytest.raises(TypeError, match=r"module: found function; allowed: torch\.nn\.Module"):
         tessera.remote.capture(mlp)
 
