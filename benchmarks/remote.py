@@ -2,7 +2,8 @@
 
 The device computes nothing and takes the same time for each operator (``remote_device``), behind a relay that delays
 (``remote_delay``); the client is the real one. By turns: each program on this processor, then over wires of several
-round trips; the figures are medians over the turns. The processor's time is that of all threads of the client. Writes
+round trips, and forward passes as one program (``remote_captured``); the figures are medians over the turns. The
+processor's time is that of all threads of the client. Writes
 ``remote.json`` and ``remote.md`` into ``--out``; the last line on standard output names the goals that are missed.
 """
 
@@ -18,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks import figures, options
+from benchmarks import figures, options, remote_captured
 
 TURNS, WARM_STEPS, LOSS_EVERY = 9, 8, 10
 LEAST_OPERATORS = 20_000
@@ -71,6 +72,10 @@ class Bench:
         self.programs = PROGRAMS
         self.remote, self.local = ({one.name: one.make(device) for one in PROGRAMS} for device in ("cuda", "cpu"))
         self.sent = {one.name: self._operators(self.remote[one.name]) for one in PROGRAMS}
+        self.forwards = remote_captured.steps("cuda")
+        for name, ways in self.forwards.items():
+            self.sent[name], captured = (self._operators(ways[way]) for way in remote_captured.WAYS)
+            assert captured == self.sent[name], f"{name}: {captured} operators captured, {self.sent[name]} not"
 
     def _operators(self, step: Step) -> int:
         for _ in range(WARM_STEPS):
@@ -90,6 +95,16 @@ class Bench:
                 yield name, str(round_trip_ms), wall_s
                 if not round_trip_ms:
                     yield name, "client", busy_s
+
+    def forward_turn(self) -> Iterator[tuple[str, str, float]]:
+        """As ``turn``, of each forward pass both ways."""
+        self._wire.becomes(0)
+        for name, ways in self.forwards.items():
+            steps = -(-LEAST_OPERATORS // self.sent[name])
+            for way, step in ways.items():
+                wall_s, busy_s = self._measured(step, steps, False)
+                yield name, way, wall_s
+                yield name, f"{way}, client", busy_s
 
     def _measured(self, step: Step, steps: int, training: bool) -> tuple[float, float]:
         """Seconds a step, and of those the processor's; the loss is read at every tenth."""
@@ -112,13 +127,14 @@ def measure(turns: int, op_us: float) -> Plain:
         relay, os.environ["TESSERA_POOL"] = stack.enter_context(_started("benchmarks.remote_delay", device))
         bench = Bench(Wire(relay))
         for turn in range(turns):
-            for name, what, seconds in bench.turn():
+            for name, what, seconds in (*bench.turn(), *bench.forward_turn()):
                 found[name][what].append(seconds)
             print(f"turn {turn + 1} of {turns}", file=sys.stderr, flush=True)
     programs = [
         _figures(one.name, one.training, bench.sent[one.name], found[one.name]) for one in bench.programs
     ]  # fmt: skip
-    return {"machine": machine, "turns": turns, "operator_us": op_us, "programs": programs}
+    forwards = [remote_captured.row(name, bench.sent[name], found[name]) for name in bench.forwards]
+    return {"machine": machine, "turns": turns, "operator_us": op_us, "programs": programs, "forwards": forwards}
 
 
 def _figures(name: str, training: bool, sent: int, found: dict[str, list[float]]) -> Plain:
@@ -171,7 +187,8 @@ def markdown(found: Plain) -> str:
         if row["training"]
     ]
     far = ["program, loss read every 10 steps", "step, ms", *(f"{ms:g} ms round trip" for ms in ROUND_TRIPS_MS[1:])]
-    return f"{head}\n\n{figures.table(columns, cost)}\n{figures.table(far, wires)}"
+    captured = remote_captured.table(found["forwards"])
+    return f"{head}\n\n{figures.table(columns, cost)}\n{figures.table(far, wires)}\n{captured}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

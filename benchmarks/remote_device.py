@@ -1,8 +1,9 @@
 """A device that computes nothing and takes the same time for each operator: what is left is the client and the wire.
 
 It speaks the remote device's protocol to one client. Time on the device passes as on a GPU, apart from that of this
-processor: an operator begins when it has come and the one before is done. What is read is a float32 of 0, as a loss is;
-operators that the client would wait for are refused. Asked for memory, it tells how many operators it has got.
+processor: an operator begins when it has come and the one before is done; a program takes as long as its operators. What
+is read is a float32 of 0, as a loss is; operators that the client would wait for are refused. Asked for memory, it tells
+how many operators it has got.
 
 ``python -m benchmarks.remote_device MICROSECONDS`` prints its address, and ends with its client.
 """
@@ -14,7 +15,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from tessera.remote.protocol import greeting, records, replies
+from tessera.remote.protocol import greeting, programs, records, replies
 from tessera.remote.protocol.errors import ProtocolError
 from tessera.remote.protocol.frames import Kind
 from tessera.remote.protocol.peer import Peer
@@ -29,6 +30,7 @@ class Device:
     def __init__(self, cost_s: float) -> None:
         self._cost_s, self._free_at, self._calls = cost_s, 0.0, 0
         self._batches = records.Batches()
+        self._programs: dict[int, int] = {}
         self._peer = Peer(self._take)
         self._answers: queue.SimpleQueue[tuple[float, replies.Reply]] = queue.SimpleQueue()
         threading.Thread(target=self._answer, daemon=True).start()
@@ -52,6 +54,12 @@ class Device:
             match record:
                 case records.Call():
                     self._call(record)
+                case programs.Program():
+                    self._programs[record.number] = len(record.nodes)
+                case programs.Run():
+                    self._compute(self._programs[record.program])
+                case programs.Forget():
+                    self._programs.pop(record.number, None)
                 case records.Read(request, _):
                     self._answers.put((self._free_at, replies.Bytes(request, len(_READ))))
                 case records.Sync(request):
@@ -62,8 +70,11 @@ class Device:
     def _call(self, call: records.Call) -> None:
         if call.request:
             raise ProtocolError("call: found one that is waited for; allowed here: those whose outputs are known")
-        self._calls += 1
-        self._free_at = max(self._free_at, time.monotonic()) + self._cost_s
+        self._compute(1)
+
+    def _compute(self, operators: int) -> None:
+        self._calls += operators
+        self._free_at = max(self._free_at, time.monotonic()) + operators * self._cost_s
 
     def _answer(self) -> None:
         """Each when the device has come so far."""

@@ -91,3 +91,5 @@ PROGRAMS = (
     Program("transformer, AdamW", True, lambda device: _training(_transformer(device), torch.optim.AdamW)),
     Program("mlp, SGD", True, lambda device: _training(_mlp(device), torch.optim.SGD)),
 )
+FORWARDS = {"transformer": _transformer, "mlp": _mlp}
+"""Modules with what they are called with, on a device."""
