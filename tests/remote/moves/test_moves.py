@@ -42,9 +42,9 @@ CAPTURED = """
     warnings.simplefilter("error")
     class Shifted(torch.nn.Sequential):
         def forward(self, x):
-            return super().forward(x) + torch.tensor([3.0]).to(x.device)
+            return super().forward(x) + torch.tensor([3.0, 4.0]).to(x.device)
     torch.manual_seed(0)
-    model = Shifted(torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.Linear(8, 1)).to("cuda").eval()
+    model = Shifted(torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.Linear(8, 2)).to("cuda").eval()
     fast, x, known = tessera.remote.capture(model), torch.ones(2, 4, device="cuda"), []
     with torch.inference_mode():
         while line := input():
