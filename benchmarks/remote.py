@@ -3,8 +3,8 @@
 The device computes nothing and takes the same time for each operator (``remote_device``), behind a relay that delays
 (``remote_delay``); the client is the real one. By turns: each program on this processor, then over wires of several
 round trips, and forward passes as one program (``remote_captured``); the figures are medians over the turns. The
-processor's time is that of all threads of the client. Writes
-``remote.json`` and ``remote.md`` into ``--out``; the last line on standard output names the goals that are missed.
+processor's time is that of all threads of the client. Writes ``remote`` and ``remote_captured``, each as ``.json`` and
+``.md``, into ``--out``; the last line on standard output names the goals that are missed.
 """
 
 import argparse
@@ -118,8 +118,8 @@ class Bench:
         return (time.perf_counter() - began) / steps, (time.process_time() - busy) / steps
 
 
-def measure(turns: int, op_us: float) -> Plain:
-    """The medians of all turns."""
+def measure(turns: int, op_us: float) -> tuple[Plain, Plain]:
+    """The medians of all turns: of the programs, and of forward passes both ways."""
     machine = figures.machine()
     found: defaultdict[str, defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     with ExitStack() as stack:
@@ -134,7 +134,8 @@ def measure(turns: int, op_us: float) -> Plain:
         _figures(one.name, one.training, bench.sent[one.name], found[one.name]) for one in bench.programs
     ]  # fmt: skip
     forwards = [remote_captured.row(name, bench.sent[name], found[name]) for name in bench.forwards]
-    return {"machine": machine, "turns": turns, "operator_us": op_us, "programs": programs, "forwards": forwards}
+    run = {"machine": machine, "turns": turns, "operator_us": op_us}
+    return {**run, "programs": programs}, {**run, "forwards": forwards}
 
 
 def _figures(name: str, training: bool, sent: int, found: dict[str, list[float]]) -> Plain:
@@ -173,9 +174,7 @@ def missed(found: Plain) -> list[str]:
 
 def markdown(found: Plain) -> str:
     """The figures for people."""
-    machine, rows = found["machine"], found["programs"]
-    head = f"{machine['date']}, {machine['cpu']}, load average before {machine['load']}; {found['turns']} turns each;"
-    head += f" {found['operator_us']:g} us an operator on the device; code {machine['code']}."
+    rows = found["programs"]
     cost = [
         [row["program"], row["operators"], row["client_us"], row["local_us"], row["times_local"], row["operators_s"]]
         for row in rows
@@ -187,8 +186,13 @@ def markdown(found: Plain) -> str:
         if row["training"]
     ]
     far = ["program, loss read every 10 steps", "step, ms", *(f"{ms:g} ms round trip" for ms in ROUND_TRIPS_MS[1:])]
-    captured = remote_captured.table(found["forwards"])
-    return f"{head}\n\n{figures.table(columns, cost)}\n{figures.table(far, wires)}\n{captured}"
+    return f"{_head(found)}\n\n{figures.table(columns, cost)}\n{figures.table(far, wires)}"
+
+
+def _head(found: Plain) -> str:
+    machine = found["machine"]
+    head = f"{machine['date']}, {machine['cpu']}, load average before {machine['load']}; {found['turns']} turns each;"
+    return f"{head} {found['operator_us']:g} us an operator on the device; code {machine['code']}."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -198,8 +202,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--op-us", type=float, default=5.0, metavar="US", help="on the device, each (default: 5)")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"), help="folder of the results")
     given = parser.parse_args(argv)
-    found = measure(given.turns, given.op_us)
+    found, forwards = measure(given.turns, given.op_us)
     figures.publish(given.out, "remote", found, markdown(found))
+    text = f"{_head(forwards)}\n\n{remote_captured.table(forwards['forwards'])}"
+    figures.publish(given.out, "remote_captured", forwards, text)
     print(f"missed: {'; '.join(missed(found)) or 'none'}")
     return 0
 

@@ -1,9 +1,9 @@
 """A device that computes nothing and takes the same time for each operator: what is left is the client and the wire.
 
 It speaks the remote device's protocol to one client. Time on the device passes as on a GPU, apart from that of this
-processor: an operator begins when it has come and the one before is done; a program takes as long as its operators. What
-is read is a float32 of 0, as a loss is; operators that the client would wait for are refused. Asked for memory, it tells
-how many operators it has got.
+processor: an operator begins when it has come and the one before is done; a program takes as long as its operators.
+What is read is a float32 of 0, as a loss is; operators that the client would wait for are refused. Asked for memory, it
+tells how many operators it has got.
 
 ``python -m benchmarks.remote_device MICROSECONDS`` prints its address, and ends with its client.
 """
