@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.export.graph_signature import OutputKind
 from torch.utils._pytree import TreeSpec, tree_unflatten
 
-from tessera.remote.client.tensor import DEVICE
+from tessera.remote.client.tensor import DEVICE, RemoteTensor
 from tessera.remote.client.trials import Attributes, copied
 from tessera.remote.client.unfit import Unfit
 
@@ -42,7 +42,7 @@ def check(
     module: torch.nn.Module, names: Sequence[str], tensors: Sequence[Any], leaves: Sequence[Any], tree: TreeSpec
 ) -> None:
     """``tensors``: the module's own, called ``names``; ``leaves`` of the arguments, by ``tree``. Raises ``Unfit``."""
-    with torch.inference_mode(False), torch.no_grad(), _one, _in_silence():
+    with torch.inference_mode(False), torch.no_grad(), _one, _in_silence(), _constants_from_here():
         mode = FakeTensorMode()
         state = {name: _fake(tensor, mode) for name, tensor in zip(names, tensors, strict=True)}
         args, kwargs = tree_unflatten([_fake(leaf, mode) for leaf in leaves], tree)
@@ -59,6 +59,24 @@ def check(
     for spec in exported.graph_signature.output_specs:
         if spec.kind is not OutputKind.USER_OUTPUT:
             raise Unfit(f"it writes to {spec.target}")
+
+
+@contextlib.contextmanager
+def _constants_from_here() -> Iterator[None]:
+    """A constant begins as a tensor of this machine, and one on the device is not computed with: its device has the
+    name that programs see, and that of the stand-ins has not."""
+    may_turn, lifted = FakeTensorMode.may_turn_const, torch._C._only_lift_cpu_tensors()
+
+    def may(mode: FakeTensorMode, tensor: torch.Tensor) -> bool:
+        return not isinstance(tensor, RemoteTensor) and bool(may_turn(mode, tensor))
+
+    FakeTensorMode.may_turn_const = may
+    torch._C._set_only_lift_cpu_tensors(True)
+    try:
+        yield
+    finally:
+        torch._C._set_only_lift_cpu_tensors(lifted)
+        FakeTensorMode.may_turn_const = may_turn
 
 
 @contextlib.contextmanager

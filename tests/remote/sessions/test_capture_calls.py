@@ -60,6 +60,12 @@ def test_arguments_of_any_kind_are_part_of_the_signature(cuda, no_warnings):
             assert (found["flip"], found["none"]) == (expected["flip"], None)
 
 
+@pytest.mark.parametrize("values", [2.0, [3.0], [3.0, 4.0, 5.0]])
+def test_a_constant_of_this_machine(cuda, sent, no_warnings, values):
+    module = Of(lambda self, x: x * torch.tensor(values).to(x.device) + torch.tensor(values, device=x.device)).to(cuda)
+    assert said(module, tensor(cuda, 2, 3), calls=3) == [] and sent.count(15) == 2
+
+
 def test_by_name_or_by_place(cuda, sent, no_warnings):
     module, x, y = Of(lambda self, x, y: x - y).to(cuda), tensor(cuda, 2, 3), tensor(cuda, 3)
     fast = tessera.remote.capture(module)
