@@ -118,6 +118,8 @@ def test_leases_are_written_by_the_system_but_for_what_is_their_users_to_say(ren
     for account in ("scheduler", "pool-controller", "client-node"):
         assert f"system:serviceaccount:{NAMESPACE}:tessera-{account}" in conditions
     assert [v["reason"] for v in policy["spec"]["validations"]] == ["Forbidden"] * 4
+    kept = "'attach' in object.spec || !('client' in object.spec)"
+    assert any(kept in rule["expression"] for rule in policy["spec"]["validations"]), "a start goes with its pod only"
     (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
     assert rule["operations"] == ["CREATE", "UPDATE"], "whose deletion is asked for is left to RBAC"
 

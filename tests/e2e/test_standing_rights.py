@@ -114,6 +114,11 @@ def test_an_editor_takes_the_pod_off_a_lease_and_puts_none_on_it(
     for by in (editor, may_all, scheduler):
         assert "spec.client never changes" in patched(by, name, {"spec": {"client": OTHER}})
     assert "spec.stopped: found a pod that uses it" in patched(editor, name, {"spec": {"stopped": True}})
+    assert patched(scheduler, name, {"spec": {"attach": {"device": "slot-000-1"}}}) == ""
+    for by in (editor, may_all):
+        assert CHANGE in patched(by, name, {"spec": {"attach": None}}), (
+            "the start of a container goes with its pod only"
+        )
     assert patched(editor, name, {"spec": {"client": None, "attach": None}}) == ""
     assert "client" not in editor.get("GPULease", name, "default", LEASE)["spec"]
     assert patched(scheduler, name, {"spec": {"client": OTHER}}) == "", "another may use it then"
