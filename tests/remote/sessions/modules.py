@@ -20,11 +20,30 @@ def encoder():
     return torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
 
 
+class Held(torch.nn.Module):
+    """Its parts are in lists of its own and behind a method that it keeps, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.ModuleList([torch.nn.Linear(6, 6), torch.nn.Linear(6, 6)])
+        self.backwards = {"order": [self.layers[1], self.layers[0]]}
+        self.last = self.doubled
+
+    def doubled(self, x):
+        return self.layers[0](x) * 2
+
+    def forward(self, x):
+        for layer in self.backwards["order"]:
+            x = layer(x).relu()
+        return self.last(x)
+
+
 CASES = {
     "mlp": (mlp, (5, 6)),
     "convolutions": (convolutions, (2, 3, 8, 8)),
     "block": (Block, (2, 8, 32)),
     "encoder": (encoder, (2, 3, 8)),
+    "held": (Held, (5, 6)),
     "lstm": (lambda: torch.nn.LSTM(4, 5, 2), (3, 2, 4)),
 }
 

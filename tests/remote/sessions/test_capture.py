@@ -1,6 +1,9 @@
 """A captured module gives what it gives operator by operator, or says once why it is not one program."""
 
+import os
 import re
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -171,6 +174,14 @@ def test_what_is_around_a_call_counts(cuda):
         assert "not on the remote device" in said(mlp().eval(), torch.ones(5, 6))[0]
     with pytest.raises(TypeError, match=r"module: found function; allowed: torch\.nn\.Module"):
         tessera.remote.capture(mlp)
+
+
+def test_without_a_remote_device_it_runs_as_always():
+    code = "import torch, tessera.remote; print(tessera.remote.capture(torch.nn.ReLU())(torch.ones(2)).tolist())"
+    environment = {name: value for name, value in os.environ.items() if name != "TESSERA_POOL"}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert found.stdout == "[1.0, 1.0]\n", found.stderr
+    assert "ReLU runs operator by operator: there is no remote device here" in found.stderr
 
 
 def test_an_error_in_it_is_told_at_the_next_value_and_the_next_call_is_fine(cuda):
