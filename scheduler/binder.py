@@ -35,6 +35,9 @@ _TIMEOUT_S = 3.0
 """Below the extender's own timeout in kube-scheduler (5 s), so that the answer is ours."""
 _SETTLE_AFTER_S = 10.0
 """How long after a lost answer an unbound pod counts as refused: no write is in flight for longer."""
+_QUOTAS_S = 3.0
+"""How long the quotas of a namespace may take to read where leases have more than pods ask for. With what follows the
+answer may then be late, which kube-scheduler takes for a refusal; what comes of it is looked up."""
 _LEASES_S = 1.5
 """How long the GPULeases of a pod may take to make, so that with the Binding the answer is still ours."""
 _ENDING = Reason(Code.NOT_LEADER, "this scheduler's lease ends before a Binding could be answered")
@@ -129,7 +132,7 @@ class Binder:
         if request is None or request.pod.lease:
             return None
         try:
-            async with asyncio.timeout(_TIMEOUT_S):
+            async with asyncio.timeout(_QUOTAS_S):
                 why = await binding_refusal(self._gateway, self._engine.leases, request.pod, request.demand)
         except (KubeError, TimeoutError, msgspec.MsgspecError) as error:
             why = f"the ResourceQuotas of its namespace could not be read: {error or 'no answer in time'}"

@@ -49,6 +49,7 @@ async def growth_refusal(gateway: Gateway, leases: Leases, lease: GpuLease) -> s
     if not any(key in _part(quota, "spec", "hard") for quota in quotas for key in keys):
         return ""
     pods = [pod_of(pod) for pod in await gateway.list(PODS, namespace=lease.namespace)]
+    quotas = await gateway.list(RESOURCE_QUOTAS, namespace=lease.namespace)  # they count each of these pods by now
     return refusal(quotas, growth(leases, lease, pods), keys)
 
 
@@ -62,6 +63,7 @@ async def binding_refusal(gateway: Gateway, leases: Leases, pod: Pod, demand: Po
     if not keys:
         return ""
     pods = [pod_of(found) for found in await gateway.list(PODS, namespace=pod.namespace)]
+    quotas = await gateway.list(RESOURCE_QUOTAS, namespace=pod.namespace)  # they count each of these pods by now
     grown = Growth(beyond_requests(leases, pod.namespace, pods, demand), _none())
     return refusal(quotas, grown, keys, "what leases have beyond their pods' requests")
 

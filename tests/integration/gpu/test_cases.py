@@ -43,12 +43,13 @@ def test_without_a_gpu_one_line_says_so():
 
 
 def test_memory_and_escapes_on_a_simulated_gpu(simulated: dict[str, str], tmp_path: Path):
+    """How soon the watcher ends a program is a figure: on a busy machine it may be missed, and is then said to be."""
     done = run(simulated, "together", "--cases", "T5", "T13", "--out", str(tmp_path / "report"))
-    assert done.returncode == 0, done.stdout + done.stderr
     (report,) = (tmp_path / "report").glob("*.json")
     cases = json.loads(report.read_text())["cases"]
-    verdicts = [finding["verdict"] for case in cases.values() for finding in case["findings"]]
-    assert verdicts == ["met"] * 9, done.stdout
+    (charged, ended), escapes = ([f["verdict"] for f in cases[case]["findings"]] for case in ("T5", "T13"))
+    assert (charged, escapes) == ("met", ["met"] * 7), done.stdout
+    assert ended in ("met", "missed") and done.returncode == (ended == "missed"), done.stdout + done.stderr
     assert "Not run on this GPU: T0, T1" in report.with_suffix(".md").read_text()
 
 
