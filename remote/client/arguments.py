@@ -25,12 +25,17 @@ _NAMED = {torch.dtype: Tag.DTYPE, torch.layout: Tag.LAYOUT, torch.memory_format:
 
 class Call:
     """``key``: what calls of one kind have in common; ``handles`` of tensors and generators, and ``floats``: what fills
-    its slots."""
+    its slots.
 
-    __slots__ = ("floats", "handles", "key")
+    In the key the operator stands by its identity, whose hash is not Python's to compute: who keeps a key keeps the
+    operator.
+    """
+
+    __slots__ = ("floats", "function", "handles", "key")
     key: tuple[Any, ...]
 
-    def __init__(self) -> None:
+    def __init__(self, function: Any) -> None:
+        self.function = function
         self.handles: list[Handle] = []
         self.floats: list[float] = []
 
@@ -53,7 +58,7 @@ class Pattern:
     __slots__ = ("args", "floats", "function", "handles", "key", "kwargs")
 
     def __init__(self, call: Call, args: Any, kwargs: dict[str, Any]) -> None:
-        self.key, self.function = call.key, call.key[0]
+        self.key, self.function = call.key, call.function
         self.handles, self.floats = len(call.handles), len(call.floats)
         specs = (handle.spec for handle in call.handles if handle.spec is not None)
         self.args = [_pattern(value, specs) for value in args]
@@ -62,7 +67,7 @@ class Pattern:
 
 def taken_apart(function: Any, args: Any, kwargs: dict[str, Any], resolve: Resolve) -> Call:
     """Every operator passes here: what calls mostly have is told apart first."""
-    call, parts = Call(), [function]
+    call, parts = Call(function), list[Any]((id(function),))
     for value in args:
         kind = type(value)
         if kind is RemoteTensor:
@@ -96,7 +101,7 @@ def _take_inner(value: Any, parts: list[Any], call: Call, resolve: Resolve) -> N
         parts.append(value)
     elif kind is list or kind is tuple:
         parts.append((list, len(value)))
-        take = _take if for_each(parts[0]) else _take_inner
+        take = _take if for_each(call.function) else _take_inner
         for item in value:
             take(item, parts, call, resolve)
     elif isinstance(value, torch.Tensor):

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from tessera.remote.client import custom_operators, inference, kept
 from tessera.remote.client.arguments import Call, Pattern, taken_apart
-from tessera.remote.client.handles import Deferred, Handle, first_number, numbers_of
+from tessera.remote.client.handles import Deferred, Handle, View, first_number, numbers_of
 from tessera.remote.client.plans import Plan, Plans, Resized, fresh_of, tree_of
 from tessera.remote.client.recording import Recording
 from tessera.remote.client.resizing import resized
@@ -35,7 +35,7 @@ class Device:
 
     def __init__(self, open_session: Callable[[], Session], special: Mapping[Any, Special]) -> None:
         self._open, self._special = open_session, special
-        self._ways: dict[Any, Special | None] = {}
+        self._ways: dict[int, tuple[Special | None, Any]] = {}
         self._session: Session | None = None
         self.seed_value: int = torch.initial_seed() % (1 << 64)
         self._plans: Plans | None = None
@@ -102,7 +102,7 @@ class Device:
     def run(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One operator, whatever its arguments."""
         try:
-            special = self._ways[function] if function in self._ways else self._way(function)
+            special, _ = self._ways.get(id(function)) or self._way(function)
             return self.call(function, args, kwargs) if special is None else special(self, function, args, kwargs)
         except Exception as error:
             task = kept.running()
@@ -110,11 +110,12 @@ class Device:
                 raise
             return kept.keep(task, error)
 
-    def _way(self, function: Any) -> Special | None:
+    def _way(self, function: Any) -> tuple[Special | None, Any]:
+        """Kept by the operator's identity, and the operator with it: to hash one takes Python's time."""
         other = None if function.namespace == "aten" else custom_operators.run
         if other is None and is_view(function) and inference.is_composite(function):
             other = inference.taken_apart
-        way = self._ways[function] = self._special.get(function, other)
+        way = self._ways[id(function)] = self._special.get(function, other), function
         return way
 
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -131,16 +132,24 @@ class Device:
                 return self.call(function, args, kwargs)
         if plan.waits:
             return self._waited(call, plan, args, kwargs)
-        if plan.view:
-            return inference.seen(args[0], lambda: _made(self._deferred(call, plan), plan, args, kwargs))
-        handles = self._sent(session, call, plan)
-        self.launched()
-        return _made(handles, plan, args, kwargs)
+        if plan.view and torch.is_inference_mode_enabled():
+            return inference.seen(args[0], lambda: self._made(session, call, plan, args, kwargs))
+        return self._made(session, call, plan, args, kwargs)
 
-    def _sent(self, session: Session, call: Call, plan: Plan) -> list[Handle]:
+    def _made(self, session: Session, call: Call, plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Mostly one tensor, and with no detour."""
+        spec = plan.one
+        if plan.view:
+            if spec is None:
+                return _grown(plan.tree, _tensors(self._deferred(session, call, plan)), args, kwargs)
+            return RemoteTensor.of(Handle(session, 0, spec, View(self._send, call, plan, call.handles[0])), spec)
         first = first_number()
         self._send(call, plan, first)
-        return [Handle(session, number, spec) for number, spec in enumerate(plan.outputs, first)]
+        self.launched()
+        if spec is not None:
+            return RemoteTensor.of(Handle(session, first, spec), spec)
+        handles = [Handle(session, number, spec) for number, spec in enumerate(plan.outputs, first)]
+        return _grown(plan.tree, _tensors(handles), args, kwargs)
 
     def _send(self, call: Call, plan: Plan, first: int) -> None:
         """The numbers of the plan may mean something else by now, also because an argument had to be made."""
@@ -153,8 +162,8 @@ class Device:
         if (recording := self._recording) is not None:
             recording.sent(call, plan, first)
 
-    def _deferred(self, call: Call, plan: Plan) -> list[Handle]:
-        deferred = Deferred(self.session, functools.partial(self._send, call, plan), call.handles[0])
+    def _deferred(self, session: Session, call: Call, plan: Plan) -> list[Handle]:
+        deferred = Deferred(session, functools.partial(self._send, call, plan), call.handles[0])
         return [deferred.output(spec) for spec in plan.outputs]
 
     def _waited(self, call: Call, plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -239,12 +248,6 @@ class Device:
         if tensor.device.type != "cpu":
             raise RuntimeError(f"tensor: found one on {tensor.device}; allowed: the remote device and CPU scalars")
         return self.upload(tensor)
-
-
-def _made(handles: list[Handle], plan: Plan, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    if plan.one is not None:
-        return RemoteTensor.of(handles[0], plan.one)
-    return _grown(plan.tree, _tensors(handles), args, kwargs)
 
 
 def _told(answer: tuple[replies.Reply, bytearray]) -> tuple[replies.Reply, bytearray]:

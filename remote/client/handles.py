@@ -4,6 +4,7 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from tessera.remote.client.session import Session
 from tessera.remote.client.specs import Spec
@@ -28,7 +29,7 @@ class Handle:
     __slots__ = ("__weakref__", "_made_by", "_number", "_session", "base", "spec")
 
     def __init__(
-        self, session: Session, number: int = 0, spec: Spec | None = None, made_by: "Deferred | None" = None
+        self, session: Session, number: int = 0, spec: Spec | None = None, made_by: "Deferred | View | None" = None
     ) -> None:
         self._session, self._number, self.spec, self._made_by = session, number, spec, made_by
         self.base: Handle | None = None if made_by is None else made_by.base
@@ -37,7 +38,7 @@ class Handle:
     def number(self) -> int:
         deferred = self._made_by
         if deferred is not None:
-            deferred.make()
+            deferred.make(self)
         return self._number
 
     def name(self, number: int) -> None:
@@ -52,6 +53,24 @@ class Handle:
 def numbers_of(handles: Iterable[Handle]) -> list[int]:
     """On the executor, where what was not there is made."""
     return [handle._number or handle.number for handle in handles]
+
+
+class View:
+    """A call of one output, the handle that keeps it, sent when that is needed, or never."""
+
+    __slots__ = ("_call", "_plan", "_send", "base")
+
+    def __init__(self, send: Callable[[Any, Any, int], None], call: Any, plan: Any, base: Handle) -> None:
+        self._send, self._call, self._plan = send, call, plan
+        self.base = base.base or base
+
+    def make(self, output: Handle) -> None:
+        """Sends the call, once."""
+        with _making:
+            if output._made_by is self:
+                number = first_number()
+                self._send(self._call, self._plan, number)
+                output.name(number)
 
 
 class Deferred:
@@ -74,7 +93,7 @@ class Deferred:
         self._outputs.append(weakref.ref(handle))
         return handle
 
-    def make(self) -> None:
+    def make(self, _: Handle) -> None:
         """Sends the call, once."""
         with _making:
             outputs, self._outputs = self._outputs, []

@@ -21,7 +21,7 @@ from tessera.remote.protocol.frames import CHUNK_BYTES, Kind
 from tessera.remote.protocol.peer import Ended, Peer
 from tessera.remote.protocol.streams import Stream
 
-BATCH_RECORDS = 32
+BATCH_RECORDS = 96
 LINGER_S, BUSY_S = 200e-6, 1e-3
 """A record that no batch was filled for leaves after the first; while others are filled, after the second at most."""
 LOOK_S = 2.0
