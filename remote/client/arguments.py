@@ -20,6 +20,7 @@ from tessera.remote.protocol.values import Named, Slot, Tag, Value
 Resolve = Callable[[torch.Tensor], RemoteTensor]
 """What is sent for a tensor of another device, or refused."""
 
+_INTS = frozenset({int})
 _NAMED = {torch.dtype: Tag.DTYPE, torch.layout: Tag.LAYOUT, torch.memory_format: Tag.MEMORY_FORMAT}
 
 
@@ -67,15 +68,19 @@ class Pattern:
 
 def taken_apart(function: Any, args: Any, kwargs: dict[str, Any], resolve: Resolve) -> Call:
     """Every operator passes here: what calls mostly have is told apart first."""
-    call, parts = Call(function), list[Any]((id(function),))
+    call = Call(function)
+    parts: list[Any] = [id(function)]
     for value in args:
         kind = type(value)
         if kind is RemoteTensor:
             handle = value._handle
             parts.append(handle.spec)
             call.handles.append(handle)
-        elif kind is int:
+        elif kind is int or value is None:
             parts.append(value)
+        elif kind is list and _INTS.issuperset(map(type, value)):
+            parts.append((list, len(value)))
+            parts += value
         else:
             _take(value, parts, call, resolve)
     for name, value in kwargs.items():

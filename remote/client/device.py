@@ -157,7 +157,8 @@ class Device:
         assert plans is not None
         numbers = numbers_of(call.handles)
         with plans.lock:
-            plan = plans.current(plan)
+            if plan.age != plans.age:
+                plan = plans.current(plan)
             session.put(plan.pack(_CALL, plan.form, plan.layout, first, *numbers, *call.floats))
         if (recording := self._recording) is not None:
             recording.sent(call, plan, first)
