@@ -82,7 +82,7 @@ class Attached:
         if lease.client:  # who takes the pod off is not to meet a new try of it: to write the same again is no change
             mine = lease.client.pod_uid == uid
             return "names the pod from an earlier try to bind it" if mine else f"is used by pod {lease.user}"
-        if self._leases.user(lease) not in ("", uid):
+        if self._leases.taken(lease, uid):
             return "is about to be used by another pod"
         return "" if lease.placed else "has no slice yet"
 

@@ -7,7 +7,7 @@ from tessera.model.charges import Charge, client_totals
 from tessera.model.gpu_leases import GpuLease
 from tessera.model.ledger import Bools, Ints, Ledger
 from tessera.reasons import Code, Reason
-from tessera.scheduler.placing import Placing
+from tessera.scheduler.placing import Placing, distances
 from tessera.scheduler.policy.kernels import NEVER, Floats
 from tessera.scheduler.promises import Request
 from tessera.scheduler.ranking import Ties
@@ -36,7 +36,7 @@ class Clients:
         if len(gpus):
             rows = np.flatnonzero(candidates & ledger.client)
             order = np.lexsort(
-                (self._ties.of(ledger)[rows], self._placing.loads(ledger, rows), _distance(ledger, rows, gpus))
+                (self._ties.of(ledger)[rows], self._placing.loads(ledger, rows), distances(ledger, rows, gpus))
             )
             out[rows[order]] = -np.arange(len(rows), dtype=np.float64)
         return out
@@ -69,11 +69,3 @@ class Clients:
 def unavailable(text: str, found: Reason | None = None) -> Reason:
     """A refusal of a slice on another node, with the counts of ``found``."""
     return Reason(Code.REMOTE_UNAVAILABLE, f"tessera.io/remote: {text}", found.counts if found else {})
-
-
-def _distance(ledger: Ledger, clients: Ints, rows: Ints) -> Ints:
-    """Of each of ``clients`` from the nearest of ``rows``: 0 in its rack, 1 in its zone, 2 elsewhere."""
-    zones, racks = ledger.zone[rows], ledger.rack[rows]
-    same_zone = np.isin(ledger.zone[clients], zones[zones > 0])
-    same_rack = np.isin(ledger.rack[clients], racks[racks > 0])
-    return np.where(same_rack, 0, np.where(same_zone, 1, 2))

@@ -6,7 +6,7 @@ when a lease is to grow, and when a pod is to be bound in a namespace with such 
 standing lease pays for it already. A quota with scopes is taken to count every pod.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,13 +43,10 @@ def grown_keys(lease: GpuLease) -> list[str]:
 async def growth_refusal(gateway: Gateway, leases: Leases, lease: GpuLease) -> str:
     """Why ``lease`` may not have the size that is wanted, in one sentence; empty if it may. Raises ``KubeError``."""
     keys = grown_keys(lease)
-    if not keys:
+    found = await _counted(gateway, lease.namespace, keys) if keys else None
+    if found is None:
         return ""
-    quotas = await gateway.list(RESOURCE_QUOTAS, namespace=lease.namespace)
-    if not any(key in _part(quota, "spec", "hard") for quota in quotas for key in keys):
-        return ""
-    pods = [pod_of(pod) for pod in await gateway.list(PODS, namespace=lease.namespace)]
-    quotas = await gateway.list(RESOURCE_QUOTAS, namespace=lease.namespace)  # they count each of these pods by now
+    pods, quotas = found
     return refusal(quotas, growth(leases, lease, pods), keys)
 
 
@@ -58,14 +55,22 @@ async def binding_refusal(gateway: Gateway, leases: Leases, pod: Pod, demand: Po
     beyond their pods' requests, in one sentence; empty if it may. Raises ``KubeError``."""
     if not any(lease.namespace == pod.namespace and (lease.standing or lease.wanted) for lease in leases.all()):
         return ""
-    quotas = await gateway.list(RESOURCE_QUOTAS, namespace=pod.namespace)
-    keys = [key for key in (_MEM, _CORE) if any(key in _part(quota, "spec", "hard") for quota in quotas)]
-    if not keys:
+    found = await _counted(gateway, pod.namespace, _none())
+    if found is None:
         return ""
-    pods = [pod_of(found) for found in await gateway.list(PODS, namespace=pod.namespace)]
-    quotas = await gateway.list(RESOURCE_QUOTAS, namespace=pod.namespace)  # they count each of these pods by now
+    pods, quotas = found
     grown = Growth(beyond_requests(leases, pod.namespace, pods, demand), _none())
-    return refusal(quotas, grown, keys, "what leases have beyond their pods' requests")
+    return refusal(quotas, grown, _none(), "what leases have beyond their pods' requests")
+
+
+async def _counted(gateway: Gateway, namespace: str, keys: Collection[str]) -> tuple[list[Pod], Sequence[Quota]] | None:
+    """The pods of ``namespace``, and then its quotas, which count each of them; ``None`` if no quota names any of
+    ``keys``."""
+    quotas = await gateway.list(RESOURCE_QUOTAS, namespace=namespace)
+    if not any(key in _part(quota, "spec", "hard") for quota in quotas for key in keys):
+        return None
+    pods = [pod_of(pod) for pod in await gateway.list(PODS, namespace=namespace)]
+    return pods, await gateway.list(RESOURCE_QUOTAS, namespace=namespace)
 
 
 def growth(leases: Leases, lease: GpuLease, pods: Iterable[Pod]) -> Growth:

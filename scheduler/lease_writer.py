@@ -58,7 +58,7 @@ class LeaseWriter:
     async def _leave(self, lease: GpuLease) -> None:
         found = await self._gateway.get(GPU_LEASES, lease.name, namespace=lease.namespace)
         if found.metadata.uid == lease.uid and found.spec.client and found.spec.client.pod_uid == lease.pod_uid:
-            found = await part(self._gateway, found)
+            found = await part(self._gateway, found.metadata)
         if found.metadata.uid == lease.uid:
             self._leases.observe(held_lease_of(found))
 

@@ -145,7 +145,7 @@ class Leases:
     def confirms(self, uid: str, charge: Charge) -> bool:
         """Whether what the pod is promised, ``charge`` and its leases, may still be given."""
         leases = self._promised.get(uid, ())
-        if any(lease.standing and self.user(lease) not in ("", uid) for lease in leases):
+        if any(self.taken(lease, uid) for lease in leases):
             return False
         promised = ((lease.hold, lease_charge(lease)) for lease in leases if not lease.standing)
         return all(self.ledger.reserve(key, held) is None for key, held in ((uid, charge), *promised))
@@ -209,6 +209,10 @@ class Leases:
         known = self._known.get(lease.key)
         return (known.pod_uid if known else "") or self._users.get(lease.uid, "")
 
+    def taken(self, lease: GpuLease, uid: str) -> bool:
+        """Whether it is a standing one that another pod than ``uid`` uses, or is promised."""
+        return lease.standing and self.user(lease) not in ("", uid)
+
     def at(self, hold: str) -> GpuLease | None:
         """The lease whose first room has this key (``GpuLease.hold``)."""
         key = self._held.get(hold)
@@ -249,9 +253,7 @@ class Leases:
         self._servers, self._rooms, self._freed = servers, LeaseRooms(self.ledger, servers, need, freed), freed
 
     def _promise(self, uid: str, given: Given) -> Reason | None:
-        if other := next(
-            (lease for lease in given.leases if lease.standing and self.user(lease) not in ("", uid)), None
-        ):
+        if other := next((lease for lease in given.leases if self.taken(lease, uid)), None):
             self.ledger.release(uid)
             return Reason(Code.REMOTE_UNAVAILABLE, f"GPULease {other.key} is used by another pod")
         new = [lease for lease in given.leases if not lease.standing]

@@ -37,7 +37,7 @@ class Placing:
         best = self.best(ledger, whole, demand)
         if not len(best):
             return None
-        near = np.zeros(len(best)) if client is None else _distances(ledger, client, best)
+        near = np.zeros(len(best)) if client is None else distances(ledger, best, np.array([client], np.int64))
         order = np.lexsort((self._ties.of(ledger)[best], self.loads(ledger, best), near))
         node = ledger.names[best[order[0]]]
         given = choose(ledger, node, demand, self._policies.of(demand), self._policies.level(demand))
@@ -84,8 +84,9 @@ def slice_totals(container: ContainerDemand) -> Totals:
     return Totals(container.mem_bytes, container.core_percent, 0, 1)
 
 
-def _distances(ledger: Ledger, client: int, rows: Ints) -> Ints:
-    """Of each of ``rows`` from ``client``: 0 in its rack, 1 in its zone, 2 elsewhere."""
-    zone, rack = ledger.zone[client], ledger.rack[client]
-    same_zone, same_rack = (ledger.zone[rows] == zone) & (zone > 0), (ledger.rack[rows] == rack) & (rack > 0)
+def distances(ledger: Ledger, rows: Ints, others: Ints) -> Ints:
+    """Of each of ``rows`` from the nearest of ``others``: 0 in its rack, 1 in its zone, 2 elsewhere."""
+    zones, racks = ledger.zone[others], ledger.rack[others]
+    same_zone = np.isin(ledger.zone[rows], zones[zones > 0])
+    same_rack = np.isin(ledger.rack[rows], racks[racks > 0])
     return np.where(same_rack, 0, np.where(same_zone, 1, 2))

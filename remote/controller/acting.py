@@ -121,10 +121,12 @@ class Acting:
             await hold(self._gateway, found)
 
     async def _part(self, record: Record) -> None:
-        found = await self._read(record)
-        if found is not None and found.metadata.resource_version == record.version:
-            await part(self._gateway, found)
-            log.info("lease has no client", lease=record.known.key, pod=record.known.user)
+        lease = record.known
+        meta = wire.ObjectMeta(
+            namespace=lease.namespace, name=lease.name, uid=lease.uid, resource_version=record.version
+        )  # fmt: skip
+        await part(self._gateway, meta)
+        log.info("lease has no client", lease=lease.key, pod=lease.user)
 
     async def _create(self, record: Record, step: Create) -> None:
         pod = None if record.known.standing else await self._client_pod(record)

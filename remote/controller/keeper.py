@@ -104,10 +104,11 @@ class Keeper:
 
     def _first_with(self, record: Record, now: float) -> float:
         """When the lease was first seen with the client that it has."""
-        uid, pod = record.known.uid, record.known.pod_uid
-        if self._first_seen.get(uid, ("", 0.0))[0] != pod or uid not in self._first_seen:
-            self._first_seen[uid] = pod, now
-        return self._first_seen[uid][1]
+        pod, at = self._first_seen.get(record.known.uid, (None, now))
+        if pod != record.known.pod_uid:
+            at = now
+            self._first_seen[record.known.uid] = record.known.pod_uid, now
+        return at
 
     async def _seen(self, book: Book, record: Record) -> list[Executor]:
         """The watch of pods may be behind that of leases: an executor that it does not show may be there."""

@@ -63,7 +63,7 @@ def next_step(
     failed = _failed(record, current, coming, heard, moving_s)
     if failed is not None and unheard_s > 0 and _may_serve(status, coming, heard):
         return Wait(unheard_s)
-    if failed is not None and word_s > 0 and silenced(record, executors, heard) and _expects(status, coming, heard):
+    if failed is not None and word_s > 0 and _expects(status, coming, heard):
         return Wait(word_s)
     if failed is not None:
         return Write(failed)

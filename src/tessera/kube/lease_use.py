@@ -20,10 +20,9 @@ async def use(gateway: Gateway, lease: GpuLease) -> wire.GpuLease:
     return await gateway.merge_patch(GPU_LEASES, lease.name, patch, namespace=lease.namespace)
 
 
-async def part(gateway: Gateway, lease: wire.GpuLease) -> wire.GpuLease:
-    """Takes the client off ``lease`` as it was just read; the lease as it is then. Raises as ``Gateway.merge_patch``,
-    ``conflict`` if it has changed since."""
-    meta = lease.metadata
+async def part(gateway: Gateway, meta: wire.ObjectMeta) -> wire.GpuLease:
+    """Takes the client off the lease that was read with ``meta``; the lease as it is then. Raises as
+    ``Gateway.merge_patch``, ``conflict`` if it has changed since."""
     fence = {"uid": meta.uid, "resourceVersion": meta.resource_version}
     patch = {"metadata": fence, "spec": {"client": None, "attach": None}}
     return await gateway.merge_patch(GPU_LEASES, meta.name, patch, namespace=meta.namespace)

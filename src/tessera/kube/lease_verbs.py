@@ -63,7 +63,7 @@ async def ask_no_user(gateway: Gateway, found: wire.GpuLease) -> wire.GpuLease |
         if client is None or seen.spec.client != client:
             return seen
         try:
-            return await part(gateway, seen)
+            return await part(gateway, seen.metadata)
         except ApiError as error:
             if not error.conflict or not left:
                 raise

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tessera.model import names
 from tessera.model.gpu_leases import Size
-from tessera.model.placements import Remote, preferences_of
+from tessera.model.placements import lease_preferences_of
 from tessera.model.resizes import resize_of
 from tessera.reasons import Reason, invalid
 
@@ -41,5 +41,5 @@ def new_lease_of(
         if key not in ANNOTATIONS:
             return invalid("metadata.annotations", key, ", ".join(ANNOTATIONS))
     size = asked.from_size(Size(0, 0))
-    read = preferences_of({**annotations, names.REMOTE: Remote.REQUIRED}, size.core_percent)
+    read = lease_preferences_of(annotations, size.core_percent)
     return read if isinstance(read, Reason) else NewLease(size, dict(annotations))

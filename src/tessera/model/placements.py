@@ -87,6 +87,11 @@ def preferences_of(annotations: Mapping[str, str], core_percent: int) -> Prefere
     return Preferences(placement, lowered, uuids, remote or Remote.NEVER, qos or Qos.GUARANTEED, limit, level, lease)
 
 
+def lease_preferences_of(annotations: Mapping[str, str], core_percent: int) -> Preferences | Reason:
+    """The same of a standing lease's own annotations: what it computes is always on another node."""
+    return preferences_of({**annotations, names.REMOTE: Remote.REQUIRED}, core_percent)
+
+
 def _one_of(kind: type[E], annotations: Mapping[str, str], key: str) -> E | Reason | None:
     if key not in annotations:
         return None

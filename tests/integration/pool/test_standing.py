@@ -187,7 +187,7 @@ async def test_another_controller_goes_on_with_a_pods_leaving(pool: Pool, step: 
         case "part":
             faults.lose_answers(1, verb="patch", plural="gpuleases")
         case "status":
-            await part(pool.stage.gateway, await pool.read())
+            await part(pool.stage.gateway, (await pool.read()).metadata)
         case "executor":
             faults.fail_next(3, status=503, verb="delete", plural="pods")
     await pool.stage.end("first", phase="Failed")
