@@ -14,7 +14,7 @@ from tessera.dashboard.settings import DashboardSettings
 from tessera.kube import wire
 from tessera.kube.connection import plain
 from tessera.model.quantities import GIB
-from tessera.simulator.apiserver import ApiServer
+from tessera.simulator.apiserver import ApiServer, Request
 
 Plain = dict[str, Any]
 POOL = "tessera-system"
@@ -193,3 +193,21 @@ async def get(client: aiohttp.ClientSession, path: str, status: int = 200) -> An
     async with client.get(path) as answer:
         assert answer.status == status, await answer.text()
         return await answer.json()
+
+
+ADA = {"Authorization": "Bearer ada-token"}
+
+
+def only_ada(request: Request) -> str | None:
+    """As RBAC would, and a policy: the dashboard itself, which shows no token here, is somebody else."""
+    return None if request.user == "ada" else f"{request.user} may not"
+
+
+@asynccontextmanager
+async def of_ada() -> AsyncIterator[ApiServer]:
+    """A filled API server on which Ada alone may write; Bob has a token too."""
+    async with ApiServer(validators=[only_ada]) as server:
+        server.tokens |= {"ada-token": "ada", "bob-token": "bob"}
+        fill(server)
+        fill_pool(server)
+        yield server

@@ -11,27 +11,27 @@ from tessera.kube.connection import plain
 from tessera.kube.gateway import Gateway
 from tessera.kube.resources import PODS
 from tessera.model.quantities import GIB
-from tessera.simulator.apiserver import ApiServer, Request
-from tests.integration.dashboard.objects import dashboard, eventually, executor_of, fill, fill_pool, get, pod, standing
+from tessera.simulator.apiserver import ApiServer
+from tests.integration.dashboard.objects import (
+    ADA,
+    dashboard,
+    eventually,
+    executor_of,
+    get,
+    of_ada,
+    pod,
+    standing,
+)
 
-ADA = {"Authorization": "Bearer ada-token"}
 JSON = ADA | {"Content-Type": "application/json"}
 LEASES = "/api/v1/leases/default"
 MINE = f"{LEASES}/mine"
 VERBS = ("detach", "stop", "start")
 
 
-def only_ada(request: Request) -> str | None:
-    """As RBAC would: the dashboard itself, which shows no token here, is somebody else."""
-    return None if request.user == "ada" else f"{request.user} may not"
-
-
 @pytest.fixture
 async def api() -> AsyncIterator[ApiServer]:
-    async with ApiServer(validators=[only_ada]) as server:
-        server.tokens |= {"ada-token": "ada", "bob-token": "bob"}
-        fill(server)
-        fill_pool(server)
+    async with of_ada() as server:
         yield server
 
 

@@ -8,25 +8,23 @@ import pytest
 
 from tessera.dashboard.service import Service
 from tessera.model.quantities import GIB
-from tessera.simulator.apiserver import ApiServer, Request
-from tests.integration.dashboard.objects import dashboard, eventually, fill, fill_pool, get, lease
+from tessera.simulator.apiserver import ApiServer
+from tests.integration.dashboard.objects import (
+    ADA,
+    dashboard,
+    eventually,
+    get,
+    lease,
+    of_ada,
+)
 
-ADA = {"Authorization": "Bearer ada-token"}
 RESIZE = "/api/v1/leases/default/train-1/resize"
 LEASE = "/api/v1/leases/default/train-1"
 
 
-def only_ada(request: Request) -> str | None:
-    """As RBAC would, and a policy: the dashboard itself, which shows no token here, is somebody else."""
-    return None if request.user == "ada" else f"{request.user} may not"
-
-
 @pytest.fixture
 async def api() -> AsyncIterator[ApiServer]:
-    async with ApiServer(validators=[only_ada]) as server:
-        server.tokens |= {"ada-token": "ada", "bob-token": "bob"}
-        fill(server)
-        fill_pool(server)
+    async with of_ada() as server:
         yield server
 
 
