@@ -1,6 +1,8 @@
 """A session's way to its executor: the greeting, the tries until it is let in, and where it goes on after a move."""
 
+import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,6 +18,9 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 MOVING = "Moving"
 TRIED_AGAIN = frozenset({"Busy", "Epoch", MOVING, "Unavailable"})
 """Refusals that time may mend."""
+_TOLD_S = 2.0
+"""The program's user is told of an outage that lasts longer."""
+_log = logging.getLogger("tessera.remote")
 
 
 class Greeted(NamedTuple):
@@ -31,6 +36,24 @@ class _Moving(_NotYet):
     """The session is on its way, however much there is to copy: that is waited for."""
 
 
+class _Outage:
+    """Logs one that lasts, once, and its end."""
+
+    def __init__(self, grace_s: float) -> None:
+        self._grace_s, self._began, self._told = grace_s, time.monotonic(), False
+
+    def goes_on(self, why: Exception) -> None:
+        lasted_s = time.monotonic() - self._began
+        if lasted_s >= _TOLD_S and not self._told:
+            self._told = True
+            left_s = max(self._grace_s - lasted_s, 0)
+            _log.warning("tessera: no connection to the remote device: %s; tried for %.0f s more", why, left_s)
+
+    def is_over(self) -> None:
+        if self._told:
+            _log.warning("tessera: the remote device is back after %.0f s", time.monotonic() - self._began)
+
+
 class Attachment:
     """``torch``: this side's version. A first connection is tried for ``first_s``, later ones for ``grace_s``.
 
@@ -44,11 +67,16 @@ class Attachment:
 
     def begin(self, mem_bytes: int) -> Greeted:
         """A new session. Raises ``ConnectError`` and ``ProtocolError``."""
-        return self._within(self._first_s, Hello(torch=self._torch, mem_bytes=mem_bytes))
+        return self._within(self._first_s, Hello(torch=self._torch, mem_bytes=mem_bytes), lambda why: None)
 
     def go_on(self, session: str, received: int) -> Greeted:
         """The same session. Raises ``ConnectError`` and ``ProtocolError``."""
-        return self._within(self._grace_s, Hello(torch=self._torch, session=session, received=received))
+        outage = _Outage(self._grace_s)
+        greeted = self._within(
+            self._grace_s, Hello(torch=self._torch, session=session, received=received), outage.goes_on
+        )
+        outage.is_over()
+        return greeted
 
     def redirected(self, redirect: Redirect) -> None:
         """The session goes on elsewhere, or where it is in another epoch; one that is over by now is passed over."""
@@ -61,7 +89,7 @@ class Attachment:
     def lost(self, cause: str) -> DeviceLostError:
         return DeviceLostError(cause, self.lease, self.epoch)
 
-    def _within(self, patience_s: float, hello: Hello) -> Greeted:
+    def _within(self, patience_s: float, hello: Hello, failed: Callable[[Exception], None]) -> Greeted:
         deadline, pause_s = time.monotonic() + patience_s, _FIRST_PAUSE_S
         while True:
             try:
@@ -72,6 +100,7 @@ class Attachment:
                 if time.monotonic() + pause_s > deadline:
                     tried = f"no connection for {patience_s:.0f} s: " if patience_s else ""
                     raise ConnectError(f"{tried}{error}") from None
+                failed(error)
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
