@@ -6,19 +6,17 @@ of one operator for many tensors; so do those of a call without tensors such as 
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from tessera.remote.client.generators import handle_of
 from tessera.remote.client.handles import Handle
+from tessera.remote.client.local_arguments import LocalArgumentError
 from tessera.remote.client.specs import Spec
 from tessera.remote.client.tensor import RemoteTensor
 from tessera.remote.protocol.values import Named, Slot, Tag, Value
-
-Resolve = Callable[[torch.Tensor], RemoteTensor]
-"""What is sent for a tensor of another device, or refused."""
 
 _INTS = frozenset({int})
 _NAMED = {torch.dtype: Tag.DTYPE, torch.layout: Tag.LAYOUT, torch.memory_format: Tag.MEMORY_FORMAT}
@@ -66,8 +64,8 @@ class Pattern:
         self.kwargs = {name: _pattern(value, specs) for name, value in kwargs.items()}
 
 
-def taken_apart(function: Any, args: Any, kwargs: dict[str, Any], resolve: Resolve) -> Call:
-    """Every operator passes here: what calls mostly have is told apart first."""
+def taken_apart(function: Any, args: Any, kwargs: dict[str, Any]) -> Call:
+    """Every operator passes here: what calls mostly have is told apart first. Raises ``LocalArgumentError``."""
     call = Call(function)
     parts: list[Any] = [id(function)]
     for value in args:
@@ -82,25 +80,25 @@ def taken_apart(function: Any, args: Any, kwargs: dict[str, Any], resolve: Resol
             parts.append((list, len(value)))
             parts += value
         else:
-            _take(value, parts, call, resolve)
+            _take(value, parts, call)
     for name, value in kwargs.items():
         parts.append(name)
-        _take(value, parts, call, resolve)
+        _take(value, parts, call)
     if not call.handles:
         parts.extend(call.floats)
     call.key = tuple(parts)
     return call
 
 
-def _take(value: Any, parts: list[Any], call: Call, resolve: Resolve) -> None:
+def _take(value: Any, parts: list[Any], call: Call) -> None:
     if type(value) is float:
         parts.append(float)
         call.floats.append(value)
     else:
-        _take_inner(value, parts, call, resolve)
+        _take_inner(value, parts, call)
 
 
-def _take_inner(value: Any, parts: list[Any], call: Call, resolve: Resolve) -> None:
+def _take_inner(value: Any, parts: list[Any], call: Call) -> None:
     kind = type(value)
     if kind is int or value is None:
         parts.append(value)
@@ -108,9 +106,11 @@ def _take_inner(value: Any, parts: list[Any], call: Call, resolve: Resolve) -> N
         parts.append((list, len(value)))
         take = _take if for_each(call.function) else _take_inner
         for item in value:
-            take(item, parts, call, resolve)
+            take(item, parts, call)
     elif isinstance(value, torch.Tensor):
-        handle = (value if kind is RemoteTensor else resolve(value))._handle
+        if not isinstance(value, RemoteTensor):
+            raise LocalArgumentError
+        handle = value._handle
         parts.append(handle.spec)
         call.handles.append(handle)
     elif kind is torch.device:

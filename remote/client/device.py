@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from tessera.remote.client import custom_operators, inference, kept
 from tessera.remote.client.arguments import Call, Pattern, taken_apart
 from tessera.remote.client.handles import Deferred, Handle, View, first_number, numbers_of
+from tessera.remote.client.local_arguments import LocalArgumentError, brought
 from tessera.remote.client.plans import Plan, Plans, Resized, fresh_of, tree_of
 from tessera.remote.client.recording import Recording
 from tessera.remote.client.resizing import resized
@@ -122,7 +123,11 @@ class Device:
         """One operator, on the executor."""
         session, plans = self._session or self.session, self._plans
         assert plans is not None
-        call = taken_apart(function, args, kwargs, self._resolve)
+        try:
+            call = taken_apart(function, args, kwargs)
+        except LocalArgumentError:
+            args, kwargs = brought(self.upload, function, args, kwargs)
+            call = taken_apart(function, args, kwargs)
         plan = plans.known.get(call.key)
         if plan is None:
             try:
@@ -242,13 +247,6 @@ class Device:
 
     def _ask(self, record: Callable[[int], bytes]) -> tuple[replies.Reply, bytearray]:
         return _told(self.session.ask(record))
-
-    def _resolve(self, tensor: torch.Tensor) -> RemoteTensor:
-        if isinstance(tensor, RemoteTensor):
-            return tensor
-        if tensor.device.type != "cpu":
-            raise RuntimeError(f"tensor: found one on {tensor.device}; allowed: the remote device and CPU scalars")
-        return self.upload(tensor)
 
 
 def _told(answer: tuple[replies.Reply, bytearray]) -> tuple[replies.Reply, bytearray]:

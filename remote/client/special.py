@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from tessera.remote import operators
-from tessera.remote.client import attention, recurrent
+from tessera.remote.client import attention, packed, recurrent
 from tessera.remote.client.device import Device, Special
 from tessera.remote.client.inference import seen
 from tessera.remote.client.resizing import become, resized
@@ -42,6 +42,16 @@ def _copy_(device: Device, function: Any, args: Args, kwargs: Kwargs) -> Any:
 def _copy_from(device: Device, function: Any, args: Args, kwargs: Kwargs) -> Any:
     source, target, *_ = args
     return _copy_(device, aten.copy_.default, (target, source), {})
+
+
+def _each_copied(device: Device, function: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Each by itself, if any is on this machine."""
+    targets, sources, *_ = args
+    if all(isinstance(tensor, RemoteTensor) for tensor in (*targets, *sources)):
+        return device.call(function, args, kwargs)
+    for target, source in zip(targets, sources, strict=True):
+        target.copy_(source)
+    return None
 
 
 def _scalar(device: Device, function: Any, args: Args, kwargs: Kwargs) -> Any:
@@ -119,6 +129,7 @@ SPECIAL: dict[Any, Special] = {
     aten._to_copy.default: _to_copy,
     aten.copy_.default: _copy_,
     aten._copy_from.default: _copy_from,
+    aten._foreach_copy_.default: _each_copied,
     aten._local_scalar_dense.default: _scalar,
     aten.item.default: _scalar,
     aten.detach.default: _alias,
@@ -130,6 +141,7 @@ SPECIAL: dict[Any, Special] = {
     aten.allclose.default: _allclose,
     aten._conj.default: _instead(aten.conj_physical.default),
     aten._neg_view.default: _instead(aten.neg.default),
+    aten._pack_padded_sequence.default: packed.pack,
     aten._thnn_fused_lstm_cell.default: recurrent.lstm,
     aten._thnn_fused_lstm_cell_backward_impl.default: recurrent.lstm_backward,
     aten._thnn_fused_gru_cell.default: recurrent.gru,

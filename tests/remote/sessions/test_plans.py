@@ -16,7 +16,7 @@ ALONE_S = 0.5
 
 def pattern(function, cuda):
     args, kwargs = ([2],), {"device": torch.zeros(1, device=cuda).device}
-    return Pattern(taken_apart(function, args, kwargs, lambda tensor: tensor), args, kwargs)
+    return Pattern(taken_apart(function, args, kwargs), args, kwargs)
 
 
 def test_a_form_that_is_found_while_another_is_being_sent_has_a_number_of_its_own(cuda):
