@@ -11,7 +11,7 @@ import torch
 from torch.amp import autocast_mode, grad_scaler
 from torch.utils import _device
 
-from tessera.remote.client import generators
+from tessera.remote.client import files, generators
 from tessera.remote.client.cuda_module import names
 from tessera.remote.client.generators import RemoteGenerator
 from tessera.remote.client.module import RemoteModule
@@ -58,11 +58,13 @@ def install(module: RemoteModule) -> None:
     torch.backends.cudnn.is_available = lambda: False
     torch.backends.cudnn.is_acceptable = lambda tensor: False
     torch.backends.cudnn.version = lambda: None
-    torch.load = _loaded(torch.load)
+    files.patch(mapped)
     torch.Generator = generators.factory(mapped)
     RemoteGenerator.shown = torch.device(_CUDA, 0)
     for name, value in names(module).items():
         _replace(name, value)
+    if torch.distributed.is_available():
+        torch.distributed.distributed_c10d._NCCL_AVAILABLE = False
 
 
 def _replace(name: str, value: Any) -> None:
@@ -128,29 +130,3 @@ def _typed(function: Callable[..., Any]) -> Callable[..., Any]:
         function(self, *args, **kwargs)
 
     return initialize
-
-
-def _loaded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What was saved on ``cuda`` comes by way of this machine's memory."""
-
-    @functools.wraps(function)
-    def load(file: Any, map_location: Any = None, **kwargs: Any) -> Any:
-        wanted = mapped(map_location) if isinstance(map_location, str | torch.device) else None
-        away = isinstance(wanted, torch.device) and wanted.type == DEVICE
-        if not away:
-            return function(file, map_location=map_location, **kwargs)
-        return _moved(function(file, map_location="cpu", **kwargs), wanted)
-
-    return load
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.to(device)
-    if isinstance(value, dict):
-        moved = type(value)() if type(value) is not dict else {}
-        moved.update({key: _moved(item, device) for key, item in value.items()})
-        return moved
-    if type(value) in (list, tuple):
-        return type(value)(_moved(item, device) for item in value)
-    return value

@@ -67,7 +67,11 @@ class RemoteTensor(torch.Tensor):
         return self.detach().cpu().tolist()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return self.detach().cpu().requires_grad_(self.requires_grad).__reduce_ex__(protocol)
+        here = self.detach().cpu().requires_grad_(self.requires_grad)
+        if isinstance(self, torch.nn.Parameter):
+            here = torch.nn.Parameter(here, self.requires_grad)
+        here.untyped_storage().comes_from = self.device
+        return here.__reduce_ex__(protocol)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "RemoteTensor":
         if not self.is_leaf:
