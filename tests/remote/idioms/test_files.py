@@ -46,10 +46,14 @@ def test_types_and_shapes(cuda, dtype):
 
 @pytest.mark.parametrize(("location", "there"), [
     ("cpu", False), ("cuda", True), ("cuda:0", True), (torch.device("cuda"), True), ({"cuda:0": "cpu"}, False),
-    ({"cuda:0": "cuda:0"}, True), ({"cpu": "cuda"}, True), (lambda storage, location: storage, False),
+    ({"cuda:0": "cuda:0"}, True), ({"cpu": "cuda"}, True),
 ], ids=str)  # fmt: skip
 def test_a_map_location_that_is_given_decides(cuda, location, there):
     assert on_cuda(again(torch.ones(2, device=cuda), map_location=location)) == [there]
+
+
+def test_a_function_as_map_location_keeps_what_it_answers_here(cuda):
+    assert on_cuda(again(torch.ones(2, device=cuda), map_location=lambda storage, location: storage)) == [False]
 
 
 def test_a_file_of_this_machine_stays_here_unless_it_is_to_go(cuda):
