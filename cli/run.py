@@ -1,6 +1,7 @@
 """``tessera run``: one command on this machine, held to a slice of its GPUs."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,9 @@ def run(
     """Run a command held to a slice of a GPU until it ends: this machine's, or with --pool another's."""
     files = {"--tls-ca": tls_ca, "--tls-cert": tls_cert, "--tls-key": tls_key}
     if pool:
+        here = {"--gpu-core": gpu_core, "--gpu-count": gpu_count, "--gpu": gpu, "--gpu-core-limit": gpu_core_limit}
+        here |= {"--qos": qos, "--gpu-model": gpu_model, "--enforcement": enforcement}
+        _without({**here, "--socket": socket, "--verbose": verbose, "--simulate": simulate})
         return _in_pool(command, pool, gpu_mem, files)
     if any(files.values()):
         given = ", ".join(name for name, path in files.items() if path)
@@ -51,6 +55,12 @@ def run(
         return 1
 
 
+def _without(options: Mapping[str, object]) -> None:
+    given = ", ".join(name for name, value in options.items() if value)
+    if given:
+        raise typer.BadParameter("found it with --pool; allowed: on this machine only", param_hint=given)
+
+
 def _in_pool(command: list[str], pool: str, gpu_mem: str, files: dict[str, Path | None]) -> int:
     given = [path.absolute() for path in files.values() if path]
     if given and len(given) < len(files):
@@ -58,9 +68,14 @@ def _in_pool(command: list[str], pool: str, gpu_mem: str, files: dict[str, Path 
         raise typer.BadParameter("found none; allowed: all three files of TLS, or none of them", param_hint=lacking)
     from tessera.cli.pool_run import run as run_there
     from tessera.model.quantities import QuantityError, parse_up
+    from tessera.remote.client.errors import ConnectError
+    from tessera.remote.client.tcp import endpoint_of
 
     try:
+        endpoint_of(pool, "--pool")
         mem_bytes = parse_up(gpu_mem) if gpu_mem else 0
+    except ConnectError as error:
+        raise typer.BadParameter(str(error)) from None
     except QuantityError as error:
         raise typer.BadParameter(str(error), param_hint="--gpu-mem") from None
     return run_there(command, pool, mem_bytes, given)

@@ -20,6 +20,13 @@ FILES = ["--tls-cert", "a", "--tls-key", "b", "--tls-client-ca", "c"]
             "--tls-cert, --tls-key: found none; allowed: all three",
         ),
         (["run", "--tls-ca", "a", "--", "true"], "--tls-ca: found it without --pool; allowed: only with it"),
+        (["run", "--pool", "h", "--", "true"], "--pool: found 'h'; allowed: HOST:PORT"),
+        (["run", "--pool", "h:65536", "--", "true"], "--pool: found 'h:65536'; allowed: HOST:PORT"),
+        (["run", "--pool", "h:1", "--gpu-mem", "3Q", "--", "true"], "--gpu-mem: '3Q' is not a quantity"),
+        (
+            ["run", "--pool", "h:1", "--gpu-core", "30", "--qos", "burstable", "--simulate", "--", "true"],
+            "--gpu-core, --qos, --simulate: found it with --pool; allowed: on this machine only",
+        ),
     ],
 )
 def test_refused(line: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
