@@ -1,6 +1,7 @@
 """``tessera serve``: this machine's device for programs of others."""
 
 import json
+import re
 import signal
 import socket
 import sys
@@ -29,6 +30,8 @@ def serve(
     """Serve this machine's device to PyTorch programs elsewhere, until interrupted."""
     if output not in ("text", "json"):
         raise typer.BadParameter(f"found {output!r}; allowed: text or json", param_hint="--output")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device, re.ASCII):
+        raise typer.BadParameter(f"found {device!r}; allowed: cpu, cuda or cuda:NUMBER", param_hint="--device")
     tls = {"--tls-cert": tls_cert, "--tls-key": tls_key, "--tls-client-ca": tls_client_ca}
     if at is not None:
         _handed_over(host, port, gpu_mem, insecure_loopback, tls)
@@ -38,6 +41,10 @@ def serve(
         import torch
     except ImportError as error:
         print(f"tessera serve: torch: found none ({error}); allowed: an installed one", file=sys.stderr)
+        return 1
+    if device != "cpu" and int(device.partition(":")[2] or 0) >= (count := torch.cuda.device_count()):
+        allowed = f"cpu, or one of the {count} GPUs that torch finds"
+        print(f"tessera serve: --device: found {device!r}; allowed: {allowed}", file=sys.stderr)
         return 1
     if at is not None:
         return _serve_gate(device, at, output, torch.__version__)

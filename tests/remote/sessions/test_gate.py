@@ -97,3 +97,18 @@ def test_serve_for_a_gate_takes_no_address_of_its_own():
     command = [sys.executable, "-m", "tessera.cli.tessera", "serve", "--device", "cpu", "--socket", "executor.sock"]
     found = subprocess.run([*command, "--port", "7443", "--gpu-mem", "1Gi"], capture_output=True, text=True)
     assert found.returncode == 2 and "--port, --gpu-mem" in found.stderr
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:-1", "CPU", "cuda:1x"])
+def test_serve_of_a_device_that_is_none_is_refused(device):
+    command = [sys.executable, "-m", "tessera.cli.tessera", "serve", "--insecure-loopback", "--device", device]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert found.returncode == 2
+    assert f"--device: found {device!r}; allowed: cpu, cuda or cuda:NUMBER" in found.stderr
+
+
+def test_serve_of_a_gpu_that_is_not_there_is_refused_before_it_serves():
+    command = [sys.executable, "-m", "tessera.cli.tessera", "serve", "--insecure-loopback", "--device", "cuda:99"]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stdout) == (1, "")
+    assert "--device: found 'cuda:99'; allowed: cpu, or one of the" in found.stderr
