@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from torch.amp import autocast_mode, grad_scaler
+from torch.jit import _builtins
 from torch.utils import _device
 
-from tessera.remote.client import files, generators
+from tessera.remote.client import files, generators, profiling, tensor_types
 from tessera.remote.client.cuda_module import names
 from tessera.remote.client.generators import RemoteGenerator
 from tessera.remote.client.module import RemoteModule
@@ -42,7 +43,9 @@ def install(module: RemoteModule) -> None:
     """For the life of the process."""
     _device._device_constructors()  # looked up once, and by what they are now
     for name in _FUNCTIONS:
-        setattr(torch, name, _with_device(getattr(torch, name)))
+        former = getattr(torch, name)
+        setattr(torch, name, _with_device(former))
+        _builtins._register_builtin(getattr(torch, name), _builtins._find_builtin(former))
     for name in _METHODS:
         setattr(torch.Tensor, name, _with_device(getattr(torch.Tensor, name)))
     torch.Tensor.to = _to(torch.Tensor.to)
@@ -59,6 +62,8 @@ def install(module: RemoteModule) -> None:
     torch.backends.cudnn.is_acceptable = lambda tensor: False
     torch.backends.cudnn.version = lambda: None
     files.patch(mapped)
+    profiling.patch()
+    tensor_types.patch()
     torch.Generator = generators.factory(mapped)
     RemoteGenerator.shown = torch.device(_CUDA, 0)
     for name, value in names(module).items():

@@ -37,6 +37,7 @@ def register(open_session: Callable[[], Session]) -> RemoteModule:
     RemoteGenerator.shown = torch.device(DEVICE, 0)
     _kernels(device)
     _optimizers()
+    _tracing()
     backward.patch()
     compiling.patch()
     ctc.patch()
@@ -100,6 +101,13 @@ def _parameters() -> None:
     """
     torch.__future__.set_swap_module_params_on_conversion(True)
     torch.utils.weakref = SimpleNamespace(getweakrefs=lambda tensor: [])
+
+
+def _tracing() -> None:
+    """``make_fx``, and ``linearize`` by it, record the operators of a program, not what is done here to send them."""
+    from torch.fx.experimental import proxy_tensor
+
+    proxy_tensor.HANDLED_TYPES = (*proxy_tensor.HANDLED_TYPES, RemoteTensor)
 
 
 def _optimizers() -> None:

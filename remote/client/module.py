@@ -100,5 +100,5 @@ class RemoteModule:
         welcome, (major, minor) = self._device.session.welcome, self.get_device_capability()
         return SimpleNamespace(
             name=welcome.device, total_memory=self.total_bytes, major=major, minor=minor,
-            multi_processor_count=welcome.multiprocessors, L2_cache_size=0,
+            multi_processor_count=max(1, welcome.multiprocessors), L2_cache_size=0,
         )  # fmt: skip

@@ -54,6 +54,11 @@ def _each_copied(device: Device, function: Any, args: Args, kwargs: Kwargs) -> A
     return None
 
 
+def _as_many_stored(device: Device, function: Any, args: Args, kwargs: Kwargs) -> bool:
+    one, other = (tensor.untyped_storage().nbytes() // tensor.element_size() for tensor in args)
+    return bool(one == other)
+
+
 def _scalar(device: Device, function: Any, args: Args, kwargs: Kwargs) -> Any:
     return device.download(args[0]).item()
 
@@ -141,6 +146,9 @@ SPECIAL: dict[Any, Special] = {
     aten.allclose.default: _allclose,
     aten._conj.default: _instead(aten.conj_physical.default),
     aten._neg_view.default: _instead(aten.neg.default),
+    aten.is_same_size.default: lambda device, function, args, kwargs: args[0].shape == args[1].shape,
+    aten._has_same_storage_numel.default: _as_many_stored,
+    aten._nested_tensor_from_mask_left_aligned.default: lambda *_: False,  # an encoder takes its other way
     aten._pack_padded_sequence.default: packed.pack,
     aten._thnn_fused_lstm_cell.default: recurrent.lstm,
     aten._thnn_fused_lstm_cell_backward_impl.default: recurrent.lstm_backward,

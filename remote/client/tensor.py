@@ -63,6 +63,34 @@ class RemoteTensor(torch.Tensor):
     def __cuda_array_interface__(self) -> Any:
         raise AttributeError("__cuda_array_interface__: the tensor's memory is on a remote device")
 
+    def __dlpack__(self, **_: Any) -> Any:
+        raise BufferError(
+            "__dlpack__: the tensor's memory is on a remote device; Tensor.cpu() copies it to this machine"
+        )
+
+    def numpy(self, *, force: bool = False) -> Any:
+        if not force:
+            raise TypeError(
+                f"can't convert {self.device} device type tensor to numpy. "
+                "Use Tensor.cpu() to copy the tensor to host memory first."
+            )
+        return self.detach().cpu().numpy(force=True)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if self.dim() == 0 else object.__format__(self, spec)
+
+    def as_subclass(self, cls: type) -> Any:
+        raise NotImplementedError(f"Tensor.as_subclass({cls.__name__}): not supported on a remote device")
+
+    def share_memory_(self) -> "RemoteTensor":
+        return self
+
+    def is_shared(self) -> bool:
+        return True
+
+    def record_stream(self, stream: Any) -> None:
+        return
+
     def tolist(self) -> Any:
         return self.detach().cpu().tolist()
 

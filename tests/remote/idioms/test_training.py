@@ -6,6 +6,7 @@ import io
 import pytest
 import torch
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 
 pytestmark = pytest.mark.torch
@@ -31,6 +32,30 @@ def trained(device, make, optimizer, steps=4, features=8):
 
 def mlp():
     return nn.Sequential(nn.Linear(8, 16), nn.LayerNorm(16), nn.GELU(), nn.Dropout(0.2), nn.Linear(16, 2))
+
+
+def test_data_parallel_on_the_one_device(same):
+    def program(device):
+        model = nn.Linear(8, 2)
+        model = model if device == "cpu" else nn.DataParallel(model.to(device))
+        model(torch.ones(3, 8, device=device)).sum().backward()
+        return [parameter.grad for parameter in model.parameters()]
+
+    same(program)
+
+
+def test_an_encoder_given_what_is_padding(same):
+    """What it gives for the padding itself is nothing to go by."""
+    padding = torch.tensor([[False, False, False, True], [False, False, True, True]])
+
+    def program(device):
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        model = nn.TransformerEncoder(layer, 2).to(device).eval()
+        x = torch.arange(64.0, device=device).view(2, 4, 8) / 64
+        with torch.no_grad():
+            return model(x, src_key_padding_mask=padding.to(device)).cpu()[~padding]
+
+    same(program, rtol=1e-5, atol=1e-6)
 
 
 class Steps(nn.Module):
@@ -233,6 +258,10 @@ def test_functional_transforms(same):
         return (
             each,
             torch.func.jacrev(lambda w: x @ w)(w),
+            torch.func.jvp(torch.sin, (w,), (torch.ones_like(w),)),
+            torch.func.jacfwd(lambda w: (x @ w).exp())(w),
+            torch.func.linearize(lambda w: (x @ w).exp(), w)[1](torch.ones_like(w)),
+            make_fx(lambda w: (x @ w).sin() + torch.ones(4, device=device))(w)(w * 2),
             torch.func.functional_call(nn.Linear(3, 1).to(device), {}, x),
         )
 
