@@ -40,7 +40,7 @@ def contents() -> dict[str, bytes]:
     """The files by their path in the folder, in order."""
     remote = _ROOT / "remote"
     found = {f"{PACKAGE}/__init__.py": _ROOT / "__init__.py"}
-    found |= {f"{PACKAGE}/remote/{name}": remote / name for name in ("__init__.py", "operators.py")}
+    found |= {f"{PACKAGE}/remote/{name}": remote / name for name in ("__init__.py", "operators.py", "settings.py")}
     for part in _PARTS:
         found |= {f"{PACKAGE}/remote/{part}/{name}": path for name, path in _under(remote / part, "*.py")}
     found |= {f"{HOOK}/{name}": path for name, path in _under(remote / HOOK, "*")}

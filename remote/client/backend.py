@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from tessera.remote.client import accelerator, attention, autocast, backward, compiling, ctc, resizing
+from tessera.remote.client import accelerator, attention, autocast, backward, compiling, ctc, resizing, settings
 from tessera.remote.client.device import Device
 from tessera.remote.client.generators import RemoteGenerator
 from tessera.remote.client.module import RemoteModule
@@ -42,6 +42,7 @@ def register(open_session: Callable[[], Session]) -> RemoteModule:
     compiling.patch()
     ctc.patch()
     resizing.patch()
+    settings.patch(device.settings_changed)
     accelerator.install(module)
     _parameters()
     atexit.register(device.close)

@@ -19,12 +19,14 @@ from tessera.remote.client.plans import Plan, Plans, Resized, fresh_of, tree_of
 from tessera.remote.client.recording import Recording
 from tessera.remote.client.resizing import resized
 from tessera.remote.client.session import Session
+from tessera.remote.client.settings import Settings
 from tessera.remote.client.specs import Spec
 from tessera.remote.client.tensor import RemoteTensor
 from tessera.remote.client.transfers import bytes_of, dense_order, new_record, tensor_of
 from tessera.remote.protocol import records, replies
 from tessera.remote.protocol.records import Code
 from tessera.remote.protocol.schemas import is_view
+from tessera.remote.settings import DEFAULT_DTYPE
 
 Special = Callable[["Device", Any, tuple[Any, ...], dict[str, Any]], Any]
 """What is done in place of sending a call."""
@@ -39,6 +41,7 @@ class Device:
         self._ways: dict[int, tuple[Special | None, Any]] = {}
         self._session: Session | None = None
         self.seed_value: int = torch.initial_seed() % (1 << 64)
+        self._settings = Settings()
         self._plans: Plans | None = None
         self._opening = threading.RLock()
         self._recording: Recording | None = None
@@ -63,7 +66,9 @@ class Device:
         with self._opening:
             if self._session is None:
                 session = self._open()
-                session.put(records.packed(records.Seed(self.seed_value)))
+                first: list[records.Record] = [records.Seed(self.seed_value), *self._settings.changed()]
+                for record in first:
+                    session.put(records.packed(record))
                 self._plans = Plans(session.put)
                 self._session = session
             return self._session
@@ -244,6 +249,18 @@ class Device:
         self.seed_value = seed % (1 << 64)
         if self._session is not None:
             self.put(records.Seed(self.seed_value))
+
+    def settings_changed(self) -> None:
+        """Some of torch's, perhaps: the executor is told. With another default dtype operators give other things."""
+        if self._session is None:
+            return
+        if self._recording is not None:
+            self._recording.changed()
+        with self.plans.lock:
+            for record in self._settings.changed():
+                if record.number == DEFAULT_DTYPE:
+                    self.plans.renew()
+                self.put(record)
 
     def _ask(self, record: Callable[[int], bytes]) -> tuple[replies.Reply, bytearray]:
         return _told(self.session.ask(record))

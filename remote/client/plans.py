@@ -82,11 +82,11 @@ class Plans:
             if plan := self.known.get(pattern.key):
                 return plan
             if max(len(self.known), len(self._forms), len(self._layouts)) >= records.MAX_KNOWN - 1:
-                self._renew()
+                self.renew()
             plan = self.known[pattern.key] = self._make(pattern)
             return plan
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
         """Numbers begin anew; before they do, the programs that name them are forgotten."""
         self.age += 1
         for number in list(self.programs):

@@ -62,6 +62,11 @@ class Recording:
         if threading.get_ident() == self._thread:
             self._unfit = self._unfit or f"only the executor knows what {plan.pattern.function} gives"
 
+    def changed(self) -> None:
+        """For a setting of torch."""
+        if threading.get_ident() == self._thread:
+            self._unfit = self._unfit or "it changes a setting of torch"
+
     def read(self) -> None:
         """For a value that the module asks for."""
         if threading.get_ident() == self._thread:

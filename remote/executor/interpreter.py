@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tessera.remote.executor import settings
 from tessera.remote.executor.forms import Form, constant
 from tessera.remote.executor.generators import Generators
 from tessera.remote.executor.overloads import RefusedOperator, find
@@ -52,7 +53,7 @@ class Interpreter:
         """What a client has said before and the session knows. Raises ``ProtocolError`` for anything else."""
         for record in self.batches.read(said):
             if not isinstance(record, records.Known):
-                raise ProtocolError(f"known: found {type(record).__name__}; allowed: FORM, LAYOUT, PROGRAM")
+                raise ProtocolError(f"known: found {type(record).__name__}; allowed: FORM, LAYOUT, PROGRAM, SETTING")
             self._run(record)
 
     def _run(self, record: records.Record) -> None:
@@ -85,6 +86,8 @@ class Interpreter:
                 self._reply(replies.Done(request))
             case records.Memory(request):
                 self._reply(replies.Memory(request, self.store.used_bytes, self.store.peak_bytes))
+            case records.Setting():
+                settings.take(record)
             case records.Seed(seed):
                 torch.manual_seed(seed)
             case records.Generator(handle, seed):

@@ -42,6 +42,7 @@ class Code(IntEnum):
     PROGRAM = 14
     RUN = 15
     FORGET = 16
+    SETTING = 17
 
 
 class Form(NamedTuple):
@@ -137,13 +138,20 @@ class Restore(NamedTuple):
     tensor: int
 
 
-Plain = Form | Call | Layout | Free | Read | Sync | New | Seed | Memory | Generator | State | Restore
+class Setting(NamedTuple):
+    """From now on the setting ``number`` has the value at this place among those that are allowed."""
+
+    number: int
+    value: int
+
+
+Plain = Form | Call | Layout | Free | Read | Sync | New | Seed | Memory | Generator | State | Restore | Setting
 Record = Plain | Program | Run | Forget
-Known = Form | Layout | Program
+Known = Form | Layout | Program | Setting
 """What a session goes on to know."""
 
 _FORM, _CALL, _REQUEST, _PAIR = (struct.Struct(form) for form in ("<IQ", "<IIQ", "<Q", "<QQ"))
-_COUNT, _LAYOUT = struct.Struct("<I"), struct.Struct("<IH")
+_COUNT, _LAYOUT, _SETTING = struct.Struct("<I"), struct.Struct("<IH"), struct.Struct("<BB")
 _ABSENT = 0xFF
 _SINGLE = {Sync: Code.SYNC, Seed: Code.SEED, Memory: Code.MEMORY}
 _DOUBLE = {Read: Code.READ, Generator: Code.GENERATOR, State: Code.STATE, Restore: Code.RESTORE}
@@ -187,6 +195,9 @@ def put(record: Record, out: bytearray) -> None:
         case Sync(number) | Seed(number) | Memory(number):
             out.append(_SINGLE[type(record)])
             out += _REQUEST.pack(number)
+        case Setting():
+            out.append(Code.SETTING)
+            out += _SETTING.pack(*record)
         case New(handle, dtype, sizes):
             out.append(Code.NEW)
             out += _REQUEST.pack(handle)
@@ -238,7 +249,7 @@ class Batches:
             yield record
 
     def known(self) -> list[bytes]:
-        """All forms, layouts and programs that a session knows, as records, each after those that it names."""
+        """All forms, layouts, programs and settings of a session, as records, each after those that it names."""
         return list(self._known.values())
 
     def _keep(self, record: Known, said: bytes) -> None:
@@ -319,6 +330,8 @@ class Batches:
                 return programs.run(reader, self._inputs_of)
             case Code.FORGET:
                 return self._forget(reader)
+            case Code.SETTING:
+                return Setting(*reader.unpack(_SETTING))
 
     def _form(self, reader: Reader) -> Form:
         number, schema = reader.unpack(_FORM)

@@ -48,6 +48,7 @@ RECORDS = st.one_of(
     st.builds(records.Generator, U64, U64),
     st.builds(records.State, U64, U64),
     st.builds(records.Restore, U64, U64),
+    st.builds(records.Setting, st.integers(0, 255), st.integers(0, 255)),
 )
 OUTPUTS = st.builds(
     lambda dtype, dims: replies.Output(dtype, tuple(size for size, _ in dims), tuple(stride for _, stride in dims)),

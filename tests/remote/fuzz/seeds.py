@@ -56,6 +56,7 @@ def _batches() -> dict[str, bytes]:
         "read": _put(records.Read(5, 20)),
         "sync": _put(records.Sync(6)),
         "seed": _put(records.Seed(42)),
+        "setting": _put(records.Setting(2, 1)),
         "generator": _put(records.Generator(30, 42)),
         "state": _put(records.State(30, 31)),
         "restore": _put(records.Restore(30, 31)),

@@ -51,7 +51,7 @@ def full():
     said = [
         records.Form(3, "aten::neg", 0, [Slot.TENSOR], []), records.Layout(2, (((2,), (1,)),)),
         programs.Program(1, 1, (programs.Node(3, 2, (0,), ()),), (0,)),
-        records.Generator(40, 9), records.New(50, "float32", (2, 3)),
+        records.Setting(7, 1), records.Setting(7, 0), records.Generator(40, 9), records.New(50, "float32", (2, 3)),
     ]  # fmt: skip
     made.take(Kind.BATCH, b"".join(map(packed, said)))
     made.take(Kind.UPLOAD, bytes(range(9)))
@@ -86,7 +86,7 @@ def test_everything_is_as_it_was():
             other.is_conj(), other.is_neg(), other._is_zerotensor(),
         )  # fmt: skip
         torch.testing.assert_close(one.clone(), other.clone(), rtol=0, atol=0)
-    assert after.batches.known() == before.batches.known() and len(after.batches.known()) == 3
+    assert after.batches.known() == before.batches.known() and len(after.batches.known()) == 4
     assert after.store.used_bytes == before.store.used_bytes and after.store.peak_bytes == before.store.peak_bytes
     after.store.get(1)[3] = 100
     assert after.store.get(3)[0] == 100 and after.store.get(2)[3, 0] == 100
@@ -127,6 +127,30 @@ def test_programs_are_known_there_and_may_be_forgotten():
     last.take(Kind.BATCH, packed(programs.Forget(5)))
     with pytest.raises(ProtocolError, match="run: found program 5, which is not known"):
         last.take(Kind.BATCH, ran(5, 40, 1))
+
+
+def test_settings_are_those_of_who_goes_on():
+    before, after = interpreter(), interpreter()
+    before.take(
+        Kind.BATCH, packed(records.Setting(1, 1)) + packed(records.Setting(4, 2)) + packed(records.Setting(4, 0))
+    )
+    torch.set_default_dtype(torch.float32)
+    try:
+        snapshots.restore(after, Recorded(written(before)))
+        assert (torch.get_default_dtype(), torch.get_float32_matmul_precision()) == (torch.float64, "highest")
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(("number", "value", "said"), [
+    (0, 0, "setting: found 0; allowed: 1 to 7"),
+    (8, 0, "setting: found 8; allowed: 1 to 7"),
+    (1, 4, "setting default dtype: found 4; allowed: 0 to 3"),
+    (3, 2, "setting filled memory: found 2; allowed: 0 to 1"),
+])  # fmt: skip
+def test_a_setting_that_is_none_ends_the_session(number, value, said):
+    with pytest.raises(ProtocolError, match=said):
+        interpreter().take(Kind.BATCH, packed(records.Setting(number, value)))
 
 
 def test_what_does_not_fit_is_refused():

@@ -165,11 +165,17 @@ def test_in_training_it_runs_as_always_with_one_warning(cuda):
         assert "is in training mode" in told and norm.num_batches_tracked.item() == 4
 
 
+def tuned(self, x):
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True):
+        return x * 2
+
+
 def test_what_is_around_a_call_counts(cuda):
     module, x = mlp().to(cuda).eval(), tensor(cuda, 5, 6)
     with torch.no_grad():
         with torch.autocast(cuda, torch.bfloat16):
             assert "autocast is on" in said(module, x)[0]
+        assert "changes a setting of torch" in said(Of(tuned).to(cuda), x)[0]
         assert "on cpu" in said(Of(lambda self, x: x * 2).to(cuda), torch.ones(()))[0]
         assert "not on the remote device" in said(mlp().eval(), torch.ones(5, 6))[0]
     with pytest.raises(TypeError, match=r"module: found function; allowed: torch\.nn\.Module"):
@@ -242,7 +248,7 @@ def test_numbers_that_begin_anew(cuda, sent):
         fast = tessera.remote.capture(module)
         fast(x)
         with RemoteTensor.remote.plans.lock:
-            RemoteTensor.remote.plans._renew()
+            RemoteTensor.remote.plans.renew()
         for _ in range(3):
             assert_same(fast(x), module(x))
     assert (sent.count(14), sent.count(15)) == (2, 2)

@@ -44,6 +44,18 @@ def test_a_pool_that_does_not_answer_is_an_error_at_the_first_use():
     assert found.returncode == 1 and "refused" in found.stderr.splitlines()[-1]
 
 
+def test_what_was_set_before_the_first_use_is_the_executors_too(address):
+    code = """if True:
+        import torch
+        torch.set_default_dtype(torch.float64)
+        torch.use_deterministic_algorithms(True)
+        x = torch.arange(2, device="cuda") / 2
+        print(x.tolist(), x.dtype, torch.empty(1, device="cuda").isnan().item())
+    """
+    found = run(address, code)
+    assert (found.stdout, found.stderr) == ("[0.0, 0.5] torch.float64 True\n", "")
+
+
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory):
     """A folder with torch and what torch needs, and no more."""

@@ -1,0 +1,58 @@
+"""Settings of torch's process that change what operators give: their names on the wire, and where torch keeps them.
+
+A client's are its executor's too. On the wire a value is its place among the allowed ones.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils import deterministic
+
+from tessera.remote.protocol.errors import ProtocolError
+
+
+class Setting(NamedTuple):
+    """``allowed``: torch's own default is the first. ``get`` and ``put`` are torch's."""
+
+    name: str
+    allowed: tuple[Any, ...]
+    get: Callable[[], Any]
+    put: Callable[[Any], None]
+
+    def place(self) -> int:
+        """Of the value that it has in this process."""
+        return self.allowed.index(self.get())
+
+
+def _attribute(
+    owner: Any, name: str, default: bool
+) -> tuple[tuple[Any, ...], Callable[[], Any], Callable[[Any], None]]:
+    return (default, not default), lambda: getattr(owner, name), lambda value: setattr(owner, name, value)
+
+
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_PRECISIONS = ("highest", "high", "medium")
+
+SETTINGS: Mapping[int, Setting] = dict(enumerate((
+    Setting("default dtype", _FLOATS, torch.get_default_dtype, torch.set_default_dtype),
+    Setting("deterministic", (0, 1, 2), torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
+    Setting("filled memory", *_attribute(deterministic, "fill_uninitialized_memory", True)),
+    Setting("precision", _PRECISIONS, torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    Setting("cuDNN TF32", *_attribute(torch.backends.cudnn, "allow_tf32", True)),
+    Setting("cuDNN deterministic", *_attribute(torch.backends.cudnn, "deterministic", False)),
+    Setting("cuDNN benchmark", *_attribute(torch.backends.cudnn, "benchmark", False)),
+), 1))  # fmt: skip
+"""By their numbers on the wire."""
+
+DEFAULT_DTYPE, DETERMINISTIC = 1, 2
+
+
+def setting(number: int, place: int) -> tuple[Setting, Any]:
+    """A setting and one of its values. Raises ``ProtocolError`` for others."""
+    if number not in SETTINGS:
+        raise ProtocolError(f"setting: found {number}; allowed: 1 to {max(SETTINGS)}")
+    found = SETTINGS[number]
+    if place >= len(found.allowed):
+        raise ProtocolError(f"setting {found.name}: found {place}; allowed: 0 to {len(found.allowed) - 1}")
+    return found, found.allowed[place]
