@@ -68,6 +68,7 @@ def install(module: RemoteModule) -> None:
     RemoteGenerator.shown = torch.device(_CUDA, 0)
     for name, value in names(module).items():
         _replace(name, value)
+    torch.accelerator.current_accelerator = lambda check_available=False: torch.device(_CUDA)
     if torch.distributed.is_available():
         torch.distributed.distributed_c10d._NCCL_AVAILABLE = False
 

@@ -82,3 +82,11 @@ def test_memory_is_counted(cuda):
 def test_another_index_does_not_exist(cuda):
     with pytest.raises(RuntimeError, match="found index 1; allowed: 0"):
         torch.ones(1, device="cuda:1")
+
+
+def test_the_accelerator_is_cuda(cuda):
+    assert torch.accelerator.is_available() and torch.accelerator.device_count() == 1
+    device = torch.accelerator.current_accelerator(check_available=True)
+    assert (device.type, torch.ones(2).to(device).device) == ("cuda", torch.device("cuda", 0))
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        assert torch.nn.Linear(2, 1).to(device)(torch.ones(1, 2, device=device)).dtype == torch.bfloat16
