@@ -251,15 +251,16 @@ class Device:
             self.put(records.Seed(self.seed_value))
 
     def settings_changed(self) -> None:
-        """Some of torch's, perhaps: the executor is told. With another default dtype operators give other things."""
-        if self._session is None:
-            return
+        """Some of torch's, perhaps: the executor is told."""
+        with self._opening:
+            if self._session is None:
+                return
         if self._recording is not None:
             self._recording.changed()
         with self.plans.lock:
             for record in self._settings.changed():
                 if record.number == DEFAULT_DTYPE:
-                    self.plans.renew()
+                    self.plans.default_dtype(record.value)
                 self.put(record)
 
     def _ask(self, record: Callable[[int], bytes]) -> tuple[replies.Reply, bytearray]:

@@ -14,6 +14,7 @@ from tessera.remote.client.specs import Spec, flat, spec_of
 from tessera.remote.protocol import records
 from tessera.remote.protocol.programs import Forget
 from tessera.remote.protocol.schemas import is_argument, is_view, name_of, schema_number
+from tessera.remote.settings import DEFAULT_DTYPE, SETTINGS
 
 _SYNCHRONOUS = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
 _ASKED = {
@@ -67,13 +68,16 @@ class Plans:
     def __init__(self, send: Callable[[bytes], None]) -> None:
         self._send = send
         self.lock = threading.RLock()
+        self._by_dtype: dict[int, dict[Any, Plan]] = {}
         self.known: dict[Any, Plan] = {}
+        """Of this default dtype."""
         self.age = 0
         self._forms: dict[Any, int] = {}
         self._layouts: dict[Any, int] = {}
         self.programs: dict[int, int] = {}
         """That the executor knows: the bytes of each, by its number."""
         self._program_numbers = itertools.count()
+        self.default_dtype(SETTINGS[DEFAULT_DTYPE].place())
 
     def get(self, pattern: Pattern) -> Plan:
         """By one thread at a time: a number is that of one form. Raises what the operator raises for such arguments,
@@ -81,18 +85,25 @@ class Plans:
         with self.lock:
             if plan := self.known.get(pattern.key):
                 return plan
-            if max(len(self.known), len(self._forms), len(self._layouts)) >= records.MAX_KNOWN - 1:
-                self.renew()
+            plans = sum(map(len, self._by_dtype.values()))
+            if max(plans, len(self._forms), len(self._layouts)) >= records.MAX_KNOWN - 1:
+                self._renew()
             plan = self.known[pattern.key] = self._make(pattern)
             return plan
 
-    def renew(self) -> None:
+    def _renew(self) -> None:
         """Numbers begin anew; before they do, the programs that name them are forgotten."""
         self.age += 1
         for number in list(self.programs):
             self._send(records.packed(Forget(number)))
-        for known in (self.known, self._forms, self._layouts, self.programs):
+        for plans in self._by_dtype.values():
+            plans.clear()
+        for known in (self._forms, self._layouts, self.programs):
             known.clear()
+
+    def default_dtype(self, place: int) -> None:
+        """From now on it is the one at this place among its settings: calls of the same form may give others."""
+        self.known = self._by_dtype.setdefault(place, {})
 
     def program_number(self) -> int:
         """One that no other program had."""

@@ -40,6 +40,17 @@ def test_the_default_dtype(same, dtype):
     assert {one.dtype for one in between[0]} == {dtype} and {one.dtype for one in (*before, *after)} == {torch.float32}
 
 
+def test_another_default_dtype_forgets_nothing(cuda, monkeypatch):
+    """Some trainers set it at each step."""
+    for dtype in (torch.float64, torch.float32):
+        torch.set_default_dtype(dtype)
+        given(cuda)
+    monkeypatch.setattr(RemoteTensor.remote.plans, "_make", None)
+    for dtype in (torch.float64, torch.float32):
+        torch.set_default_dtype(dtype)
+        assert {one.dtype for one in given(cuda)} == {dtype}
+
+
 def test_memory_is_filled_where_operators_are_to_be_deterministic(cuda):
     torch.use_deterministic_algorithms(True)
     filled = torch.empty(4, device=cuda).isnan().all().item()

@@ -248,7 +248,7 @@ def test_numbers_that_begin_anew(cuda, sent):
         fast = tessera.remote.capture(module)
         fast(x)
         with RemoteTensor.remote.plans.lock:
-            RemoteTensor.remote.plans.renew()
+            RemoteTensor.remote.plans._renew()
         for _ in range(3):
             assert_same(fast(x), module(x))
     assert (sent.count(14), sent.count(15)) == (2, 2)

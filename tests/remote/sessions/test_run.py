@@ -51,9 +51,11 @@ def test_what_was_set_before_the_first_use_is_the_executors_too(address):
         torch.use_deterministic_algorithms(True)
         x = torch.arange(2, device="cuda") / 2
         print(x.tolist(), x.dtype, torch.empty(1, device="cuda").isnan().item())
+        torch.set_default_dtype(torch.float32)
+        print((torch.arange(2, device="cuda") / 2).tolist())
     """
     found = run(address, code)
-    assert (found.stdout, found.stderr) == ("[0.0, 0.5] torch.float64 True\n", "")
+    assert (found.stdout, found.stderr) == ("[0.0, 0.5] torch.float64 True\n[0.0, 0.5]\n", "")
 
 
 @pytest.fixture(scope="module")
