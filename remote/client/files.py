@@ -76,21 +76,31 @@ class _Moved:
     def __init__(self, goes: Callable[[torch.Tensor], bool], device: torch.device) -> None:
         self._goes = goes
         self._device = device
+        self._seen: dict[int, Any] = {}
         self._tensors: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._memories: dict[tuple[int, torch.dtype], torch.Tensor] = {}
 
     def value(self, value: Any) -> Any:
-        if isinstance(value, torch.nn.Module):
-            return value._apply(lambda tensor: self._memory(tensor) if self._leaves(tensor) else tensor)
+        """What stands in its place: itself where that can be, with other tensors in it."""
         if isinstance(value, torch.Tensor):
             return self._tensor(value) if self._leaves(value) else value
-        if isinstance(value, dict):
-            moved = type(value)() if type(value) is not dict else {}
-            moved.update({key: self.value(item) for key, item in value.items()})
-            return moved
-        if hasattr(value, "_fields"):
-            return type(value)(*map(self.value, value))
-        return type(value)(map(self.value, value)) if type(value) in (list, tuple) else value
+        if isinstance(value, tuple):
+            moved = [self.value(item) for item in value]
+            return type(value)(*moved) if hasattr(value, "_fields") else tuple(moved) if type(value) is tuple else value
+        if id(value) not in self._seen:
+            self._seen[id(value)] = value
+            self._within(value)
+        return value
+
+    def _within(self, value: Any) -> None:
+        if isinstance(value, torch.nn.Module):
+            value._apply(lambda tensor: self._memory(tensor) if self._leaves(tensor) else tensor)
+        elif isinstance(value, dict):
+            value.update({key: self.value(item) for key, item in value.items()})
+        elif isinstance(value, list):
+            value[:] = [self.value(item) for item in value]
+        elif type(value).__module__ != "builtins" and hasattr(value, "__dict__") and not callable(value):
+            self._within(vars(value))
 
     def _leaves(self, tensor: torch.Tensor) -> bool:
         return not isinstance(tensor, RemoteTensor) and self._goes(tensor)

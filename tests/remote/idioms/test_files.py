@@ -104,6 +104,31 @@ def test_a_whole_module(cuda, location):
     assert on_cuda(loaded.words.weight.grad) == [True]
 
 
+class Kept:
+    def __init__(self, tensor, other):
+        self.tensor, self.other = tensor, other
+
+
+def test_whatever_holds_them(cuda):
+    there, here = torch.ones(2, device=cuda), torch.ones(2)
+    first = Kept(there, here)
+    first.other, ordered = Kept(here, first), collections.OrderedDict(state=there)
+    ordered._metadata = {"version": 2}
+    counted = collections.defaultdict(list, {"a": [there]})
+    loaded, state, lists, both = again([first, ordered, counted, (first, there)])
+    assert on_cuda(loaded.tensor, loaded.other.tensor, state["state"], lists["a"][0]) == [True, False, True, True]
+    assert loaded.other.other is loaded and both[0] is loaded and both[1] is loaded.tensor
+    assert state._metadata == {"version": 2} and lists["b"] == []
+
+
+def test_weights_only_which_is_what_torch_does_unless_told(cuda, tmp_path):
+    model, path = nn.BatchNorm1d(2).to(cuda), tmp_path / "model.pt"
+    torch.save(model.state_dict(), path)
+    for options in ({}, {"mmap": True}, {"weights_only": True}):
+        loaded = torch.load(path, **options)
+        assert on_cuda(*loaded.values()) == [True] * 5 and loaded._metadata == model.state_dict()._metadata
+
+
 def test_parameters_and_gradients(cuda):
     parameter, leaf = nn.Parameter(torch.ones(2, device=cuda)), torch.ones(2, device=cuda, requires_grad=True)
     loaded = again({"parameter": parameter, "leaf": leaf, "fixed": nn.Parameter(torch.ones(1), requires_grad=False)})
