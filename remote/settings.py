@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils import deterministic
 
 from tessera.remote.protocol.errors import ProtocolError
 
@@ -25,10 +24,8 @@ class Setting(NamedTuple):
         return self.allowed.index(self.get())
 
 
-def _attribute(
-    owner: Any, name: str, default: bool
-) -> tuple[tuple[Any, ...], Callable[[], Any], Callable[[Any], None]]:
-    return (default, not default), lambda: getattr(owner, name), lambda value: setattr(owner, name, value)
+def _both(name: str) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+    return getattr(torch._C, f"_get_{name}"), getattr(torch._C, f"_set_{name}")
 
 
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -37,11 +34,11 @@ _PRECISIONS = ("highest", "high", "medium")
 SETTINGS: Mapping[int, Setting] = dict(enumerate((
     Setting("default dtype", _FLOATS, torch.get_default_dtype, torch.set_default_dtype),
     Setting("deterministic", (0, 1, 2), torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
-    Setting("filled memory", *_attribute(deterministic, "fill_uninitialized_memory", True)),
+    Setting("filled memory", (True, False), *_both("deterministic_fill_uninitialized_memory")),
     Setting("precision", _PRECISIONS, torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
-    Setting("cuDNN TF32", *_attribute(torch.backends.cudnn, "allow_tf32", True)),
-    Setting("cuDNN deterministic", *_attribute(torch.backends.cudnn, "deterministic", False)),
-    Setting("cuDNN benchmark", *_attribute(torch.backends.cudnn, "benchmark", False)),
+    Setting("cuDNN TF32", (True, False), *_both("cudnn_allow_tf32")),
+    Setting("cuDNN deterministic", (False, True), *_both("cudnn_deterministic")),
+    Setting("cuDNN benchmark", (False, True), *_both("cudnn_benchmark")),
 ), 1))  # fmt: skip
 """By their numbers on the wire."""
 

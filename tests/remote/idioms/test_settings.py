@@ -12,7 +12,12 @@ pytestmark = pytest.mark.torch
 
 @pytest.fixture(autouse=True)
 def as_before():
-    yield
+    with getattr(torch.backends, "__allow_nonbracketed_mutation")():  # other tests of the process may have forbidden it
+        yield
+        reset()
+
+
+def reset():
     torch.set_default_dtype(torch.float32)
     torch.set_deterministic_debug_mode("default")
     torch.utils.deterministic.fill_uninitialized_memory = True
