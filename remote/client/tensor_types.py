@@ -61,13 +61,19 @@ def _typed(function: Any) -> Any:
 
 
 def _default(function: Any) -> Any:
+    by_type = False
+
     @functools.wraps(function)
     def set_default_tensor_type(wanted: Any) -> None:
+        nonlocal by_type
         if kind := _of(wanted):
             torch.set_default_dtype(kind.dtype)
             torch.set_default_device(torch.device(DEVICE, 0))
-        else:
+            by_type = True
+            return
+        if by_type:  # else a default device is the program's own
             torch.set_default_device(None)
-            function(wanted)
+            by_type = False
+        function(wanted)
 
     return set_default_tensor_type

@@ -45,3 +45,15 @@ def test_as_the_type_of_what_is_made(cuda):
         torch.set_default_tensor_type(torch.FloatTensor)
     assert [(one.device.type, one.dtype) for one in made] == [("cuda", torch.float64)] * 2
     assert (torch.ones(2).device.type, torch.ones(2).dtype) == ("cpu", torch.float32)
+
+
+@pytest.mark.filterwarnings("ignore:torch.set_default_tensor_type")
+def test_a_default_device_of_the_programs_own_stays(cuda):
+    torch.set_default_device(cuda)
+    try:
+        torch.set_default_tensor_type(torch.DoubleTensor)
+        made = torch.ones(2)
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_tensor_type(torch.FloatTensor)
+    assert (made.device.type, made.dtype) == ("cuda", torch.float64)
