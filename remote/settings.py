@@ -28,21 +28,29 @@ def _both(name: str) -> tuple[Callable[[], Any], Callable[[Any], None]]:
     return getattr(torch._C, f"_get_{name}"), getattr(torch._C, f"_set_{name}")
 
 
+def _tf32(kind: str) -> bool:
+    """By whichever of torch's ways it was allowed."""
+    return bool(torch._C._get_fp32_precision_getter("cuda", kind) == "tf32")
+
+
+def _put_matmul_tf32(allowed: bool) -> None:
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+
+
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-_PRECISIONS = ("highest", "high", "medium")
 
 SETTINGS: Mapping[int, Setting] = dict(enumerate((
     Setting("default dtype", _FLOATS, torch.get_default_dtype, torch.set_default_dtype),
     Setting("deterministic", (0, 1, 2), torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
     Setting("filled memory", (True, False), *_both("deterministic_fill_uninitialized_memory")),
-    Setting("precision", _PRECISIONS, torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
-    Setting("cuDNN TF32", (True, False), *_both("cudnn_allow_tf32")),
+    Setting("cuBLAS TF32", (False, True), lambda: _tf32("matmul"), _put_matmul_tf32),
+    Setting("cuDNN TF32", (True, False), lambda: _tf32("conv") and _tf32("rnn"), torch._C._set_cudnn_allow_tf32),
     Setting("cuDNN deterministic", (False, True), *_both("cudnn_deterministic")),
     Setting("cuDNN benchmark", (False, True), *_both("cudnn_benchmark")),
 ), 1))  # fmt: skip
 """By their numbers on the wire."""
 
-DEFAULT_DTYPE, DETERMINISTIC = 1, 2
+DEFAULT_DTYPE = 1
 
 
 def setting(number: int, place: int) -> tuple[Setting, Any]:

@@ -1,4 +1,4 @@
-"""``torch.compile`` makes nothing for a remote device: what it is given runs as it is, with one warning."""
+"""``torch.compile`` makes nothing for a remote device: what it is given runs as it is, with a warning."""
 
 import functools
 import warnings
@@ -15,12 +15,12 @@ def patch() -> None:
 def _as_it_is(function: Any) -> Any:
     @functools.wraps(function)
     def compile_(*args: Any, **kwargs: Any) -> Any:
-        warnings.warn(
-            "torch.compile: runs as it is, operator by operator, where a remote device is in use; "
-            "tessera.remote.capture(module) makes one program of a forward pass",
-            stacklevel=2,
-        )
-        torch.compiler.set_stance("force_eager")
-        return function(*args, **kwargs)
+        if not kwargs.get("disable"):
+            warnings.warn(
+                "torch.compile: runs as it is, operator by operator, where a remote device is in use; "
+                "tessera.remote.capture(module) makes one program of a forward pass",
+                stacklevel=2,
+            )
+        return function(*args, **{**kwargs, "disable": True})
 
     return compile_

@@ -7,13 +7,16 @@ import functools
 from typing import Any
 
 import torch
+from torch.jit import _builtins
 
 from tessera.remote.client.tensor import RemoteTensor
 
 
 def patch() -> None:
     """For the life of the process."""
-    torch.ctc_loss = _with_numbers(torch.ctc_loss)
+    former = torch.ctc_loss
+    torch.ctc_loss = _with_numbers(former)
+    _builtins._register_builtin(torch.ctc_loss, _builtins._find_builtin(former))
 
 
 def _with_numbers(function: Any) -> Any:

@@ -255,8 +255,8 @@ class Device:
         with self._opening:
             if self._session is None:
                 return
-        if self._recording is not None:
-            self._recording.changed()
+        if (recording := self._recording) is not None:
+            recording.changed()
         with self.plans.lock:
             for record in self._settings.changed():
                 if record.number == DEFAULT_DTYPE:

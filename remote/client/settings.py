@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import torch
@@ -31,11 +30,9 @@ class Settings:
         """Those that it is to be told, and is taken to know from now on."""
         found = []
         for number, setting in SETTINGS.items():
-            # Torch refuses to read one that was set in two ways which disagree: it stays what it was.
-            with suppress(RuntimeError, ValueError):
-                if (place := setting.place()) != self._sent[number]:
-                    self._sent[number] = place
-                    found.append(Setting(number, place))
+            if (place := setting.place()) != self._sent[number]:
+                self._sent[number] = place
+                found.append(Setting(number, place))
         return found
 
 

@@ -98,8 +98,22 @@ class RemoteTensor(torch.Tensor):
         here = self.detach().cpu().requires_grad_(self.requires_grad)
         if isinstance(self, torch.nn.Parameter):
             here = torch.nn.Parameter(here, self.requires_grad)
+        vars(here).update(self._attributes())
         here.untyped_storage().comes_from = self.device
         return here.__reduce_ex__(protocol)
+
+    def _attributes(self) -> dict[str, Any]:
+        """That programs gave it."""
+        return {name: value for name, value in vars(self).items() if name not in ("_handle", "_is_param")}
+
+    def __copy__(self) -> "RemoteTensor":
+        """Another of the same memory."""
+        copied: Any = self.detach()
+        if isinstance(self, torch.nn.Parameter):
+            copied = torch.nn.Parameter(copied, self.requires_grad)
+        copied.__dict__.update(self._attributes())
+        copied.requires_grad_(self.requires_grad)
+        return copied  # type: ignore[no-any-return]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "RemoteTensor":
         if not self.is_leaf:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import torch
 
-from tessera.remote.executor import orders, snapshots
+from tessera.remote.executor import orders, settings, snapshots
 from tessera.remote.executor.devices import facts_of, free_bytes, name_of
 from tessera.remote.executor.interpreter import Interpreter
 from tessera.remote.executor.orders import SERVED, Descriptor, Order, Report, Verb
@@ -216,6 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     name = os.environ.pop("TESSERA_SESSION")
+    settings.start()
     gate = socket.socket(fileno=asked.gate)
     share = Share(asked.quota, asked.slot) if asked.slot else None
     session = Session(name, asked.device, asked.limit_bytes, asked.grace_s, gate, asked.epoch, share)

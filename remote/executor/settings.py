@@ -1,16 +1,17 @@
 """Settings of a session, which are those of its process."""
 
-import os
-
 from tessera.remote import settings
 from tessera.remote.protocol.records import Setting
 
-_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+
+def start() -> None:
+    """Each has its first value, whatever this process was started with."""
+    for setting in settings.SETTINGS.values():
+        if setting.place():
+            setting.put(setting.allowed[0])
 
 
 def take(record: Setting) -> None:
     """Raises ``ProtocolError`` for one that is none."""
     setting, value = settings.setting(record.number, record.value)
-    if record.number == settings.DETERMINISTIC:
-        os.environ.setdefault(_WORKSPACE, ":4096:8")  # cuBLAS is deterministic with it only, and reads it once
     setting.put(value)

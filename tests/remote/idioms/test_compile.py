@@ -9,12 +9,6 @@ pytestmark = pytest.mark.torch
 SAID = r"torch\.compile: runs as it is.*tessera\.remote\.capture"
 
 
-@pytest.fixture(autouse=True)
-def stance():
-    yield
-    torch.compiler.set_stance("default")
-
-
 def test_a_compiled_module_runs_as_it_is_and_says_so(same):
     def program(device):
         model = nn.Sequential(nn.Linear(3, 4), nn.GELU(), nn.Linear(4, 1)).to(device)

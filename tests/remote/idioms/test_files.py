@@ -1,6 +1,7 @@
 """``torch.save`` and ``torch.load``: what was on ``cuda`` is there again, what was not is not."""
 
 import collections
+import copy
 import io
 
 import pytest
@@ -115,10 +116,54 @@ def test_whatever_holds_them(cuda):
     first.other, ordered = Kept(here, first), collections.OrderedDict(state=there)
     ordered._metadata = {"version": 2}
     counted = collections.defaultdict(list, {"a": [there]})
-    loaded, state, lists, both = again([first, ordered, counted, (first, there)])
+    counts, keyed = collections.Counter({30: 1}), {there: here}
+    loaded, state, lists, both, counts, keyed = again([first, ordered, counted, (first, there), counts, keyed])
     assert on_cuda(loaded.tensor, loaded.other.tensor, state["state"], lists["a"][0]) == [True, False, True, True]
+    assert counts == {30: 1} and keyed[loaded.tensor].device.type == "cpu"
     assert loaded.other.other is loaded and both[0] is loaded and both[1] is loaded.tensor
     assert state._metadata == {"version": 2} and lists["b"] == []
+
+
+def test_attributes_and_signs_are_kept(cuda):
+    parameter, plain = nn.Parameter(torch.ones(2, device=cuda)), torch.ones(2, device=cuda)
+    parameter.no_decay, plain.label = True, "mine"
+    turned = torch.tensor([1 + 2j]).conj(), torch.complex(torch.ones(1), torch.ones(1)).conj().imag
+    loaded, other, conjugate, negative = again([parameter, plain, *turned], map_location=cuda)
+    assert loaded.no_decay and other.label == "mine" and isinstance(loaded, nn.Parameter)
+    assert on_cuda(loaded, other, conjugate, negative) == [True] * 4
+    assert (conjugate.tolist(), negative.tolist()) == ([1 - 2j], [-1.0])
+
+
+def test_an_optimizer_and_its_model_belong_together_again(cuda):
+    model = nn.Linear(2, 1).to(cuda)
+    model.mask = torch.ones(2, device=cuda)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=0.5)
+    model(model.mask).sum().backward()
+    optimizer.step()
+    loaded, stepper = again([model, optimizer])
+    assert loaded.mask.device.type == "cuda" and stepper.param_groups[0]["params"][0] is loaded.weight
+    assert on_cuda(stepper.state[loaded.weight]["momentum_buffer"]) == [True]
+    before = loaded.weight.detach().clone()
+    loaded(loaded.mask).sum().backward()
+    stepper.step()
+    assert not torch.equal(before, loaded.weight)
+
+
+def test_scripts_of_this_machine_load_as_ever(cuda, tmp_path):
+    path = str(tmp_path / "scripted.pt")
+    torch.jit.script(nn.ReLU()).save(path)
+    for options in ({}, {"map_location": "cpu"}):
+        assert torch.load(f=path, weights_only=False, **options)(-torch.ones(1)).tolist() == [0.0]
+
+
+def test_a_copy_has_the_same_memory(cuda):
+    x = nn.Parameter(torch.ones(2, device=cuda))
+    x.label = "mine"
+    copied = copy.copy(x)
+    with torch.no_grad():
+        copied.mul_(2)
+    assert isinstance(copied, nn.Parameter) and copied is not x and copied.label == "mine"
+    assert x.tolist() == [2.0, 2.0]
 
 
 def test_weights_only_which_is_what_torch_does_unless_told(cuda, tmp_path):

@@ -90,3 +90,9 @@ def test_the_loss_of_an_alignment(same, lengths):
         return loss, x.grad
 
     same(program, rtol=1e-5, atol=1e-6)
+
+
+def test_that_loss_in_a_script(cuda):
+    scripted = torch.jit.script(nn.CTCLoss())
+    x, lengths = torch.zeros(4, 1, 3).log_softmax(2), (torch.tensor([4]), torch.tensor([2]))
+    assert scripted(x, torch.tensor([[1, 2]]), *lengths).isfinite()

@@ -22,6 +22,7 @@ def reset():
     torch.set_deterministic_debug_mode("default")
     torch.utils.deterministic.fill_uninitialized_memory = True
     torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.conv.fp32_precision = torch.backends.cudnn.rnn.fp32_precision = "tf32"
     torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = True, False
     torch.backends.cudnn.deterministic = False
 
@@ -80,13 +81,17 @@ def test_an_operator_that_cannot_be_deterministic_is_an_error_or_not(cuda):
 
 @pytest.mark.parametrize(("change", "number", "place"), [
     (lambda: torch.set_float32_matmul_precision("high"), 4, 1),
-    (lambda: torch.set_float32_matmul_precision("medium"), 4, 2),
+    (lambda: torch.set_float32_matmul_precision("medium"), 4, 1),
+    (lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"), 4, 1),
+    (lambda: setattr(torch.backends.cudnn.conv, "fp32_precision", "ieee"), 5, 1),
     (lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True), 4, 1),
     (lambda: setattr(torch.backends.cudnn, "allow_tf32", False), 5, 1),
     (lambda: setattr(torch.backends.cudnn, "deterministic", True), 6, 1),
     (lambda: setattr(torch.backends.cudnn, "benchmark", True), 7, 1),
     (lambda: torch.set_deterministic_debug_mode("warn"), 2, 1),
-], ids=["high", "medium", "tf32", "cudnn tf32", "cudnn deterministic", "cudnn benchmark", "debug mode"])  # fmt: skip
+], ids=[
+    "high", "medium", "matmul", "conv", "tf32", "cudnn tf32", "cudnn deterministic", "cudnn benchmark", "debug mode",
+])  # fmt: skip
 def test_each_way_to_set_one_is_sent_once(cuda, monkeypatch, change, number, place):
     torch.ones(1, device=cuda)
     sent = []

@@ -132,7 +132,7 @@ def test_programs_are_known_there_and_may_be_forgotten():
 def test_settings_are_those_of_who_goes_on():
     before, after = interpreter(), interpreter()
     before.take(
-        Kind.BATCH, packed(records.Setting(1, 1)) + packed(records.Setting(4, 2)) + packed(records.Setting(4, 0))
+        Kind.BATCH, packed(records.Setting(1, 1)) + packed(records.Setting(4, 1)) + packed(records.Setting(4, 0))
     )
     torch.set_default_dtype(torch.float32)
     try:
