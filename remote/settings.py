@@ -8,8 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from tessera.remote.protocol.errors import ProtocolError
-
 
 class Setting(NamedTuple):
     """``allowed``: torch's own default is the first. ``get`` and ``put`` are torch's."""
@@ -51,13 +49,3 @@ SETTINGS: Mapping[int, Setting] = dict(enumerate((
 """By their numbers on the wire."""
 
 DEFAULT_DTYPE = 1
-
-
-def setting(number: int, place: int) -> tuple[Setting, Any]:
-    """A setting and one of its values. Raises ``ProtocolError`` for others."""
-    if number not in SETTINGS:
-        raise ProtocolError(f"setting: found {number}; allowed: 1 to {max(SETTINGS)}")
-    found = SETTINGS[number]
-    if place >= len(found.allowed):
-        raise ProtocolError(f"setting {found.name}: found {place}; allowed: 0 to {len(found.allowed) - 1}")
-    return found, found.allowed[place]

@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 from torch.amp import autocast_mode, grad_scaler
-from torch.jit import _builtins
 from torch.utils import _device
 
-from tessera.remote.client import files, generators, profiling, tensor_types
+from tessera.remote.client import files, generators, profiling, scripts, tensor_types
 from tessera.remote.client.cuda_module import names
 from tessera.remote.client.generators import RemoteGenerator
 from tessera.remote.client.module import RemoteModule
@@ -43,9 +42,7 @@ def install(module: RemoteModule) -> None:
     """For the life of the process."""
     _device._device_constructors()  # looked up once, and by what they are now
     for name in _FUNCTIONS:
-        former = getattr(torch, name)
-        setattr(torch, name, _with_device(former))
-        _builtins._register_builtin(getattr(torch, name), _builtins._find_builtin(former))
+        scripts.replace(name, _with_device)
     for name in _METHODS:
         setattr(torch.Tensor, name, _with_device(getattr(torch.Tensor, name)))
     torch.Tensor.to = _to(torch.Tensor.to)

@@ -7,16 +7,14 @@ import functools
 from typing import Any
 
 import torch
-from torch.jit import _builtins
 
+from tessera.remote.client import scripts
 from tessera.remote.client.tensor import RemoteTensor
 
 
 def patch() -> None:
     """For the life of the process."""
-    former = torch.ctc_loss
-    torch.ctc_loss = _with_numbers(former)
-    _builtins._register_builtin(torch.ctc_loss, _builtins._find_builtin(former))
+    scripts.replace("ctc_loss", _with_numbers)
 
 
 def _with_numbers(function: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from tessera.remote.client.specs import Spec
-from tessera.remote.client.tensor import DEVICE, RemoteTensor
+from tessera.remote.client.tensor import DEVICE, RemoteTensor, alike, attributes_of
 
 _DATA = torch._C.TensorBase.data
 aten = torch.ops.aten
@@ -51,14 +51,8 @@ def _set_data(tensor: torch.Tensor, data: torch.Tensor) -> None:
 
 def _cross_over(tensor: torch.Tensor, data: torch.Tensor) -> None:
     """From one kind of device to the other: the two swap what they are; what is no part of the data stays."""
-    grad, needs = tensor.grad, tensor.requires_grad
-    made = data.detach()
-    if isinstance(tensor, torch.nn.Parameter):
-        made = torch.nn.Parameter(made, needs)
-    else:
-        made.requires_grad_(needs)
+    grad, made, attributes = tensor.grad, alike(tensor, data.detach()), attributes_of(tensor)
     tensor.grad = None
-    attributes = {name: value for name, value in vars(tensor).items() if name not in ("_handle", "_is_param")}
     torch.utils.swap_tensors(tensor, made)
     vars(tensor).update(attributes)
     if grad is not None and grad.device == tensor.device:

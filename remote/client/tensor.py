@@ -95,35 +95,36 @@ class RemoteTensor(torch.Tensor):
         return self.detach().cpu().tolist()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        here = self.detach().cpu().requires_grad_(self.requires_grad)
-        if isinstance(self, torch.nn.Parameter):
-            here = torch.nn.Parameter(here, self.requires_grad)
-        vars(here).update(self._attributes())
+        here = alike(self, self.detach().cpu())
+        vars(here).update(attributes_of(self))
         here.untyped_storage().comes_from = self.device
         return here.__reduce_ex__(protocol)
 
-    def _attributes(self) -> dict[str, Any]:
-        """That programs gave it."""
-        return {name: value for name, value in vars(self).items() if name not in ("_handle", "_is_param")}
-
     def __copy__(self) -> "RemoteTensor":
         """Another of the same memory."""
-        copied: Any = self.detach()
-        if isinstance(self, torch.nn.Parameter):
-            copied = torch.nn.Parameter(copied, self.requires_grad)
-        copied.__dict__.update(self._attributes())
-        copied.requires_grad_(self.requires_grad)
-        return copied  # type: ignore[no-any-return]
+        copied: RemoteTensor = alike(self, self.detach())
+        copied.__dict__.update(attributes_of(self))
+        return copied
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "RemoteTensor":
         if not self.is_leaf:
             raise RuntimeError("deepcopy: found a tensor that is the result of others; allowed: those of the user")
         if id(self) in memo:
             return memo[id(self)]  # type: ignore[no-any-return]
-        copied: RemoteTensor = self.detach().clone()
-        if isinstance(self, torch.nn.Parameter):
-            copied = torch.nn.Parameter(copied, self.requires_grad)
-        memo[id(self)] = copied.requires_grad_(self.requires_grad)
+        copied: RemoteTensor = alike(self, self.detach().clone())
+        memo[id(self)] = copied
         if self.grad is not None:
             copied.grad = self.grad.__deepcopy__(memo)
         return copied
+
+
+def alike(tensor: torch.Tensor, data: torch.Tensor) -> Any:
+    """``data`` as what ``tensor`` is: a parameter, or a tensor that requires gradients or not."""
+    if isinstance(tensor, torch.nn.Parameter):
+        return torch.nn.Parameter(data, tensor.requires_grad)
+    return data.requires_grad_(tensor.requires_grad)
+
+
+def attributes_of(tensor: torch.Tensor) -> dict[str, Any]:
+    """That programs gave it."""
+    return {name: value for name, value in vars(tensor).items() if name not in ("_handle", "_is_param")}
