@@ -5,6 +5,7 @@ Nothing of the machine is set: the compute mode, clocks and MIG stay as they are
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -24,6 +25,7 @@ from tessera.simulator.agent_process import SOCKET, start
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+TESSERA = [sys.executable, "-m", "tessera.cli.tessera"]
 START_S, PATIENCE_S = 30.0, 120.0
 Line = dict[str, Any]
 
@@ -39,8 +41,14 @@ class Program:
         self._log = log
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
-                command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True
+                command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
             )
+
+    def ask(self) -> Line:
+        """Tells it to go on; its next line."""
+        assert self.process.stdin is not None
+        print(file=self.process.stdin, flush=True)
+        return self.line()
 
     def line(self) -> Line:
         """The next line. Raises ``BenchError`` where the program ends without one."""
@@ -63,7 +71,8 @@ class Program:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        assert self.process.stdout is not None
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.close()
         self.process.stdout.close()
 
 
@@ -74,9 +83,9 @@ class Bench:
     folder: Path
     python: str
     scale: float = 1.0
-    _number: int = 0
 
     def __post_init__(self) -> None:
+        self._numbers = itertools.count(1)
         pynvml.nvmlInit()
         self.handle = pynvml.nvmlDeviceGetHandleByIndex(0)
         self.uuid = str(pynvml.nvmlDeviceGetUUID(self.handle))
@@ -91,16 +100,17 @@ class Bench:
 
     @contextlib.contextmanager
     def program(
-        self, script: str, *arguments: str, lease: Sequence[str] = (), socket: Path | None = None,
+        self, script: str, *arguments: str, lease: Sequence[str] = (), socket: Path | None = None, pool: str = "",
         env: Mapping[str, str] | None = None,
     ) -> Iterator[Program]:  # fmt: skip
-        """``script``: ``torch_client`` or ``driver_client``; ``lease``: options of ``tessera run``, if in one."""
+        """``script``: a module of this package; ``lease``: options of ``tessera run``, if in one; ``pool``: the address
+        of a ``tessera serve`` whose GPU it has, if that."""
         command = [self.python, str(HERE / f"{script}.py"), *arguments]
         if socket is not None:
-            tessera = [sys.executable, "-m", "tessera.cli.tessera", "run", "--socket", str(socket)]
-            command = [*tessera, *lease, "--", *command]
-        self._number += 1
-        log = self.folder / f"client-{self._number}.log"
+            command = [*TESSERA, "run", "--socket", str(socket), *lease, "--", *command]
+        if pool:
+            command = [*TESSERA, "run", "--pool", pool, "--", *command]
+        log = self.folder / f"client-{next(self._numbers)}.log"
         made = Program(command, {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}, log)
         try:
             yield made
@@ -125,8 +135,7 @@ class Bench:
         program = shutil.which("nvidia-cuda-mps-control")
         if program is None:
             raise BenchError("nvidia-cuda-mps-control: not found")
-        self._number += 1
-        made = MpsBench(program, self.folder / f"mps-{self._number}", self.uuid)
+        made = MpsBench(program, self.folder / f"mps-{next(self._numbers)}", self.uuid)
         made.start()
         try:
             yield made

@@ -1,4 +1,4 @@
-"""``python -m tests.gpu.main alone|together``: runs cases on this machine's first GPU and adds to its report.
+"""``python -m tests.gpu.main alone|together|remote``: runs cases on this machine's first GPU and adds to its report.
 
 ``docs/gpu-report/<gpu>-<driver>.md`` has every figure, what it should be, and the command. Without a GPU one line says
 so. Exit status 1: a case could not be carried out, or missed its target.
@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks import figures
 from tests.gpu import report
 from tests.gpu.bench import ROOT, Bench
-from tests.gpu.cases import alone, together
+from tests.gpu.cases import alone, remote, together
 
 Case = Callable[[Bench, report.Result], None]
 SCRIPTS: dict[str, dict[str, tuple[str, Case]]] = {
@@ -36,6 +36,11 @@ SCRIPTS: dict[str, dict[str, tuple[str, Case]]] = {
         "T8": ("a client that faults", together.fault),
         "T9": ("busy clients that are stopped", together.stopped),
         "T13": ("ways around the shim", together.escapes),
+    },
+    "remote": {
+        "R1": ("operators through the remote device", remote.operators),
+        "R5": ("programs through the remote device", remote.rates),
+        "R6": ("a session that moves", remote.moves),
     },
 }
 

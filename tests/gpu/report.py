@@ -63,7 +63,7 @@ def write(folder: Path, gpu: str, driver: str, results: Sequence[Result], cases:
     known["cases"] |= {result.id: asdict(result) for result in results}
     path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
     page = path.with_name(f"{path.name.removesuffix('.json')}.md")
-    page.write_text(_page(known, sorted(cases, key=_number)))
+    page.write_text(_page(known, sorted(cases, key=_place)))
     return page
 
 
@@ -71,8 +71,9 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
 
 
-def _number(id_: str) -> int:
-    return int(id_.removeprefix("T"))
+def _place(id_: str) -> tuple[bool, int]:
+    """The slices of this machine first."""
+    return not id_.startswith("T"), int(id_[1:])
 
 
 def _page(known: dict[str, Any], ids: Sequence[str]) -> str:

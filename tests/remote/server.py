@@ -14,6 +14,8 @@ from typing import NamedTuple
 TESSERA = str(Path(sys.executable).with_name("tessera"))
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """Both sides sum in the same order."""
+DEVICE = os.environ.get("TESSERA_TEST_DEVICE", "cpu")
+"""Of the executors. On ``cuda`` those tests fail that want this processor's very bits, or its generators'."""
 PATIENCE_S = 500
 """For a program, whatever else the machine does."""
 
@@ -30,7 +32,7 @@ class Served(NamedTuple):
 
 @contextmanager
 def serving(*options: str) -> Iterator[Served]:
-    command = [TESSERA, "serve", "--device", "cpu", "--port", "0", "--insecure-loopback", "-o", "json", *options]
+    command = [TESSERA, "serve", "--device", DEVICE, "--port", "0", "--insecure-loopback", "-o", "json", *options]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **ONE_THREAD})
     try:
         assert server.stdout
