@@ -25,7 +25,7 @@ PROGRAMS = {
 }
 """What runs here, what elsewhere, and the part of the rate here that is promised, if any."""
 FORWARD, GRADIENT = 0.99, 0.98
-SHARDS, FAULTS = 6, 10
+SHARDS, FAULTS = max((os.cpu_count() or 2) // 2, 1), 10
 """Processes that try operators, and how often one may be ended by what outlives an operator."""
 MOVED_MIB, MOVED_S = 4096, 10.0
 
