@@ -1,14 +1,16 @@
 """A form with its slots filled in: the arguments of a call."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
 
 from tessera.remote.executor.overloads import Overload, RefusedOperator
-from tessera.remote.protocol.values import Named, Slot, Tag, Value
+from tessera.remote.protocol.values import Named, Slot, Tag, Value, slots_of
 
 Fill = Callable[[Iterator[Any], Iterator[float]], Any]
+"""A value that has slots, from the tensors and the floats that are left."""
 
 _CONSTANTS = {"ScalarType": Tag.DTYPE, "Layout": Tag.LAYOUT, "MemoryFormat": Tag.MEMORY_FORMAT}
 _KINDS = {Tag.DTYPE: torch.dtype, Tag.LAYOUT: torch.layout, Tag.MEMORY_FORMAT: torch.memory_format}
@@ -21,14 +23,23 @@ class Form:
     def __init__(self, overload: Overload, args: list[Value], kwargs: list[Value], device: torch.device) -> None:
         _check(overload.function, args, kwargs)
         self.overload = overload
-        self._args = [_filler(value, device) for value in args]
-        self._kwargs = {
-            str(name): _filler(value, device) for name, value in zip(kwargs[::2], kwargs[1::2], strict=True)
-        }
+        named = dict(zip(map(str, kwargs[::2]), kwargs[1::2], strict=True))
+        self._args = [_constant(value, device) for value in args]
+        self._kwargs = {name: _constant(value, device) for name, value in named.items()}
+        self._filled = [(place, fill) for place, value in enumerate(args) if (fill := _filler(value, device))]
+        self._named = [(name, fill) for name, value in named.items() if (fill := _filler(value, device))]
+        self._bare = not named and all(value is Slot.TENSOR for value in args)
 
-    def __call__(self, tensors: Iterator[Any], floats: Iterator[float]) -> Any:
-        args = [fill(tensors, floats) for fill in self._args]
-        return self.overload.function(*args, **{name: fill(tensors, floats) for name, fill in self._kwargs.items()})
+    def __call__(self, tensors: Sequence[Any], floats: Sequence[float]) -> Any:
+        if self._bare:
+            return self.overload.function(*tensors)
+        tensors_left, floats_left = iter(tensors), iter(floats)
+        args, kwargs = self._args.copy(), self._kwargs
+        for place, fill in self._filled:
+            args[place] = fill(tensors_left, floats_left)
+        if self._named:
+            kwargs = kwargs | {name: fill(tensors_left, floats_left) for name, fill in self._named}
+        return self.overload.function(*args, **kwargs)
 
 
 def _check(function: Any, args: list[Value], kwargs: list[Value]) -> None:
@@ -55,27 +66,31 @@ def constant(named: Named) -> Any:
     return found
 
 
-def _filler(value: Value, device: torch.device) -> Fill:
+def _filler(value: Value, device: torch.device) -> Fill | None:
+    """``None``: it has no slots."""
     match value:
         case Slot.TENSOR:
             return lambda tensors, _: next(tensors)
         case Slot.FLOAT:
             return lambda _, floats: next(floats)
+        case list() if value and all(item is Slot.TENSOR for item in value):
+            count = len(value)
+            return lambda tensors, _: list(islice(tensors, count))
+        case list() if slots_of(value) != (0, 0):
+            items = [(_filler(item, device), _constant(item, device)) for item in value]
+            return lambda tensors, floats: [fill(tensors, floats) if fill else found for fill, found in items]
+    return None
+
+
+def _constant(value: Value, device: torch.device) -> Any:
+    """What stands for a value that has no slots; for one that has, nothing of use."""
+    match value:
         case Slot.DEVICE:
-            return lambda *_: device
-        case Slot.GENERATOR:
-            return lambda *_: None
+            return device
+        case Slot():
+            return None
         case Named():
-            found = constant(value)
-            return lambda *_: found
-        case list() if _plain(value):
-            return lambda *_: value
+            return constant(value)
         case list():
-            fillers = [_filler(item, device) for item in value]
-            return lambda tensors, floats: [fill(tensors, floats) for fill in fillers]
-        case _:
-            return lambda *_: value
-
-
-def _plain(values: list[Any]) -> bool:
-    return all(item is None or isinstance(item, int | float | complex | str) for item in values)
+            return [_constant(item, device) for item in value]
+    return value

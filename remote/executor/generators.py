@@ -12,6 +12,10 @@ class Generators:
         self._device = device
         self._made: dict[int, torch.Generator] = {}
 
+    def __bool__(self) -> bool:
+        """Whether the client made any."""
+        return bool(self._made)
+
     def get(self, handle: int) -> torch.Generator | None:
         return self._made.get(handle)
 

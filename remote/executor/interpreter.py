@@ -23,6 +23,7 @@ from tessera.remote.protocol.frames import CHUNK_BYTES, Kind
 from tessera.remote.protocol.values import Named, Tag
 
 Answer = Callable[[Kind, bytes], None]
+_ONE = (True,)
 
 
 class Interpreter:
@@ -107,8 +108,7 @@ class Interpreter:
             self._failed(call, form)
             return
         try:
-            tensors: list[Any] = [self.generators.get(handle) or self.store.get(handle) for handle in call.tensors]
-            made = _fresh(form, form(iter(tensors), iter(call.floats)))
+            made = _fresh(form, form(self._taken(call.tensors), call.floats))
             if call.layout:
                 made = _laid_out(made, self._layout(call.layout), copies=not form.overload.view)
             for handle, tensor in enumerate(made, call.first):
@@ -120,10 +120,17 @@ class Interpreter:
         if call.request:
             self._reply(replies.Outputs(call.request, tuple(_description(tensor) for tensor in made)))
 
+    def _taken(self, handles: tuple[int, ...]) -> list[Any]:
+        """The tensors, and generators, that a call takes."""
+        if not self.generators:
+            return self.store.all(handles)
+        return [self.generators.get(handle) or self.store.get(handle) for handle in handles]
+
     def _layout(self, number: int) -> records.Layout:
-        if number not in self._layouts:
+        found = self._layouts.get(number)
+        if found is None:
             raise ProtocolError(f"call: found layout {number}, which was not sent")
-        return self._layouts[number]
+        return found
 
     def _failed(self, call: records.Call, error: BaseException) -> None:
         if isinstance(error, ProtocolError):
@@ -233,8 +240,10 @@ def _cause(error: BaseException) -> BaseException:
 
 def _fresh(form: Form, result: Any) -> list[torch.Tensor | None]:
     """The tensors that a call made, flat: lists are taken apart, what was passed in is left out."""
-    returned = result if isinstance(result, tuple) else (result,)
     fresh = form.overload.fresh
+    if fresh == _ONE and isinstance(result, torch.Tensor):
+        return [result]
+    returned = result if isinstance(result, tuple) else (result,)
     if len(fresh) == 1:
         returned = (result,)
     return [tensor for value, new in zip(returned, fresh, strict=False) if new for tensor in _flat(value)]
@@ -252,9 +261,12 @@ def _flat(value: Any) -> Iterator[torch.Tensor | None]:
 
 def _laid_out(made: list[torch.Tensor | None], layout: records.Layout, *, copies: bool) -> list[torch.Tensor | None]:
     """As the client expects them: another order in memory is made the expected one, another size is an error."""
-    if len(made) != len(layout.outputs):
-        raise RuntimeError(f"found {len(made)} results where the client expects {len(layout.outputs)}")
-    return [_one_laid_out(tensor, expected, copies) for tensor, expected in zip(made, layout.outputs, strict=True)]
+    outputs = layout.outputs
+    if len(made) != len(outputs):
+        raise RuntimeError(f"found {len(made)} results where the client expects {len(outputs)}")
+    if len(made) == 1:
+        return [_one_laid_out(made[0], outputs[0], copies)]
+    return [_one_laid_out(tensor, expected, copies) for tensor, expected in zip(made, outputs, strict=True)]
 
 
 def _one_laid_out(tensor: torch.Tensor | None, expected: records.Geometry | None, copies: bool) -> torch.Tensor | None:

@@ -17,6 +17,6 @@ class Program:
         """Each call, and the handles to be freed after it."""
         inputs, made_from, first = run.inputs, run.first - self._inputs, run.first
         for node, outputs, freed in self._steps:
-            tensors = tuple(inputs[one] if one < self._inputs else made_from + one for one in node.tensors)
+            tensors = tuple([inputs[one] if one < self._inputs else made_from + one for one in node.tensors])
             yield records.Call(node.form, node.layout, first, tensors, node.floats), [run.first + one for one in freed]
             first += outputs

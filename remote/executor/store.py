@@ -1,6 +1,5 @@
 """The tensors of a session by handle, and the bytes of their storages."""
 
-from collections import Counter
 from collections.abc import Iterable
 
 import torch
@@ -40,11 +39,14 @@ class Store:
     def __init__(self, limit_bytes: int, share: Share | None = None) -> None:
         self.limit_bytes, self._share = limit_bytes, share
         self.used_bytes = self.peak_bytes = 0
-        self._held: dict[int, torch.Tensor | BaseException] = {}
-        self._storages: Counter[int] = Counter()
+        self._held: dict[int, torch.Tensor] = {}
+        self._poisoned: dict[int, BaseException] = {}
+        self._keys: dict[int, int] = {}
+        self._storages: dict[int, list[int]] = {}
+        """By key: how many tensors see it, and its bytes."""
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._held) + len(self._poisoned)
 
     def join(self, share: Share) -> None:
         """What is held counts there from now on."""
@@ -52,29 +54,41 @@ class Store:
         share.hold(self.used_bytes)
 
     def tensors(self) -> list[tuple[int, torch.Tensor]]:
-        return [(handle, held) for handle, held in self._held.items() if isinstance(held, torch.Tensor)]
+        return list(self._held.items())
 
     def poisoned(self) -> list[tuple[int, BaseException]]:
-        return [(handle, held) for handle, held in self._held.items() if isinstance(held, BaseException)]
+        return list(self._poisoned.items())
 
     def get(self, handle: int) -> torch.Tensor:
         """Raises ``Poisoned`` and, for a handle that was never given, ``KeyError``."""
-        found = self._held[handle]
-        if isinstance(found, BaseException):
-            raise Poisoned from found
+        found = self._held.get(handle)
+        if found is None:
+            raise Poisoned from self._poisoned[handle]
         return found
+
+    def all(self, handles: Iterable[int]) -> list[torch.Tensor]:
+        """As ``get`` of each."""
+        held = self._held
+        try:
+            return [held[handle] for handle in handles]
+        except KeyError:
+            return [self.get(handle) for handle in handles]
 
     def put(self, handle: int, tensor: torch.Tensor) -> None:
         """Raises ``OverLimit``; the tensor is not kept then."""
         self.drop((handle,))
         storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
-        if not self._storages[key]:
+        key = storage._cdata
+        known = self._storages.get(key)
+        if known is None:
+            size = storage.nbytes()
             self.check(size)
             self.used_bytes += size
             self.peak_bytes = max(self.peak_bytes, self.used_bytes)
-        self._storages[key] += 1
-        self._held[handle] = tensor
+            self._storages[key] = [1, size]
+        else:
+            known[0] += 1
+        self._held[handle], self._keys[handle] = tensor, key
 
     def check(self, more_bytes: int) -> None:
         """Raises ``OverLimit`` where so many more bytes do not fit."""
@@ -90,19 +104,19 @@ class Store:
     def poison(self, handles: Iterable[int], error: BaseException) -> None:
         for handle in handles:
             self.drop((handle,))
-            self._held[handle] = error
+            self._poisoned[handle] = error
 
     def drop(self, handles: Iterable[int]) -> None:
         for handle in handles:
-            tensor = self._held.pop(handle, None)
-            if isinstance(tensor, torch.Tensor):
-                self._let_go(tensor.untyped_storage())
-
-    def _let_go(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        self._storages[key] -= 1
-        if not self._storages[key]:
-            del self._storages[key]
-            self.used_bytes -= storage.nbytes()
-            if self._share:
-                self._share.hold(self.used_bytes)
+            key = self._keys.pop(handle, None)
+            if key is None:
+                self._poisoned.pop(handle, None)
+                continue
+            del self._held[handle]
+            known = self._storages[key]
+            known[0] -= 1
+            if not known[0]:
+                del self._storages[key]
+                self.used_bytes -= known[1]
+                if self._share:
+                    self._share.hold(self.used_bytes)

@@ -5,7 +5,7 @@ were sent.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -149,8 +149,10 @@ Plain = Form | Call | Layout | Free | Read | Sync | New | Seed | Memory | Genera
 Record = Plain | Program | Run | Forget
 Known = Form | Layout | Program | Setting
 """What a session goes on to know."""
+_KNOWN = (Form, Layout, Program, Setting)
 
 _FORM, _CALL, _REQUEST, _PAIR = (struct.Struct(form) for form in ("<IQ", "<IIQ", "<Q", "<QQ"))
+_CALL_SYNC = struct.Struct("<IIQQ")
 _COUNT, _LAYOUT, _SETTING = struct.Struct("<I"), struct.Struct("<IH"), struct.Struct("<BB")
 _ABSENT = 0xFF
 _SINGLE = {Sync: Code.SYNC, Seed: Code.SEED, Memory: Code.MEMORY}
@@ -234,17 +236,31 @@ class Batches:
         self._named: dict[int, frozenset[tuple[type[Known], int]]] = {}
         self._known: dict[tuple[type[Known], int], bytes] = {}
         self._all_bytes = self._program_bytes = 0
+        self._readers: dict[int, Callable[[Reader], Record]] = {
+            Code.FORM: self._form, Code.CALL: self._call, Code.CALL_SYNC: self._call_sync, Code.LAYOUT: _layout,
+            Code.FREE: _free, Code.READ: lambda reader: Read(*reader.unpack(_PAIR)),
+            Code.SYNC: lambda reader: Sync(*reader.unpack(_REQUEST)), Code.NEW: _new,
+            Code.SEED: lambda reader: Seed(*reader.unpack(_REQUEST)),
+            Code.MEMORY: lambda reader: Memory(*reader.unpack(_REQUEST)),
+            Code.GENERATOR: lambda reader: Generator(*reader.unpack(_PAIR)),
+            Code.STATE: lambda reader: State(*reader.unpack(_PAIR)),
+            Code.RESTORE: lambda reader: Restore(*reader.unpack(_PAIR)),
+            Code.PROGRAM: lambda reader: programs.program(reader, self._shape),
+            Code.RUN: lambda reader: programs.run(reader, self._inputs_of), Code.FORGET: self._forget,
+            Code.SETTING: lambda reader: Setting(*reader.unpack(_SETTING)),
+        }  # fmt: skip
 
     def read(self, payload: bytes | memoryview) -> Iterator[Record]:
         """The records of a batch. Raises ``ProtocolError`` at the first that is malformed."""
         reader = Reader(payload)
         while reader.left:
             before = reader.left
-            code = reader.take(1)[0]
-            if not Code.FORM <= code <= max(Code):
-                raise ProtocolError(f"record code: found {code}; allowed: 1 to {max(Code)}")
-            record = self._record(Code(code), reader)
-            if isinstance(record, Known):
+            code = reader.byte()
+            read = self._readers.get(code)
+            if read is None:
+                raise ProtocolError(f"record code: found {code}; allowed: 1 to {len(self._readers)}")
+            record = read(reader)
+            if isinstance(record, _KNOWN):
                 self._keep(record, bytes(payload[len(payload) - before : len(payload) - reader.left]))
             yield record
 
@@ -296,43 +312,6 @@ class Batches:
             raise ProtocolError(f"run: found program {program}, which is not known")
         return self._inputs[program]
 
-    def _record(self, code: Code, reader: Reader) -> Record:
-        match code:
-            case Code.FORM:
-                return self._form(reader)
-            case Code.CALL | Code.CALL_SYNC:
-                return self._call(code, reader)
-            case Code.LAYOUT:
-                number, count = reader.unpack(_LAYOUT)
-                return Layout(_known(number), tuple(_output(reader) for _ in range(count)))
-            case Code.FREE:
-                (count,) = reader.unpack(_COUNT)
-                return Free(struct.unpack(f"<{count}Q", reader.take(8 * count)))
-            case Code.READ:
-                return Read(*reader.unpack(_PAIR))
-            case Code.SYNC:
-                return Sync(*reader.unpack(_REQUEST))
-            case Code.NEW:
-                return _new(reader)
-            case Code.SEED:
-                return Seed(*reader.unpack(_REQUEST))
-            case Code.MEMORY:
-                return Memory(*reader.unpack(_REQUEST))
-            case Code.GENERATOR:
-                return Generator(*reader.unpack(_PAIR))
-            case Code.STATE:
-                return State(*reader.unpack(_PAIR))
-            case Code.RESTORE:
-                return Restore(*reader.unpack(_PAIR))
-            case Code.PROGRAM:
-                return programs.program(reader, self._shape)
-            case Code.RUN:
-                return programs.run(reader, self._inputs_of)
-            case Code.FORGET:
-                return self._forget(reader)
-            case Code.SETTING:
-                return Setting(*reader.unpack(_SETTING))
-
     def _form(self, reader: Reader) -> Form:
         number, schema = reader.unpack(_FORM)
         overload, args, kwargs = reader.text(), reader.value(), reader.value()
@@ -344,13 +323,20 @@ class Batches:
         self._shapes[_known(number)] = tensors, floats, struct.Struct(f"<{tensors}Q{floats}d")
         return Form(number, overload, schema, args, kwargs)
 
-    def _call(self, code: Code, reader: Reader) -> Call:
-        form, layout, first = reader.unpack(_CALL)
-        request = reader.unpack(_REQUEST)[0] if code is Code.CALL_SYNC else 0
-        if form not in self._shapes:
+    def _call(self, reader: Reader) -> Call:
+        return self._slots(reader, *reader.unpack(_CALL))
+
+    def _call_sync(self, reader: Reader) -> Call:
+        return self._slots(reader, *reader.unpack(_CALL_SYNC))
+
+    def _slots(self, reader: Reader, form: int, layout: int, first: int, request: int = 0) -> Call:
+        shape = self._shapes.get(form)
+        if shape is None:
             raise ProtocolError(f"call: found form {form}, which was not sent")
-        tensors, _, shape = self._shapes[form]
-        values = reader.unpack(shape)
+        tensors, floats, slots = shape
+        values = reader.unpack(slots)
+        if not floats:
+            return Call(form, layout, first, values, (), request)
         return Call(form, layout, first, values[:tensors], values[tensors:], request)
 
 
@@ -360,8 +346,18 @@ def _known(number: int) -> int:
     return number
 
 
+def _layout(reader: Reader) -> Layout:
+    number, count = reader.unpack(_LAYOUT)
+    return Layout(_known(number), tuple(_output(reader) for _ in range(count)))
+
+
+def _free(reader: Reader) -> Free:
+    (count,) = reader.unpack(_COUNT)
+    return Free(struct.unpack(f"<{count}Q", reader.take(8 * count)))
+
+
 def _output(reader: Reader) -> Geometry | None:
-    dimensions = reader.take(1)[0]
+    dimensions = reader.byte()
     if dimensions == _ABSENT:
         return None
     if dimensions > MAX_DIMENSIONS:
@@ -379,7 +375,7 @@ def _new(reader: Reader) -> New:
 
 
 def _sizes(reader: Reader) -> tuple[int, ...]:
-    count = reader.take(1)[0]
+    count = reader.byte()
     if count > MAX_DIMENSIONS:
         raise ProtocolError(f"sizes: found {count}; allowed: up to {MAX_DIMENSIONS}")
     return struct.unpack(f"<{count}q", reader.take(8 * count))

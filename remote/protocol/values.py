@@ -52,6 +52,7 @@ Value = None | bool | int | float | complex | str | Named | Slot | list[Any]
 
 _NAMED = frozenset({Tag.DTYPE, Tag.LAYOUT, Tag.MEMORY_FORMAT})
 _SLOTS = {slot.value: slot for slot in Slot}
+_TAGS = tuple(Tag)
 _CONSTANTS: dict[Tag, Value] = {Tag.NONE: None, Tag.TRUE: True, Tag.FALSE: False, **_SLOTS}
 _INT, _FLOAT, _COMPLEX, _COUNT = struct.Struct("<q"), struct.Struct("<d"), struct.Struct("<dd"), struct.Struct("<H")
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
@@ -96,21 +97,29 @@ class Reader:
     """Reads from the front of some bytes; every read raises ``ProtocolError`` where too few are left."""
 
     def __init__(self, data: bytes | memoryview) -> None:
-        self._data, self._at = memoryview(data), 0
+        self._data, self._at, self._end = memoryview(data), 0, len(data)
 
     @property
     def left(self) -> int:
-        return len(self._data) - self._at
+        return self._end - self._at
 
     def unpack(self, form: struct.Struct) -> tuple[Any, ...]:
-        return form.unpack(self.take(form.size))
+        return form.unpack_from(self._data, self._next(form.size))
 
     def take(self, count: int) -> memoryview:
-        if count > self.left:
+        at = self._next(count)
+        return self._data[at : at + count]
+
+    def byte(self) -> int:
+        return self._data[self._next(1)]
+
+    def _next(self, count: int) -> int:
+        """Where so many bytes begin; they are read."""
+        at = self._at
+        if count > self._end - at:
             raise ProtocolError(f"payload: found {self.left} bytes where {count} are announced")
-        found = self._data[self._at : self._at + count]
-        self._at += count
-        return found
+        self._at = at + count
+        return at
 
     def text(self) -> str:
         (count,) = self.unpack(_COUNT)
@@ -120,10 +129,10 @@ class Reader:
             raise ProtocolError("text: found bytes that are not UTF-8") from None
 
     def value(self, depth: int = MAX_DEPTH) -> Value:
-        code = self.take(1)[0]
-        if code > max(Tag):
-            raise ProtocolError(f"value tag: found {code}; allowed: 0 to {max(Tag)}")
-        tag = Tag(code)
+        code = self.byte()
+        if code >= len(_TAGS):
+            raise ProtocolError(f"value tag: found {code}; allowed: 0 to {len(_TAGS) - 1}")
+        tag = _TAGS[code]
         if tag in _CONSTANTS:
             return _CONSTANTS[tag]
         if tag in _NAMED:
