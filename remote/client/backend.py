@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from tessera.remote.client import accelerator, attention, autocast, backward, compiling, ctc, resizing, settings
+from tessera.remote.client import accelerator, attention, autocast, backward, compiling, ctc, linear, resizing, settings
 from tessera.remote.client.device import Device
 from tessera.remote.client.generators import RemoteGenerator
 from tessera.remote.client.module import RemoteModule
@@ -59,7 +59,7 @@ def _kernels(device: Device) -> None:
     factories.impl("_copy_from", lambda *args: device.run(torch.ops.aten._copy_from.default, args, {}), "PrivateUse1")
     rest = torch.library.Library("_", "IMPL")
     rest.fallback(lambda function, *args, **kwargs: device.run(function, args, kwargs), "PrivateUse1")
-    _libraries.extend((factories, rest, attention.library(), *autocast.libraries()))
+    _libraries.extend((factories, rest, attention.library(), linear.library(), *autocast.libraries()))
 
 
 def _factory(device: Device, name: str) -> Callable[..., Any]:

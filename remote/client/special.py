@@ -129,6 +129,10 @@ def _masked_put(device: Device, function: Any, args: Args, kwargs: Kwargs) -> An
     return aten.index_put.default(tensor, _within(tensor, indices), values, True)
 
 
+def _called(device: Device, function: Any, args: Args, kwargs: Kwargs) -> Any:
+    return device.call(function, args, kwargs)
+
+
 # A conjugate or a negative is made, not marked: the mark would be on the executor only.
 SPECIAL: dict[Any, Special] = {
     aten._to_copy.default: _to_copy,
@@ -141,7 +145,8 @@ SPECIAL: dict[Any, Special] = {
     aten.alias.default: _alias,
     aten.lift_fresh.default: _alias,
     aten.scaled_dot_product_attention.default: attention.whole,
-    operators.attention_backward: lambda device, function, args, kwargs: device.call(function, args, kwargs),
+    operators.attention_backward: _called,
+    operators.linear_backward: _called,
     aten.equal.default: _equal,
     aten.allclose.default: _allclose,
     aten._conj.default: _instead(aten.conj_physical.default),

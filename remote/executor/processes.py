@@ -13,9 +13,6 @@ from tessera.remote.executor import orders
 from tessera.remote.executor.orders import Order, Report, Verb
 from tessera.remote.executor.refusals import Refusal
 
-_ENVIRONMENT = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
-"""Of a session, unless it is set: cuBLAS can be deterministic with it only, and torch asks for it once."""
-
 
 @dataclass(frozen=True, slots=True)
 class Offer:
@@ -56,7 +53,7 @@ class Process:
                 command += ["--quota", str(quota), "--slot", str(slot)]
             try:
                 self.child = subprocess.Popen(
-                    command, pass_fds=passed, env={**_ENVIRONMENT, **os.environ, "TESSERA_SESSION": name},
+                    command, pass_fds=passed, env={**os.environ, "TESSERA_SESSION": name},
                     stdin=subprocess.DEVNULL, start_new_session=True,
                 )  # fmt: skip
             except OSError:

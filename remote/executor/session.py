@@ -216,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     name = os.environ.pop("TESSERA_SESSION")
-    settings.start()
+    settings.start(torch.device(asked.device))
     gate = socket.socket(fileno=asked.gate)
     share = Share(asked.quota, asked.slot) if asked.slot else None
     session = Session(name, asked.device, asked.limit_bytes, asked.grace_s, gate, asked.epoch, share)

@@ -1,0 +1,56 @@
+"""``linear`` as one operator of the executor in each direction, where torch takes it apart into a product and views.
+
+Under ``torch.func``, with forward-mode differentiation, of complex numbers, of vectors and of what is not contiguous,
+for which torch's ways depend on what learns, it is taken apart, as always.
+"""
+
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+from tessera.remote import operators
+
+_WHOLE = torch.ops.aten.linear.default
+_below = torch._C._AutoDispatchBelowAutograd
+
+
+def library() -> torch.library.Library:
+    """Registers the kernel for as long as it lives."""
+    made = torch.library.Library("aten", "IMPL")
+    made.impl("linear", _linear, "AutogradPrivateUse1")
+    return made
+
+
+def _linear(input: Any, weight: Any, bias: Any = None) -> Any:
+    if not _is_whole(input, weight):
+        return _WHOLE.decompose(input, weight, bias)
+    learns = input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    if learns and torch.is_grad_enabled():
+        return _Linear.apply(input, weight, bias)
+    with _below():
+        return _WHOLE(input, weight, bias)
+
+
+def _is_whole(input: torch.Tensor, weight: torch.Tensor) -> bool:
+    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+        return False
+    return input.dim() > 1 and weight.dim() == 2 and input.is_contiguous() and not input.is_complex()
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, input: Any, weight: Any, bias: Any) -> Any:
+        ctx.save_for_backward(input, weight)
+        with _below():
+            return _WHOLE(input, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        """By operators that can be differentiated again where that is asked for."""
+        input, weight = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        if torch.is_grad_enabled():
+            return operators.gradients_of_linear(grad, input, weight, wanted)
+        found = operators.linear_backward(grad, input, weight, wanted)
+        return tuple(made if asked else None for made, asked in zip(found, wanted, strict=True))
