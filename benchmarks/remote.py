@@ -58,7 +58,8 @@ def _started(module: str, argument: str) -> Iterator[tuple["subprocess.Popen[str
 
 
 class Bench:
-    """``remote`` and ``local``: a program's step, by its name; ``sent``: the operators that one sends."""
+    """``remote`` and ``local``: a program's step, by its name; ``operators``: those that torch runs for it here,
+    ``sent``: those that are sent."""
 
     def __init__(self, wire: Wire) -> None:
         import torch
@@ -67,18 +68,19 @@ class Bench:
 
         torch.set_num_threads(1)
         start(alias=True)
-        from benchmarks.remote_programs import PROGRAMS
+        from benchmarks.remote_programs import PROGRAMS, operators
 
         self._wire, self._cuda = wire, torch.cuda
         self.programs = PROGRAMS
         self.remote, self.local = ({one.name: one.make(device) for one in PROGRAMS} for device in ("cuda", "cpu"))
-        self.sent = {one.name: self._operators(self.remote[one.name]) for one in PROGRAMS}
+        self.sent = {one.name: self._sent(self.remote[one.name]) for one in PROGRAMS}
+        self.operators = {name: operators(step) for name, step in self.local.items()}
         self.forwards = remote_captured.steps("cuda")
         for name, ways in self.forwards.items():
-            self.sent[name], captured = (self._operators(ways[way]) for way in remote_captured.WAYS)
+            self.sent[name], captured = (self._sent(ways[way]) for way in remote_captured.WAYS)
             assert captured == self.sent[name], f"{name}: {captured} operators captured, {self.sent[name]} not"
 
-    def _operators(self, step: Step) -> int:
+    def _sent(self, step: Step) -> int:
         for _ in range(WARM_STEPS):
             step()
         before = self._cuda.memory_allocated()
@@ -135,14 +137,15 @@ def measure(turns: int, op_us: float) -> tuple[Plain, Plain]:
                 found[name][what].append(seconds)
             print(f"turn {turn + 1} of {turns}", file=sys.stderr, flush=True)
     programs = [
-        _figures(one.name, one.training, bench.sent[one.name], found[one.name]) for one in bench.programs
+        _figures(one.name, one.training, bench.operators[one.name], found[one.name]) | {"sent": bench.sent[one.name]}
+        for one in bench.programs
     ]  # fmt: skip
     forwards = [remote_captured.row(name, bench.sent[name], found[name]) for name in bench.forwards]
     run = {"machine": machine, "turns": turns, "operator_us": op_us}
     return {**run, "programs": programs}, {**run, "forwards": forwards}
 
 
-def _figures(name: str, training: bool, sent: int, found: dict[str, list[float]]) -> Plain:
+def _figures(name: str, training: bool, operators: int, found: dict[str, list[float]]) -> Plain:
     """Slower: the median of each turn's own ratio, since the machine's speed changes from turn to turn. Of that, no
     device could save ``read_percent``, the round trip of each read."""
     steps_ms = {what: round(1000 * statistics.median(times), 3) for what, times in found.items()}
@@ -151,10 +154,11 @@ def _figures(name: str, training: bool, sent: int, found: dict[str, list[float]]
         for far in ROUND_TRIPS_MS[1:]
     }
     return {
-        "program": name, "training": training, "operators": sent, "ms_a_step": steps_ms,
-        "client_us": round(1000 * steps_ms["client"] / sent, 1), "local_us": round(1000 * steps_ms["local"] / sent, 1),
+        "program": name, "training": training, "operators": operators, "ms_a_step": steps_ms,
+        "client_us": round(1000 * steps_ms["client"] / operators, 1),
+        "local_us": round(1000 * steps_ms["local"] / operators, 1),
         "times_local": round(statistics.median(map(_ratio, found["client"], found["local"])), 1),
-        "operators_s": round(1000 * sent / steps_ms["0.0"]), "slower_percent": slower,
+        "operators_s": round(1000 * operators / steps_ms["0.0"]), "slower_percent": slower,
         "read_percent": {str(far): round(100 * far / LOSS_EVERY / steps_ms["0.0"], 1) for far in ROUND_TRIPS_MS[1:]},
     }  # fmt: skip
 
@@ -183,10 +187,18 @@ def markdown(found: Plain) -> str:
     """The figures for people."""
     rows = found["programs"]
     cost = [
-        [row["program"], row["operators"], row["client_us"], row["local_us"], row["times_local"], row["operators_s"]]
+        [
+            row["program"],
+            row["operators"],
+            row["sent"],
+            row["client_us"],
+            row["local_us"],
+            row["times_local"],
+            row["operators_s"],
+        ]
         for row in rows
     ]
-    columns = ["program", "operators sent a step", "client, us of CPU each", "on this CPU", "times", "sent a second"]
+    columns = ["program", "operators a step", "sent", "client, us of CPU each", "on this CPU", "times", "a second"]
     wires = [
         [
             row["program"],

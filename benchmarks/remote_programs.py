@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 Step = Callable[[], Any]
 WIDTH, HEADS, WORDS, BLOCKS = 32, 4, 8, 6
@@ -73,7 +74,7 @@ def _forward(device: str) -> Step:
 
 def _training(made: tuple[torch.nn.Module, torch.Tensor], kind: type[torch.optim.Optimizer]) -> Step:
     model, x = made
-    optimizer = kind(model.parameters(), lr=1e-3)
+    optimizer = kind(model.parameters(), lr=1e-3, foreach=True)  # as is usual on a GPU
 
     def step() -> torch.Tensor:
         optimizer.zero_grad()
@@ -91,5 +92,25 @@ PROGRAMS = (
     Program("transformer, AdamW", True, lambda device: _training(_transformer(device), torch.optim.AdamW)),
     Program("mlp, SGD", True, lambda device: _training(_mlp(device), torch.optim.SGD)),
 )
+
+
+class _Counter(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operators += 1
+        return function(*args, **(kwargs or {}))
+
+
+def operators(step: Step) -> int:
+    """How many torch runs for one step on this processor, views too."""
+    with _Counter() as counter:
+        step()
+    found: int = counter.operators
+    return found
+
+
 FORWARDS = {"transformer": _transformer, "mlp": _mlp}
 """Modules with what they are called with, on a device."""

@@ -2,7 +2,8 @@
 
 Attention is one operator, forward and backward: torch itself takes it apart for a device that is not built in. The
 executor's torch chooses the kernel; the backward pass computes forward once more, so that nothing of one kind of device
-has to be kept. So are the gradients of ``linear``, which torch takes apart into views and products.
+has to be kept. So are ``linear`` and its gradients, which torch takes apart into copies of a lower precision, views and
+products.
 """
 
 from typing import Any
@@ -16,10 +17,14 @@ _library.define(f"attention_backward(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tens
 attention = torch.ops.tessera.attention.default
 attention_backward = torch.ops.tessera.attention_backward.default
 
-_library.define("linear_backward(Tensor grad, Tensor input, Tensor weight, bool[3] wanted) -> (Tensor, Tensor, Tensor)")
-linear_backward = torch.ops.tessera.linear_backward.default
+_library.define("linear(Tensor input, Tensor weight, Tensor? bias, ScalarType? dtype) -> Tensor")
+_library.define(
+    "linear_backward(Tensor grad, Tensor input, Tensor weight, bool[3] wanted, ScalarType? dtype)"
+    " -> (Tensor, Tensor, Tensor)"
+)
+linear, linear_backward = torch.ops.tessera.linear.default, torch.ops.tessera.linear_backward.default
 
-NAMES = frozenset({"tessera::attention", "tessera::attention_backward", "tessera::linear_backward"})
+NAMES = frozenset(f"tessera::{name}" for name in ("attention", "attention_backward", "linear", "linear_backward"))
 
 
 def _forward(query: Any, key: Any, value: Any, mask: Any, is_causal: bool, scale: Any, enable_gqa: bool) -> Any:
@@ -45,22 +50,30 @@ def _meta_backward(grad: Any, query: Any, key: Any, value: Any, *rest: Any) -> A
     return tuple(torch.empty_like(tensor) for tensor in (query, key, value))
 
 
-def gradients_of_linear(grad: Any, input: Any, weight: Any, wanted: Any) -> tuple[Any, Any, Any]:
-    """Of its input, its weight and its bias, ``None`` where it is not wanted: as torch's own, to the bit."""
+def gradients_of_linear(
+    grad: Any, input: Any, weight: Any, wanted: Any, dtype: torch.dtype | None
+) -> tuple[Any, Any, Any]:
+    """Of its input, its weight and its bias, ``None`` where it is not wanted: as torch's own, to the bit. ``dtype``: in
+    which it computes, if in another; the weight's and the bias's is the same."""
     rows, given = grad.reshape(-1, grad.shape[-1]), input.reshape(-1, input.shape[-1])
     return (
-        rows.mm(weight).view(input.shape) if wanted[0] else None,
-        rows.t().mm(given) if wanted[1] else None,
-        rows.sum(0) if wanted[2] else None,
+        rows.mm(weight.to(dtype)).view(input.shape).to(input.dtype) if wanted[0] else None,
+        rows.t().mm(given.to(dtype)).to(weight.dtype) if wanted[1] else None,
+        rows.sum(0).to(weight.dtype) if wanted[2] else None,
     )
 
 
-def _linear_backward(grad: Any, input: Any, weight: Any, wanted: Any) -> tuple[Any, Any, Any]:
+def _linear(input: Any, weight: Any, bias: Any, dtype: torch.dtype | None) -> Any:
+    return torch.ops.aten.linear.default(input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
+
+
+def _linear_backward(grad: Any, input: Any, weight: Any, wanted: Any, dtype: torch.dtype | None) -> tuple[Any, ...]:
     """An empty tensor where none is wanted."""
-    made = gradients_of_linear(grad, input, weight, wanted)
+    made = gradients_of_linear(grad, input, weight, wanted, dtype)
     return tuple(grad.new_empty(0) if one is None else one for one in made)
 
 
+_library.impl("linear", _linear, "CompositeExplicitAutograd")
 _library.impl("linear_backward", _linear_backward, "CompositeExplicitAutograd")
 _library.impl("attention", _forward, "CompositeExplicitAutograd")
 _library.impl("attention", _meta, "Meta")

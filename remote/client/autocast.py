@@ -5,12 +5,13 @@ from typing import Any
 
 import torch
 
+from tessera.remote.client import linear
 from tessera.remote.client.tensor import DEVICE
 
 _LOWER = (
     "_convolution", "addbmm", "addmm", "addmv", "addr", "baddbmm", "bmm", "chain_matmul", "conv1d", "conv1d.padding",
     "conv2d", "conv2d.padding", "conv3d", "conv3d.padding", "conv_tbc", "conv_transpose1d", "conv_transpose2d.input",
-    "conv_transpose3d.input", "convolution", "gru_cell", "linalg_multi_dot", "linalg_vecdot", "linear", "lstm_cell",
+    "conv_transpose3d.input", "convolution", "gru_cell", "linalg_multi_dot", "linalg_vecdot", "lstm_cell",
     "matmul", "mm", "mv", "prelu", "rnn_relu_cell", "rnn_tanh_cell", "scaled_dot_product_attention",
 )  # fmt: skip
 _FLOAT32 = (
@@ -33,6 +34,7 @@ def libraries() -> tuple[torch.library.Library, ...]:
     aten = torch.library.Library("aten", "IMPL")
     for name in _LOWER:
         aten.impl(name, _kernel(name, lambda: torch.get_autocast_dtype(DEVICE)), "AutocastPrivateUse1")
+    aten.impl("linear", _linear, "AutocastPrivateUse1")
     for name in _FLOAT32:
         aten.impl(name, _kernel(name, lambda: torch.float32), "AutocastPrivateUse1")
     return rest, aten
@@ -48,6 +50,17 @@ def _kernel(name: str, dtype: Callable[[], torch.dtype]) -> Callable[..., Any]:
             return function(*_cast(args, wanted), **{key: _cast(value, wanted) for key, value in kwargs.items()})
 
     return cast
+
+
+def _linear(input: Any, weight: Any, bias: Any = None) -> Any:
+    """The copies of a lower precision are the executor's, where they can be."""
+    wanted = torch.get_autocast_dtype(DEVICE)
+    with torch._C._ExcludeDispatchKeyGuard(_ABOVE):
+        if all(value is None or value.dtype in _CAST for value in (input, weight, bias)):
+            made = linear.lowered(input, weight, bias, wanted)
+            if made is not None:
+                return made
+        return torch.ops.aten.linear.default(*_cast((input, weight, bias), wanted))
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:

@@ -1,4 +1,5 @@
-"""``linear`` as one operator of the executor in each direction, where torch takes it apart into a product and views.
+"""``linear`` as one operator of the executor in each direction, where torch takes it apart into a product and views,
+and under autocast copies of a lower precision.
 
 Under ``torch.func``, with forward-mode differentiation, of complex numbers, of vectors and of what is not contiguous,
 for which torch's ways depend on what learns, it is taken apart, as always.
@@ -22,14 +23,15 @@ def library() -> torch.library.Library:
     return made
 
 
+def lowered(input: Any, weight: Any, bias: Any, dtype: torch.dtype) -> Any:
+    """In this precision; ``None`` where it is for the caller to make copies of it."""
+    if not _is_whole(input, weight) or (bias is not None and bias.dtype is not weight.dtype):
+        return None
+    return _made(input, weight, bias, dtype)
+
+
 def _linear(input: Any, weight: Any, bias: Any = None) -> Any:
-    if not _is_whole(input, weight):
-        return _WHOLE.decompose(input, weight, bias)
-    learns = input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
-    if learns and torch.is_grad_enabled():
-        return _Linear.apply(input, weight, bias)
-    with _below():
-        return _WHOLE(input, weight, bias)
+    return _made(input, weight, bias) if _is_whole(input, weight) else _WHOLE.decompose(input, weight, bias)
 
 
 def _is_whole(input: torch.Tensor, weight: torch.Tensor) -> bool:
@@ -38,19 +40,31 @@ def _is_whole(input: torch.Tensor, weight: torch.Tensor) -> bool:
     return input.dim() > 1 and weight.dim() == 2 and input.is_contiguous() and not input.is_complex()
 
 
+def _made(input: Any, weight: Any, bias: Any, dtype: torch.dtype | None = None) -> Any:
+    learns = input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    if learns and torch.is_grad_enabled():
+        return _Linear.apply(input, weight, bias, dtype)
+    return _called(input, weight, bias, dtype)
+
+
+def _called(input: Any, weight: Any, bias: Any, dtype: torch.dtype | None) -> Any:
+    with _below():
+        return _WHOLE(input, weight, bias) if dtype is None else operators.linear(input, weight, bias, dtype)
+
+
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, input: Any, weight: Any, bias: Any) -> Any:
+    def forward(ctx: Any, input: Any, weight: Any, bias: Any, dtype: torch.dtype | None) -> Any:
         ctx.save_for_backward(input, weight)
-        with _below():
-            return _WHOLE(input, weight, bias)
+        ctx.dtype = dtype
+        return _called(input, weight, bias, dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         """By operators that can be differentiated again where that is asked for."""
         input, weight = ctx.saved_tensors
-        wanted = ctx.needs_input_grad
+        wanted = ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():
-            return operators.gradients_of_linear(grad, input, weight, wanted)
-        found = operators.linear_backward(grad, input, weight, wanted)
-        return tuple(made if asked else None for made, asked in zip(found, wanted, strict=True))
+            return *operators.gradients_of_linear(grad, input, weight, wanted, ctx.dtype), None
+        found = operators.linear_backward(grad, input, weight, wanted, ctx.dtype)
+        return *(made if asked else None for made, asked in zip(found, wanted, strict=True)), None

@@ -29,6 +29,11 @@ counts.append(torch.cuda.memory_allocated())
 with torch.no_grad():
     linear(x, weight)
 counts.append(torch.cuda.memory_allocated())
+with torch.autocast("cuda", torch.bfloat16):
+    made = linear(x, weight, bias)
+counts.append(torch.cuda.memory_allocated())
+torch.autograd.grad(made, (x, weight, bias), grad.to(torch.bfloat16))
+counts.append(torch.cuda.memory_allocated())
 print([after - before for before, after in zip(counts, counts[1:])])
 """
 
@@ -40,7 +45,7 @@ def test_it_is_one_operator_on_the_wire_in_each_direction():
         assert device.stdout
         found = run(device.stdout.readline().strip(), PROGRAM)
         device.kill()
-    assert found.stdout == "[1, 1, 1, 1]\n", found.stderr
+    assert found.stdout == "[1, 1, 1, 1, 1, 2]\n", found.stderr
 
 
 def filled(device, *sizes, learns=True, dtype=torch.float32):
@@ -64,6 +69,25 @@ def test_forward_and_gradients(same, rows, bias):
         return made, torch.autograd.grad(made.square().sum(), wanted), made.stride()
 
     same(product)
+
+
+@pytest.mark.parametrize("rows", [(4,), (3, 4), (2, 3, 4)], ids=str)
+@pytest.mark.parametrize("again", [False, True])
+def test_in_a_lower_precision(same, rows, again):
+    """As copies of a lower precision give it, which are made here on this processor."""
+
+    def product(device):
+        inputs = given(device, rows[:-1])
+        if device == "cpu":
+            made = functional.linear(*(one.bfloat16() for one in inputs))
+        else:
+            with torch.autocast(device, torch.bfloat16):
+                made = functional.linear(*inputs)
+        found = torch.autograd.grad(made.float().sin().sum(), inputs, create_graph=again)
+        return made, found, torch.autograd.grad(sum(one.square().sum() for one in found), inputs) if again else ()
+
+    made, gradients, _ = same(product, **({"rtol": 1e-2, "atol": 1e-2} if again else {}))
+    assert made.dtype == torch.bfloat16 and {one.dtype for one in gradients} == {torch.float32}
 
 
 @pytest.mark.parametrize("learns", [(True, False, False), (False, True, False), (False, False, True)], ids=str)
