@@ -14,8 +14,14 @@ _library = torch.library.Library("tessera", "DEF")
 _ARGUMENTS = "Tensor query, Tensor key, Tensor value, Tensor? attn_mask, bool is_causal, float? scale, bool enable_gqa"
 _library.define(f"attention({_ARGUMENTS}) -> Tensor")
 _library.define(f"attention_backward(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)")
+_library.define(f"dropped_attention({_ARGUMENTS}, float dropout_p) -> (Tensor, Tensor)")
+_library.define(
+    f"dropped_attention_backward(Tensor grad, {_ARGUMENTS}, float dropout_p, Tensor drawn) -> (Tensor, Tensor, Tensor)"
+)
 attention = torch.ops.tessera.attention.default
 attention_backward = torch.ops.tessera.attention_backward.default
+dropped_attention = torch.ops.tessera.dropped_attention.default
+dropped_attention_backward = torch.ops.tessera.dropped_attention_backward.default
 
 _library.define("linear(Tensor input, Tensor weight, Tensor? bias, ScalarType? dtype) -> Tensor")
 _library.define(
@@ -24,12 +30,20 @@ _library.define(
 )
 linear, linear_backward = torch.ops.tessera.linear.default, torch.ops.tessera.linear_backward.default
 
-NAMES = frozenset(f"tessera::{name}" for name in ("attention", "attention_backward", "linear", "linear_backward"))
+NAMES = frozenset(
+    f"tessera::{name}{direction}"
+    for name in ("attention", "dropped_attention", "linear")
+    for direction in ("", "_backward")
+)
+STATE_BYTES = 5056
+"""Of the generator of a processor; a GPU's is shorter."""
 
 
-def _forward(query: Any, key: Any, value: Any, mask: Any, is_causal: bool, scale: Any, enable_gqa: bool) -> Any:
+def _forward(
+    query: Any, key: Any, value: Any, mask: Any, is_causal: bool, scale: Any, enable_gqa: bool, dropout_p: float = 0.0
+) -> Any:
     return torch.ops.aten.scaled_dot_product_attention.default(
-        query, key, value, mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
+        query, key, value, mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
     )
 
 
@@ -40,10 +54,40 @@ def _backward(grad: Any, query: Any, key: Any, value: Any, *rest: Any) -> Any:
     return torch.autograd.grad(made, inputs, grad)
 
 
+def _dropped(query: Any, *rest: Any) -> Any:
+    """And, in this machine's memory, the state of the generator before it drew."""
+    drawn = torch.zeros(STATE_BYTES, dtype=torch.uint8)
+    state = _generator(query.device).get_state()
+    drawn[: len(state)] = state
+    return _forward(query, *rest), drawn
+
+
+def _dropped_backward(grad: Any, query: Any, *rest: Any) -> Any:
+    """Draws once more what was drawn then."""
+    *given, drawn = rest
+    generator = _generator(query.device)
+    now = generator.get_state()
+    generator.set_state(drawn.cpu()[: len(now)].clone())
+    try:
+        return _backward(grad, query, *given)
+    finally:
+        generator.set_state(now)
+
+
+def _generator(device: torch.device) -> torch.Generator:
+    if device.type != "cuda":
+        return torch.default_generator
+    return torch.cuda.default_generators[device.index or 0]
+
+
 def _meta(query: Any, key: Any, value: Any, *rest: Any) -> Any:
     """Fused kernels write the heads of a word side by side."""
     made = _forward(query, key, value, *rest)
     return made if made.dim() != 4 else made.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def _meta_dropped(query: Any, *rest: Any) -> Any:
+    return _meta(query, *rest), query.new_empty(STATE_BYTES, dtype=torch.uint8)
 
 
 def _meta_backward(grad: Any, query: Any, key: Any, value: Any, *rest: Any) -> Any:
@@ -79,3 +123,7 @@ _library.impl("attention", _forward, "CompositeExplicitAutograd")
 _library.impl("attention", _meta, "Meta")
 _library.impl("attention_backward", _backward, "CompositeExplicitAutograd")
 _library.impl("attention_backward", _meta_backward, "Meta")
+_library.impl("dropped_attention", _dropped, "CompositeExplicitAutograd")
+_library.impl("dropped_attention", _meta_dropped, "Meta")
+_library.impl("dropped_attention_backward", _dropped_backward, "CompositeExplicitAutograd")
+_library.impl("dropped_attention_backward", _meta_backward, "Meta")

@@ -1,6 +1,6 @@
 """``scaled_dot_product_attention`` as one operator of the executor in each direction.
 
-With dropout, with a mask that learns, and under ``torch.func`` it is taken apart, as torch does for any device.
+With a mask that learns, and under ``torch.func``, it is taken apart, as torch does for any device.
 """
 
 from typing import Any
@@ -24,10 +24,10 @@ def whole(device: Any, function: Any, args: tuple[Any, ...], kwargs: dict[str, A
     """Below autograd."""
     rest: tuple[Any, ...] = (None, 0.0, False)
     query, key, value, mask, dropout_p, is_causal = args + rest[len(args) - 3 :]
+    given = query, key, value, mask, is_causal, kwargs.get("scale"), kwargs.get("enable_gqa", False)
     if dropout_p:
-        return _WHOLE.decompose(*args, **kwargs)
-    scale, enable_gqa = kwargs.get("scale"), kwargs.get("enable_gqa", False)
-    return device.call(operators.attention, (query, key, value, mask, is_causal, scale, enable_gqa), {})
+        return device.call(operators.dropped_attention, (*given, dropout_p), {})[0]
+    return device.call(operators.attention, given, {})
 
 
 def _attention(
@@ -35,8 +35,10 @@ def _attention(
     *, scale: float | None = None, enable_gqa: bool = False,
 ) -> Any:  # fmt: skip
     learns = attn_mask is not None and attn_mask.requires_grad
-    if dropout_p or learns or torch._C._are_functorch_transforms_active():
+    if learns or torch._C._are_functorch_transforms_active():
         return _WHOLE.decompose(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+    if dropout_p:
+        return _Dropped.apply(query, key, value, attn_mask, is_causal, scale, enable_gqa, dropout_p)
     return _Attention.apply(query, key, value, attn_mask, is_causal, scale, enable_gqa)
 
 
@@ -53,3 +55,20 @@ class _Attention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Any) -> Any:
         return (*operators.attention_backward(grad, *ctx.saved_tensors, *ctx.rest), None, None, None, None)
+
+
+class _Dropped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query: Any, key: Any, value: Any, mask: Any, *rest: Any) -> Any:
+        with torch._C._AutoDispatchBelowAutograd():
+            made, drawn = operators.dropped_attention(query, key, value, mask, *rest)
+        ctx.save_for_backward(query, key, value, mask, drawn)
+        ctx.rest = rest
+        return made
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Any) -> Any:
+        *given, drawn = ctx.saved_tensors
+        found = operators.dropped_attention_backward(grad, *given, *ctx.rest, drawn)
+        return (*found, None, None, None, None, None)

@@ -146,6 +146,8 @@ SPECIAL: dict[Any, Special] = {
     aten.lift_fresh.default: _alias,
     aten.scaled_dot_product_attention.default: attention.whole,
     operators.attention_backward: _called,
+    operators.dropped_attention: _called,
+    operators.dropped_attention_backward: _called,
     operators.linear: _called,
     operators.linear_backward: _called,
     aten.equal.default: _equal,

@@ -24,6 +24,10 @@ counts.append(torch.cuda.memory_allocated())
 with torch.inference_mode():
     scaled_dot_product_attention(query, key, value)
 counts.append(torch.cuda.memory_allocated())
+made = scaled_dot_product_attention(query, key, value, dropout_p=0.5)
+counts.append(torch.cuda.memory_allocated())
+torch.autograd.grad(made, (query, key, value), grad)
+counts.append(torch.cuda.memory_allocated())
 print([after - before for before, after in zip(counts, counts[1:])])
 """
 
@@ -35,7 +39,7 @@ def test_it_is_one_operator_on_the_wire_in_each_direction():
         assert device.stdout
         found = run(device.stdout.readline().strip(), PROGRAM)
         device.kill()
-    assert found.stdout == "[1, 1, 1]\n", found.stderr
+    assert found.stdout == "[1, 1, 1, 1, 1]\n", found.stderr
 
 
 def inputs(device, heads=4, words=6, width=8):
@@ -91,6 +95,22 @@ def test_dropout_draws(cuda):
     assert not torch.equal(one, other)
     with torch.inference_mode():
         assert not torch.equal(functional.scaled_dot_product_attention(query, query, query, dropout_p=0.5), one)
+
+
+@pytest.mark.parametrize("options", [{}, {"is_causal": True}, {"mask": True}], ids=str)
+def test_dropout_gives_what_it_gives_here(same, options):
+    def attend(device):
+        given = dict(options)
+        query, key, value = (inputs(device, words=words) for words in (6, 5, 5))
+        if given.pop("mask", False):
+            given["attn_mask"] = torch.arange(30.0).reshape(6, 5).cos().to(device) > -0.5
+        torch.manual_seed(7)
+        made = functional.scaled_dot_product_attention(query, key, value, dropout_p=0.3, **given)
+        between = torch.rand(3, device=device)
+        found = torch.autograd.grad(made.square().sum(), (query, key, value))
+        return made, between, found, torch.rand(3, device=device)
+
+    same(attend, rtol=1e-5, atol=1e-6)
 
 
 def test_wrong_sizes_are_an_error_at_once(cuda):
