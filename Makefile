@@ -72,10 +72,9 @@ test-remote-full: setup-torch  ## every operator of PyTorch's database on the re
 	@$(RUN) $(BIN)/python -m tests.remote.opinfo.full $(ARGS)
 
 test-gpu: native  ## what holds on this machine's GPU; adds to docs/gpu-report (ARGS="--scale 0.5")
-	@alone=0; together=0; \
-	  $(BIN)/python -m tests.gpu.main alone $(ARGS) || alone=1; \
-	  $(BIN)/python -m tests.gpu.main together $(ARGS) || together=1; \
-	  exit $$((alone | together))
+	@failed=0; for script in alone together remote; do \
+	  $(BIN)/python -m tests.gpu.main $$script $(ARGS) || failed=1; done; \
+	  exit $$failed
 
 native: $(STAMP)  ## build the shim that containers preload and the hook of level 3, for x86_64 and aarch64, into build/native
 	@$(BIN)/python native/build.py build/native

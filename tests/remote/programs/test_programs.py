@@ -13,6 +13,7 @@ from tests.remote.server import ONE_THREAD, PATIENCE_S, pool_command, serving
 
 pytestmark = pytest.mark.programs
 
+ON_A_GPU = Path(__file__).parents[2] / "gpu" / "remote_client.py"
 SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.py"))
 TOLERANCE = {"llama, bfloat16": 1e-3, "vit_tiny_patch16_224": 1e-5}
 """Relative: for ``cuda`` autocast keeps other operators in float32, and timm's LAMB takes all parameters at once. All
@@ -26,7 +27,10 @@ def python() -> str:
 
 def started(*command: str) -> "subprocess.Popen[str]":
     offline = {**os.environ, **ONE_THREAD, "HF_HUB_OFFLINE": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=offline)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, env=offline
+    )  # fmt: skip
 
 
 def said(program: "subprocess.Popen[str]") -> dict[str, Any]:
@@ -47,3 +51,12 @@ def test_a_program_says_what_it_says_here(python: str, script: Path) -> None:
     for name, values in expected.items():
         near = TOLERANCE.get(name)
         assert found[name] == (values if near is None else pytest.approx(values, rel=near)), name
+
+
+@pytest.mark.parametrize("name", ["bert", "decode"])
+def test_what_is_measured_on_a_gpu_says_what_it_says_here(python: str, name: str) -> None:
+    """In small; on this processor autocast keeps other operators in float32."""
+    with serving() as served:
+        here = started(python, str(ON_A_GPU), name, "cpu", "small")
+        there = started(*pool_command(served.address, python, str(ON_A_GPU), name, "cuda", "small"))
+        assert said(there) == pytest.approx(said(here), rel=1e-3)
