@@ -31,7 +31,7 @@ from tests.e2e.trainings import (
 
 pytestmark = [pytest.mark.e2e, pytest.mark.torch, pytest.mark.timeout(600)]
 
-LEASES = int(os.environ.get("TESSERA_E2E_LEASES", "15"))
+LEASES = int(os.environ.get("TESSERA_E2E_LEASES", "10"))
 """How many come and go in one test, of which nothing may be left."""
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from tests.remote.environments import PACKAGES, ROOT, python_of
 
 CORE = (
-    "idioms", "sessions/test_attention.py", "sessions/test_plans.py", "sessions/test_capture.py",
-    "sessions/test_capture_calls.py", "sessions/test_capture_changes.py",
+    "idioms", "sessions/test_attention.py", "sessions/test_linear.py", "sessions/test_plans.py",
+    "sessions/test_capture.py", "sessions/test_capture_calls.py", "sessions/test_capture_changes.py",
 )  # fmt: skip
 OPTIONS = ("-q", "-n", "2", "--dist", "loadfile", "-o", "timeout=600", "-m", "torch")
 
