@@ -6,6 +6,7 @@ has to be kept. So are ``linear`` and its gradients, which torch takes apart int
 products.
 """
 
+import struct
 from typing import Any
 
 import torch
@@ -25,8 +26,8 @@ dropped_attention_backward = torch.ops.tessera.dropped_attention_backward.defaul
 
 _library.define("linear(Tensor input, Tensor weight, Tensor? bias, ScalarType? dtype) -> Tensor")
 _library.define(
-    "linear_backward(Tensor grad, Tensor input, Tensor weight, bool[3] wanted, ScalarType? dtype)"
-    " -> (Tensor, Tensor, Tensor)"
+    "linear_backward(Tensor grad, Tensor? input, Tensor? weight, bool[3] wanted, ScalarType input_dtype,"
+    " ScalarType weight_dtype) -> (Tensor, Tensor, Tensor)"
 )
 linear, linear_backward = torch.ops.tessera.linear.default, torch.ops.tessera.linear_backward.default
 
@@ -37,6 +38,7 @@ NAMES = frozenset(
 )
 STATE_BYTES = 5056
 """Of the generator of a processor; a GPU's is shorter."""
+_WORDS_LEFT, _WORDS = struct.Struct("=8xi4xQ"), 624
 
 
 def _forward(
@@ -54,12 +56,15 @@ def _backward(grad: Any, query: Any, key: Any, value: Any, *rest: Any) -> Any:
     return torch.autograd.grad(made, inputs, grad)
 
 
-def _dropped(query: Any, *rest: Any) -> Any:
-    """And, in this machine's memory, the state of the generator before it drew."""
+def _dropped(query: Any, key: Any, value: Any, *rest: Any) -> Any:
+    """And, in this machine's memory, the state of the generator before it drew. Computed as the backward pass does once
+    more: which kernel is chosen, and with it what is drawn, may depend on what learns."""
     drawn = torch.zeros(STATE_BYTES, dtype=torch.uint8)
     state = _generator(query.device).get_state()
     drawn[: len(state)] = state
-    return _forward(query, *rest), drawn
+    inputs = [tensor.detach().requires_grad_() for tensor in (query, key, value)]
+    with torch.enable_grad():
+        return _forward(*inputs, *rest).detach(), drawn
 
 
 def _dropped_backward(grad: Any, query: Any, *rest: Any) -> Any:
@@ -67,11 +72,22 @@ def _dropped_backward(grad: Any, query: Any, *rest: Any) -> Any:
     *given, drawn = rest
     generator = _generator(query.device)
     now = generator.get_state()
-    generator.set_state(drawn.cpu()[: len(now)].clone())
+    put_state(generator, drawn.cpu()[: len(now)])
     try:
         return _backward(grad, query, *given)
     finally:
         generator.set_state(now)
+
+
+def put_state(generator: torch.Generator, state: torch.Tensor) -> None:
+    """Raises ``RuntimeError`` for what is no state. Of a processor's generator torch takes any numbers up to 624 for
+    how many of its words are left and which is the next, and then reads behind its words."""
+    state = state.cpu().clone()
+    if state.dtype is torch.uint8 and state.shape == (STATE_BYTES,):
+        left, following = _WORDS_LEFT.unpack_from(bytes(state[:24].tolist()))
+        if left + following > _WORDS + 1:
+            raise RuntimeError(f"state: found {left} words left at word {following}; allowed: {_WORDS + 1} together")
+    generator.set_state(state)
 
 
 def _generator(device: torch.device) -> torch.Generator:
@@ -95,15 +111,15 @@ def _meta_backward(grad: Any, query: Any, key: Any, value: Any, *rest: Any) -> A
 
 
 def gradients_of_linear(
-    grad: Any, input: Any, weight: Any, wanted: Any, dtype: torch.dtype | None
+    grad: Any, input: Any, weight: Any, wanted: Any, input_dtype: torch.dtype, weight_dtype: torch.dtype
 ) -> tuple[Any, Any, Any]:
-    """Of its input, its weight and its bias, ``None`` where it is not wanted: as torch's own, to the bit. ``dtype``: in
-    which it computes, if in another; the weight's and the bias's is the same."""
-    rows, given = grad.reshape(-1, grad.shape[-1]), input.reshape(-1, input.shape[-1])
+    """Of its input, its weight and its bias, ``None`` where it is not wanted: as torch's own, to the bit. ``input`` is
+    looked at for the weight's only, and ``weight`` for the input's."""
+    rows = grad.flatten(0, -2)
     return (
-        rows.mm(weight.to(dtype)).view(input.shape).to(input.dtype) if wanted[0] else None,
-        rows.t().mm(given.to(dtype)).to(weight.dtype) if wanted[1] else None,
-        rows.sum(0).to(weight.dtype) if wanted[2] else None,
+        rows.mm(weight.to(grad.dtype)).view(*grad.shape[:-1], weight.shape[1]).to(input_dtype) if wanted[0] else None,
+        rows.t().mm(input.flatten(0, -2).to(grad.dtype)).to(weight_dtype) if wanted[1] else None,
+        rows.sum(0).to(weight_dtype) if wanted[2] else None,
     )
 
 
@@ -111,10 +127,9 @@ def _linear(input: Any, weight: Any, bias: Any, dtype: torch.dtype | None) -> An
     return torch.ops.aten.linear.default(input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
 
 
-def _linear_backward(grad: Any, input: Any, weight: Any, wanted: Any, dtype: torch.dtype | None) -> tuple[Any, ...]:
+def _linear_backward(grad: Any, *rest: Any) -> tuple[Any, ...]:
     """An empty tensor where none is wanted."""
-    made = gradients_of_linear(grad, input, weight, wanted, dtype)
-    return tuple(grad.new_empty(0) if one is None else one for one in made)
+    return tuple(grad.new_empty(0) if one is None else one for one in gradients_of_linear(grad, *rest))
 
 
 _library.impl("linear", _linear, "CompositeExplicitAutograd")

@@ -54,6 +54,9 @@ def install(module: RemoteModule) -> None:
     _device.DeviceContext.__init__ = _first_mapped(_device.DeviceContext.__init__)
     autocast_mode.autocast.__init__ = _typed(autocast_mode.autocast.__init__)
     grad_scaler.GradScaler.__init__ = _typed(grad_scaler.GradScaler.__init__)
+    for name in ("is_autocast_enabled", "get_autocast_dtype"):
+        scripts.replace(name, _of_type)
+    torch.get_autocast_gpu_dtype = lambda: torch.get_autocast_dtype(_CUDA)
     # Programs choose cuDNN's own operators where it is there; the executor's torch does so by itself.
     torch.backends.cudnn.is_available = lambda: False
     torch.backends.cudnn.is_acceptable = lambda tensor: False
@@ -121,6 +124,16 @@ def _first_mapped(function: Callable[..., Any]) -> Callable[..., Any]:
         function(self, mapped(device))
 
     return initialize
+
+
+def _of_type(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Of a type of device, ``cuda`` if none is named."""
+
+    @functools.wraps(function)
+    def asked(device_type: str = _CUDA) -> Any:
+        return function(DEVICE if device_type == _CUDA else device_type)
+
+    return asked
 
 
 def _typed(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,12 +1,13 @@
 """``scaled_dot_product_attention`` as one operator of the executor in each direction.
 
-With a mask that learns, and under ``torch.func``, it is taken apart, as torch does for any device.
+With a mask that learns, under ``torch.func`` and with forward-mode differentiation it is taken apart, as torch does for
+any device. As on a GPU, it cannot be differentiated twice.
 """
 
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
+from torch.autograd import forward_ad
 
 from tessera.remote import operators
 
@@ -35,11 +36,21 @@ def _attention(
     *, scale: float | None = None, enable_gqa: bool = False,
 ) -> Any:  # fmt: skip
     learns = attn_mask is not None and attn_mask.requires_grad
-    if learns or torch._C._are_functorch_transforms_active():
+    if learns or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         return _WHOLE.decompose(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     if dropout_p:
         return _Dropped.apply(query, key, value, attn_mask, is_causal, scale, enable_gqa, dropout_p)
     return _Attention.apply(query, key, value, attn_mask, is_causal, scale, enable_gqa)
+
+
+def _once(backward: Any, *args: Any) -> Any:
+    """Gradients that have none: who asks for it is told. ``once_differentiable`` tells only where ``grad`` has one."""
+    with torch.no_grad():
+        found = backward(*args)
+    if not torch.is_grad_enabled():
+        return found
+    refused = torch._C._functions.DelayedError(b"attention: its gradients cannot be differentiated again", len(found))
+    return refused(*(gradient.detach().requires_grad_() for gradient in found))
 
 
 class _Attention(torch.autograd.Function):
@@ -52,9 +63,9 @@ class _Attention(torch.autograd.Function):
             return _WHOLE(query, key, value, mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Any) -> Any:
-        return (*operators.attention_backward(grad, *ctx.saved_tensors, *ctx.rest), None, None, None, None)
+        found = _once(operators.attention_backward, grad, *ctx.saved_tensors, *ctx.rest)
+        return (*found, None, None, None, None)
 
 
 class _Dropped(torch.autograd.Function):
@@ -67,8 +78,7 @@ class _Dropped(torch.autograd.Function):
         return made
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Any) -> Any:
         *given, drawn = ctx.saved_tensors
-        found = operators.dropped_attention_backward(grad, *given, *ctx.rest, drawn)
+        found = _once(operators.dropped_attention_backward, grad, *given, *ctx.rest, drawn)
         return (*found, None, None, None, None, None)

@@ -1,8 +1,8 @@
 """``linear`` as one operator of the executor in each direction, where torch takes it apart into a product and views,
 and under autocast copies of a lower precision.
 
-Under ``torch.func``, with forward-mode differentiation, of complex numbers, of vectors and of what is not contiguous,
-for which torch's ways depend on what learns, it is taken apart, as always.
+Under ``torch.func``, with forward-mode differentiation, of complex numbers, of vectors, with a bias of another shape,
+and of what is not contiguous, for which torch's ways depend on what learns, it is taken apart, as always.
 """
 
 from typing import Any
@@ -25,19 +25,21 @@ def library() -> torch.library.Library:
 
 def lowered(input: Any, weight: Any, bias: Any, dtype: torch.dtype) -> Any:
     """In this precision; ``None`` where it is for the caller to make copies of it."""
-    if not _is_whole(input, weight) or (bias is not None and bias.dtype is not weight.dtype):
+    if not _is_whole(input, weight, bias) or (bias is not None and bias.dtype is not weight.dtype):
         return None
     return _made(input, weight, bias, dtype)
 
 
 def _linear(input: Any, weight: Any, bias: Any = None) -> Any:
-    return _made(input, weight, bias) if _is_whole(input, weight) else _WHOLE.decompose(input, weight, bias)
+    return _made(input, weight, bias) if _is_whole(input, weight, bias) else _WHOLE.decompose(input, weight, bias)
 
 
-def _is_whole(input: torch.Tensor, weight: torch.Tensor) -> bool:
+def _is_whole(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         return False
-    return input.dim() > 1 and weight.dim() == 2 and input.is_contiguous() and not input.is_complex()
+    if input.dim() < 2 or weight.dim() != 2 or (bias is not None and bias.shape != weight.shape[:1]):
+        return False
+    return input.is_contiguous() and weight.is_contiguous() and not input.is_complex()
 
 
 def _made(input: Any, weight: Any, bias: Any, dtype: torch.dtype | None = None) -> Any:
@@ -55,16 +57,17 @@ def _called(input: Any, weight: Any, bias: Any, dtype: torch.dtype | None) -> An
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input: Any, weight: Any, bias: Any, dtype: torch.dtype | None) -> Any:
-        ctx.save_for_backward(input, weight)
-        ctx.dtype = dtype
+        of_input, of_weight = ctx.needs_input_grad[:2]
+        ctx.save_for_backward(input if of_weight else None, weight if of_input else None)
+        ctx.dtypes = input.dtype, weight.dtype
         return _called(input, weight, bias, dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         """By operators that can be differentiated again where that is asked for."""
-        input, weight = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:3]
+        given = grad, *ctx.saved_tensors, wanted, *ctx.dtypes
         if torch.is_grad_enabled():
-            return *operators.gradients_of_linear(grad, input, weight, wanted, ctx.dtype), None
-        found = operators.linear_backward(grad, input, weight, wanted, ctx.dtype)
+            return *operators.gradients_of_linear(*given), None
+        found = operators.linear_backward(*given)
         return *(made if asked else None for made, asked in zip(found, wanted, strict=True)), None

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 import torch
 
+from tessera.remote.operators import put_state
+
 
 class Generators:
     """On one device. 0 is the session's own, which operators take where none is named."""
@@ -31,7 +33,7 @@ class Generators:
 
     def restore(self, handle: int, state: torch.Tensor) -> None:
         """Raises ``KeyError``, and ``RuntimeError`` for what is no state."""
-        self._find(handle).set_state(state.cpu())
+        put_state(self._find(handle), state)
 
     def states(self) -> list[tuple[int, bytes]]:
         """Of all of them, by handle."""

@@ -28,7 +28,7 @@ def _let_cublas_be_deterministic(device: torch.device) -> None:
     with contextlib.suppress(RuntimeError):  # where the GPU is full by now, the client is told at its first operator
         one = torch.ones(1, 1, device=device)
         torch.mm(one, one)
-    del os.environ[_WORKSPACE]
+        del os.environ[_WORKSPACE]
 
 
 def take(record: Setting) -> None:

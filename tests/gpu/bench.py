@@ -47,7 +47,8 @@ class Program:
     def ask(self) -> Line:
         """Tells it to go on; its next line."""
         assert self.process.stdin is not None
-        print(file=self.process.stdin, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # it has ended: there is no next line, which is said
+            print(file=self.process.stdin, flush=True)
         return self.line()
 
     def line(self) -> Line:
@@ -72,7 +73,8 @@ class Program:
             self.process.kill()
         self.process.wait()
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.stdout.close()
 
 

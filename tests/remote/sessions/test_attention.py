@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 from torch.nn import functional
 
 from tests.remote.server import run
@@ -111,6 +112,24 @@ def test_dropout_gives_what_it_gives_here(same, options):
         return made, between, found, torch.rand(3, device=device)
 
     same(attend, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dropout_p", [0.0, 0.3])
+def test_differentiated_twice_it_is_an_error(cuda, dropout_p):
+    """As the kernels of a GPU say."""
+    query = inputs(cuda)
+    made = functional.scaled_dot_product_attention(query, query, query, dropout_p=dropout_p)
+    (gradient,) = torch.autograd.grad(made.sum(), query, create_graph=True)
+    with pytest.raises(RuntimeError, match="attention: its gradients cannot be differentiated again"):
+        gradient.square().sum().backward()
+
+
+def test_forward_mode_with_dropout(cuda):
+    query = inputs(cuda).detach()
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(query, query.cos())
+        made = functional.scaled_dot_product_attention(dual, query, query, dropout_p=0.3)
+        assert forward_ad.unpack_dual(made).tangent.shape == query.shape
 
 
 def test_wrong_sizes_are_an_error_at_once(cuda):

@@ -162,6 +162,66 @@ def test_hooks_and_checkpoints(same):
     same(trained)
 
 
+@pytest.mark.parametrize("sizes", [((2, 3, 0), (5, 0), (5,)), ((2, 3, 4), (0, 4), (0,)), ((2, 4), (5, 4), (1, 5)),
+                                   ((2, 3, 4), (5, 4), (1,)), ((2, 4), (5, 4), (2, 1))], ids=str)  # fmt: skip
+def test_sizes_that_are_odd(same, sizes):
+    def product(device):
+        inputs = [filled(device, *size) for size in sizes]
+        made = functional.linear(*inputs)
+        return made, torch.autograd.grad(made.square().sum(), inputs)
+
+    same(product)
+
+
+def test_a_weight_that_lies_the_other_way(same):
+    def product(device):
+        x, weight = filled(device, 2, 3, 4), filled(device, 4, 5)
+        found = torch.autograd.grad(functional.linear(x, weight.t()).square().sum(), (x, weight))
+        return found, [one.stride() for one in found]
+
+    same(product)
+
+
+def test_only_what_the_gradients_need_is_kept(same):
+    """Of a weight that does not learn the input may change, or go, before the backward pass."""
+
+    def product(device):
+        x, weight, bias = given(device, learns=(True, False, True))
+        held = x * 2
+        made = functional.linear(held, weight, bias)
+        with torch.no_grad():
+            held.zero_()
+        only_bias = functional.linear(filled(device, 2, 4, learns=False), weight, bias)
+        with torch.no_grad():
+            other = weight.clone()
+        made.square().sum().backward()
+        only_bias.sum().backward()
+        return x.grad, bias.grad, other
+
+    same(product)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpoints_compute_in_the_same_precision_again(cuda, reentrant):
+    layer, x = torch.nn.Linear(4, 4).to(cuda), filled(cuda, 2, 3, 4)
+
+    def twice(x):
+        return layer(layer(x))
+
+    def gradients(run):
+        with torch.autocast(cuda, torch.bfloat16):
+            assert torch.is_autocast_enabled(cuda) and torch.is_autocast_enabled()
+            assert torch.get_autocast_dtype(cuda) == torch.get_autocast_gpu_dtype() == torch.bfloat16
+            made = run()
+        x.grad = layer.weight.grad = None
+        made.float().square().sum().backward()
+        return x.grad, layer.weight.grad
+
+    plain = gradients(lambda: twice(x))
+    assert all(map(torch.equal, gradients(lambda: checkpoint(twice, x, use_reentrant=reentrant)), plain))
+    assert not torch.is_autocast_enabled(cuda)
+
+
 def test_what_was_changed_since_is_an_error(cuda):
     x, weight, bias = given(cuda)
     made = functional.linear(x, weight, bias)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from tessera.remote import operators
 from tessera.remote.executor.overloads import list_of
 from tessera.remote.protocol import records, replies
 from tessera.remote.protocol.frames import Kind
@@ -63,3 +64,18 @@ def test_what_believes_its_sizes_is_on_no_list(path: Path) -> None:
     listed = path.read_text().split()
     assert "aten::add.Tensor" in listed
     assert not [name for name in listed if "_slow_conv2d_backward" in name or "_sparse_broadcast_to" in name]
+
+
+def test_a_generator_does_not_read_behind_its_words():
+    """torch itself takes such a state, and draws what lies there."""
+    generator = torch.Generator()
+    torch.rand(3, generator=generator)
+    state = generator.get_state()
+    operators.put_state(generator, state)
+    drawn = torch.rand(700, generator=generator)
+    operators.put_state(generator, state)
+    assert torch.equal(torch.rand(700, generator=generator), drawn)
+    state[8:12] = torch.tensor([112, 2, 0, 0])
+    state[16:24] = torch.tensor([112, 2, 0, 0, 0, 0, 0, 0])
+    with pytest.raises(RuntimeError, match="found 624 words left at word 624; allowed: 625 together"):
+        operators.put_state(generator, state)
