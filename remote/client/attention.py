@@ -1,7 +1,7 @@
 """``scaled_dot_product_attention`` as one operator of the executor in each direction.
 
 With a mask that learns, under ``torch.func`` and with forward-mode differentiation it is taken apart, as torch does for
-any device. As on a GPU, it cannot be differentiated twice.
+any device. As with a GPU's fused kernels, its gradients cannot be differentiated again.
 """
 
 from typing import Any
