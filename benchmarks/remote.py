@@ -187,15 +187,7 @@ def markdown(found: Plain) -> str:
     """The figures for people."""
     rows = found["programs"]
     cost = [
-        [
-            row["program"],
-            row["operators"],
-            row["sent"],
-            row["client_us"],
-            row["local_us"],
-            row["times_local"],
-            row["operators_s"],
-        ]
+        [row[name] for name in ("program", "operators", "sent", "client_us", "local_us", "times_local", "operators_s")]
         for row in rows
     ]
     columns = ["program", "operators a step", "sent", "client, us of CPU each", "on this CPU", "times", "a second"]

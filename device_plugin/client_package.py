@@ -14,6 +14,8 @@ from tessera.durable import Disk
 PACKAGE, HOOK = "tessera", "hook"
 _ROOT = Path(tessera.__file__).parent
 _PARTS = ("client", "protocol")
+_SHARED = ("__init__.py", "generator_states.py", "operators.py", "settings.py")
+"""Of ``tessera.remote``: what the executor has, too."""
 
 
 def install(folder: Path, disk: Disk) -> Path:
@@ -40,7 +42,7 @@ def contents() -> dict[str, bytes]:
     """The files by their path in the folder, in order."""
     remote = _ROOT / "remote"
     found = {f"{PACKAGE}/__init__.py": _ROOT / "__init__.py"}
-    found |= {f"{PACKAGE}/remote/{name}": remote / name for name in ("__init__.py", "operators.py", "settings.py")}
+    found |= {f"{PACKAGE}/remote/{name}": remote / name for name in _SHARED}
     for part in _PARTS:
         found |= {f"{PACKAGE}/remote/{part}/{name}": path for name, path in _under(remote / part, "*.py")}
     found |= {f"{HOOK}/{name}": path for name, path in _under(remote / HOOK, "*")}

@@ -6,10 +6,11 @@ has to be kept. So are ``linear`` and its gradients, which torch takes apart int
 products.
 """
 
-import struct
 from typing import Any
 
 import torch
+
+from tessera.remote.generator_states import STATE_BYTES, own_generator, put_state
 
 _library = torch.library.Library("tessera", "DEF")
 _ARGUMENTS = "Tensor query, Tensor key, Tensor value, Tensor? attn_mask, bool is_causal, float? scale, bool enable_gqa"
@@ -36,9 +37,6 @@ NAMES = frozenset(
     for name in ("attention", "dropped_attention", "linear")
     for direction in ("", "_backward")
 )
-STATE_BYTES = 5056
-"""Of the generator of a processor; a GPU's is shorter."""
-_WORDS_LEFT, _WORDS = struct.Struct("=8xi4xQ"), 624
 
 
 def _forward(
@@ -49,51 +47,38 @@ def _forward(
     )
 
 
-def _backward(grad: Any, query: Any, key: Any, value: Any, *rest: Any) -> Any:
+def _learning(query: Any, key: Any, value: Any, *rest: Any) -> tuple[list[Any], Any]:
+    """Inputs with gradients, and what is made of them."""
     inputs = [tensor.detach().requires_grad_() for tensor in (query, key, value)]
     with torch.enable_grad():
-        made = _forward(*inputs, *rest)
+        return inputs, _forward(*inputs, *rest)
+
+
+def _backward(grad: Any, *given: Any) -> Any:
+    inputs, made = _learning(*given)
     return torch.autograd.grad(made, inputs, grad)
 
 
-def _dropped(query: Any, key: Any, value: Any, *rest: Any) -> Any:
+def _dropped(query: Any, *rest: Any) -> Any:
     """And, in this machine's memory, the state of the generator before it drew. Computed as the backward pass does once
     more: which kernel is chosen, and with it what is drawn, may depend on what learns."""
     drawn = torch.zeros(STATE_BYTES, dtype=torch.uint8)
-    state = _generator(query.device).get_state()
+    state = own_generator(query.device).get_state()
     drawn[: len(state)] = state
-    inputs = [tensor.detach().requires_grad_() for tensor in (query, key, value)]
-    with torch.enable_grad():
-        return _forward(*inputs, *rest).detach(), drawn
+    _, made = _learning(query, *rest)
+    return made.detach(), drawn
 
 
 def _dropped_backward(grad: Any, query: Any, *rest: Any) -> Any:
     """Draws once more what was drawn then."""
     *given, drawn = rest
-    generator = _generator(query.device)
+    generator = own_generator(query.device)
     now = generator.get_state()
     put_state(generator, drawn.cpu()[: len(now)])
     try:
         return _backward(grad, query, *given)
     finally:
         generator.set_state(now)
-
-
-def put_state(generator: torch.Generator, state: torch.Tensor) -> None:
-    """Raises ``RuntimeError`` for what is no state. Of a processor's generator torch takes any numbers up to 624 for
-    how many of its words are left and which is the next, and then reads behind its words."""
-    state = state.cpu().clone()
-    if state.dtype is torch.uint8 and state.shape == (STATE_BYTES,):
-        left, following = _WORDS_LEFT.unpack_from(bytes(state[:24].tolist()))
-        if left + following > _WORDS + 1:
-            raise RuntimeError(f"state: found {left} words left at word {following}; allowed: {_WORDS + 1} together")
-    generator.set_state(state)
-
-
-def _generator(device: torch.device) -> torch.Generator:
-    if device.type != "cuda":
-        return torch.default_generator
-    return torch.cuda.default_generators[device.index or 0]
 
 
 def _meta(query: Any, key: Any, value: Any, *rest: Any) -> Any:

@@ -7,9 +7,9 @@ any device. As with a GPU's fused kernels, its gradients cannot be differentiate
 from typing import Any
 
 import torch
-from torch.autograd import forward_ad
 
 from tessera.remote import operators
+from tessera.remote.client import transforms
 
 _WHOLE = torch.ops.aten.scaled_dot_product_attention.default
 
@@ -36,7 +36,7 @@ def _attention(
     *, scale: float | None = None, enable_gqa: bool = False,
 ) -> Any:  # fmt: skip
     learns = attn_mask is not None and attn_mask.requires_grad
-    if learns or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+    if learns or transforms.are_active():
         return _WHOLE.decompose(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
     if dropout_p:
         return _Dropped.apply(query, key, value, attn_mask, is_causal, scale, enable_gqa, dropout_p)

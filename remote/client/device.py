@@ -31,6 +31,8 @@ from tessera.remote.settings import DEFAULT_DTYPE
 Special = Callable[["Device", Any, tuple[Any, ...], dict[str, Any]], Any]
 """What is done in place of sending a call."""
 _CALL, _CALL_SYNC = int(Code.CALL), int(Code.CALL_SYNC)
+_SENT = frozenset({"aten", "tessera"})
+"""Namespaces whose operators the executor has."""
 
 
 class Device:
@@ -118,7 +120,7 @@ class Device:
 
     def _way(self, function: Any) -> tuple[Special | None, Any]:
         """Kept by the operator's identity, and the operator with it: to hash one takes Python's time."""
-        other = None if function.namespace == "aten" else custom_operators.run
+        other = None if function.namespace in _SENT else custom_operators.run
         if other is None and is_view(function) and inference.is_composite(function):
             other = inference.taken_apart
         way = self._ways[id(function)] = self._special.get(function, other), function

@@ -8,9 +8,9 @@ and of what is not contiguous, for which torch's ways depend on what learns, it 
 from typing import Any
 
 import torch
-from torch.autograd import forward_ad
 
 from tessera.remote import operators
+from tessera.remote.client import transforms
 
 _WHOLE = torch.ops.aten.linear.default
 _below = torch._C._AutoDispatchBelowAutograd
@@ -35,7 +35,7 @@ def _linear(input: Any, weight: Any, bias: Any = None) -> Any:
 
 
 def _is_whole(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
-    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+    if transforms.are_active():
         return False
     if input.dim() < 2 or weight.dim() != 2 or (bias is not None and bias.shape != weight.shape[:1]):
         return False

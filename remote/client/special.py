@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 
-from tessera.remote import operators
 from tessera.remote.client import attention, packed, recurrent
 from tessera.remote.client.device import Device, Special
 from tessera.remote.client.inference import seen
@@ -129,10 +128,6 @@ def _masked_put(device: Device, function: Any, args: Args, kwargs: Kwargs) -> An
     return aten.index_put.default(tensor, _within(tensor, indices), values, True)
 
 
-def _called(device: Device, function: Any, args: Args, kwargs: Kwargs) -> Any:
-    return device.call(function, args, kwargs)
-
-
 # A conjugate or a negative is made, not marked: the mark would be on the executor only.
 SPECIAL: dict[Any, Special] = {
     aten._to_copy.default: _to_copy,
@@ -145,11 +140,6 @@ SPECIAL: dict[Any, Special] = {
     aten.alias.default: _alias,
     aten.lift_fresh.default: _alias,
     aten.scaled_dot_product_attention.default: attention.whole,
-    operators.attention_backward: _called,
-    operators.dropped_attention: _called,
-    operators.dropped_attention_backward: _called,
-    operators.linear: _called,
-    operators.linear_backward: _called,
     aten.equal.default: _equal,
     aten.allclose.default: _allclose,
     aten._conj.default: _instead(aten.conj_physical.default),

@@ -21,9 +21,9 @@ class Form:
     ``RefusedOperator``."""
 
     def __init__(self, overload: Overload, args: list[Value], kwargs: list[Value], device: torch.device) -> None:
-        _check(overload.function, args, kwargs)
-        self.overload = overload
         named = dict(zip(map(str, kwargs[::2]), kwargs[1::2], strict=True))
+        _check(overload.function, args, named)
+        self.overload = overload
         self._args = [_constant(value, device) for value in args]
         self._kwargs = {name: _constant(value, device) for name, value in named.items()}
         self._filled = [(place, fill) for place, value in enumerate(args) if (fill := _filler(value, device))]
@@ -42,11 +42,10 @@ class Form:
         return self.overload.function(*args, **kwargs)
 
 
-def _check(function: Any, args: list[Value], kwargs: list[Value]) -> None:
+def _check(function: Any, args: list[Value], named: dict[str, Value]) -> None:
     """torch takes numbers for its constants, and believes them: some end the process. So does it for devices."""
     arguments = function._schema.arguments
-    given = {argument.name: value for argument, value in zip(arguments, args, strict=False)}
-    given.update(zip(map(str, kwargs[::2]), kwargs[1::2], strict=True))
+    given = {argument.name: value for argument, value in zip(arguments, args, strict=False)} | named
     for argument in arguments:
         kind = str(argument.real_type).removeprefix("Optional[").removesuffix("]")
         value = given.get(argument.name)

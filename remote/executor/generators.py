@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import torch
 
-from tessera.remote.operators import put_state
+from tessera.remote.generator_states import own_generator, put_state
 
 
 class Generators:
@@ -44,9 +44,4 @@ class Generators:
             self._made.pop(handle, None)
 
     def _find(self, handle: int) -> torch.Generator:
-        if handle:
-            return self._made[handle]
-        if self._device.type != "cuda":
-            return torch.default_generator
-        torch.cuda.init()
-        return torch.cuda.default_generators[self._device.index or 0]
+        return self._made[handle] if handle else own_generator(self._device)

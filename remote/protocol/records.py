@@ -155,8 +155,10 @@ _FORM, _CALL, _REQUEST, _PAIR = (struct.Struct(form) for form in ("<IQ", "<IIQ",
 _CALL_SYNC = struct.Struct("<IIQQ")
 _COUNT, _LAYOUT, _SETTING = struct.Struct("<I"), struct.Struct("<IH"), struct.Struct("<BB")
 _ABSENT = 0xFF
-_SINGLE = {Sync: Code.SYNC, Seed: Code.SEED, Memory: Code.MEMORY}
-_DOUBLE = {Read: Code.READ, Generator: Code.GENERATOR, State: Code.STATE, Restore: Code.RESTORE}
+_SINGLE: dict[Callable[..., Record], Code] = {Sync: Code.SYNC, Seed: Code.SEED, Memory: Code.MEMORY}
+_DOUBLE: dict[Callable[..., Record], Code] = {
+    Read: Code.READ, Generator: Code.GENERATOR, State: Code.STATE, Restore: Code.RESTORE,
+}  # fmt: skip
 
 
 def call_struct(code: Code, tensors: int, floats: int) -> struct.Struct:
@@ -237,17 +239,10 @@ class Batches:
         self._known: dict[tuple[type[Known], int], bytes] = {}
         self._all_bytes = self._program_bytes = 0
         self._readers: dict[int, Callable[[Reader], Record]] = {
-            Code.FORM: self._form, Code.CALL: self._call, Code.CALL_SYNC: self._call_sync, Code.LAYOUT: _layout,
-            Code.FREE: _free, Code.READ: lambda reader: Read(*reader.unpack(_PAIR)),
-            Code.SYNC: lambda reader: Sync(*reader.unpack(_REQUEST)), Code.NEW: _new,
-            Code.SEED: lambda reader: Seed(*reader.unpack(_REQUEST)),
-            Code.MEMORY: lambda reader: Memory(*reader.unpack(_REQUEST)),
-            Code.GENERATOR: lambda reader: Generator(*reader.unpack(_PAIR)),
-            Code.STATE: lambda reader: State(*reader.unpack(_PAIR)),
-            Code.RESTORE: lambda reader: Restore(*reader.unpack(_PAIR)),
+            **_READERS,
+            Code.FORM: self._form, Code.CALL: self._call, Code.CALL_SYNC: self._call_sync, Code.FORGET: self._forget,
             Code.PROGRAM: lambda reader: programs.program(reader, self._shape),
-            Code.RUN: lambda reader: programs.run(reader, self._inputs_of), Code.FORGET: self._forget,
-            Code.SETTING: lambda reader: Setting(*reader.unpack(_SETTING)),
+            Code.RUN: lambda reader: programs.run(reader, self._inputs_of),
         }  # fmt: skip
 
     def read(self, payload: bytes | memoryview) -> Iterator[Record]:
@@ -333,10 +328,8 @@ class Batches:
         shape = self._shapes.get(form)
         if shape is None:
             raise ProtocolError(f"call: found form {form}, which was not sent")
-        tensors, floats, slots = shape
+        tensors, _, slots = shape
         values = reader.unpack(slots)
-        if not floats:
-            return Call(form, layout, first, values, (), request)
         return Call(form, layout, first, values[:tensors], values[tensors:], request)
 
 
@@ -379,3 +372,15 @@ def _sizes(reader: Reader) -> tuple[int, ...]:
     if count > MAX_DIMENSIONS:
         raise ProtocolError(f"sizes: found {count}; allowed: up to {MAX_DIMENSIONS}")
     return struct.unpack(f"<{count}q", reader.take(8 * count))
+
+
+def _of_fields(kind: Callable[..., Record], fields: struct.Struct) -> Callable[[Reader], Record]:
+    return lambda reader: kind(*reader.unpack(fields))
+
+
+_READERS: dict[int, Callable[[Reader], Record]] = {
+    **{code: _of_fields(kind, _REQUEST) for kind, code in _SINGLE.items()},
+    **{code: _of_fields(kind, _PAIR) for kind, code in _DOUBLE.items()},
+    Code.SETTING: _of_fields(Setting, _SETTING), Code.LAYOUT: _layout, Code.FREE: _free, Code.NEW: _new,
+}  # fmt: skip
+"""Of records that read the same whatever came before."""

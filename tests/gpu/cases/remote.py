@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.gpu.bench import PATIENCE_S, ROOT, Bench, BenchError, Line
+from tests.gpu.bench import PATIENCE_S, ROOT, TESSERA, Bench, BenchError, Line, Program
 from tests.gpu.report import Result
 
 TURNS = 5
@@ -33,34 +33,28 @@ MOVED_MIB, MOVED_S = 4096, 10.0
 @contextlib.contextmanager
 def _served(bench: Bench) -> Iterator[str]:
     """The address of a ``tessera serve``."""
-    command = [bench.python, "-m", "tessera.cli.tessera", "serve", "--device", DEVICE, "--insecure-loopback"]
-    with (bench.folder / "serve.log").open("ab") as errors:
-        server = subprocess.Popen([*command, "-o", "json"], stdout=subprocess.PIPE, stderr=errors, text=True)
+    command = [bench.python, *TESSERA[1:], "serve", "--device", DEVICE, "--insecure-loopback", "-o", "json"]
+    server = Program(command, os.environ, bench.folder / "serve.log")
     try:
-        assert server.stdout is not None
-        said = server.stdout.readline()
-        if not said:
-            raise BenchError(f"tessera serve: {(bench.folder / 'serve.log').read_text(errors='replace')[-300:]}")
-        yield json.loads(said)["address"]
+        yield server.line()["address"]
     finally:
-        server.terminate()
-        server.communicate(timeout=PATIENCE_S)
+        server.process.terminate()
+        server.process.wait(PATIENCE_S)
+        server.end()
 
 
 def rates(bench: Bench, result: Result) -> None:
     """R5: programs here and through the remote device, by turns."""
     with _served(bench) as address:
-        for name, (here, elsewhere, goal) in PROGRAMS.items():
+        for name in PROGRAMS:
             try:
-                _rate(bench, result, address, name, (here, elsewhere), goal)
+                _rate(bench, result, address, name)
             except BenchError as error:
                 result.fail(f"{name}: {str(error)[-300:]}")
 
 
-def _rate(
-    bench: Bench, result: Result, address: str, name: str, programs: tuple[str, str], goal: float
-) -> None:  # fmt: skip
-    here, elsewhere = programs
+def _rate(bench: Bench, result: Result, address: str, name: str) -> None:
+    here, elsewhere, goal = PROGRAMS[name]
     with (
         bench.program("remote_client", here, DEVICE, SMALL) as local,
         bench.program("remote_client", elsewhere, "cuda", SMALL, pool=address) as remote,
@@ -129,15 +123,8 @@ def _shard(bench: Bench, names: Sequence[str], pool: str) -> list[Line]:
 
 def moves(bench: Bench, result: Result) -> None:
     """R6: a session that holds so much goes to another executor, and to a new process of the same one."""
-    command = [
-        bench.python,
-        "-m",
-        "benchmarks.remote_move",
-        "--device",
-        DEVICE,
-        "--mib",
-        str(64 if SMALL else MOVED_MIB),
-    ]
+    mib = str(64 if SMALL else MOVED_MIB)
+    command = [bench.python, "-m", "benchmarks.remote_move", "--device", DEVICE, "--mib", mib]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     lines = [json.loads(text) for text in done.stdout.splitlines() if text.startswith("{")]
     if len(lines) != 3:

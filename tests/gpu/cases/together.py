@@ -5,13 +5,12 @@ import os
 import signal
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tessera.node_agent.settings import CONTEXT_BYTES
-from tests.gpu.bench import Bench, BenchError, Line, Program
+from tests.gpu.bench import TESSERA, Bench, BenchError, Line, Program
 from tests.gpu.report import Result
 
 GIB = 1 << 30
@@ -77,7 +76,7 @@ def container_sum(bench: Bench, result: Result) -> None:
     cap = 4
     with bench.agent("sum", "--shim", str(bench.shim)) as agent:
         four = Path(__file__).with_name("four.py")
-        command = [sys.executable, "-m", "tessera.cli.tessera", "run", "--socket", str(agent.socket)]
+        command = [*TESSERA, "run", "--socket", str(agent.socket)]
         command += ["--gpu-mem", f"{cap}Gi", "--", bench.python, str(four), str(cap)]
         program = Program(command, os.environ, bench.folder / "four.log")
         lines = program.lines()
@@ -261,7 +260,7 @@ _KEPT = ("PATH", "LD_LIBRARY_PATH", "TESSERA_FAKE_NVML_STATE")
 
 def _over(bench: Bench, command: Sequence[str], socket: Path) -> tuple[str, bool]:
     """What became of a program that goes for 3 GiB in a lease of 2. Raises ``BenchError`` where it does not run."""
-    lease = [sys.executable, "-m", "tessera.cli.tessera", "run", "--socket", str(socket), "--gpu-mem", "2Gi"]
+    lease = [*TESSERA, "run", "--socket", str(socket), "--gpu-mem", "2Gi"]
     program = Program([*lease, "--", *command], os.environ, bench.folder / "escape.log")
     try:
         line = program.line()

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from tessera.remote import operators
 from tessera.remote.executor.overloads import list_of
+from tessera.remote.generator_states import put_state
 from tessera.remote.protocol import records, replies
 from tessera.remote.protocol.frames import Kind
 from tessera.remote.protocol.schemas import name_of, schema_number
@@ -71,11 +71,11 @@ def test_a_generator_does_not_read_behind_its_words():
     generator = torch.Generator()
     torch.rand(3, generator=generator)
     state = generator.get_state()
-    operators.put_state(generator, state)
+    put_state(generator, state)
     drawn = torch.rand(700, generator=generator)
-    operators.put_state(generator, state)
+    put_state(generator, state)
     assert torch.equal(torch.rand(700, generator=generator), drawn)
     state[8:12] = torch.tensor([112, 2, 0, 0])
     state[16:24] = torch.tensor([112, 2, 0, 0, 0, 0, 0, 0])
     with pytest.raises(RuntimeError, match="found 624 words left at word 624; allowed: 625 together"):
-        operators.put_state(generator, state)
+        put_state(generator, state)
