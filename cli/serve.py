@@ -6,9 +6,12 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
+
+if TYPE_CHECKING:
+    from tessera.remote.executor.forks import ForkServer
 
 
 def serve(
@@ -37,18 +40,21 @@ def serve(
         _handed_over(host, port, gpu_mem, insecure_loopback, tls)
     files = _secured(host, insecure_loopback, tls) if at is None else []
     limit_bytes = _bytes(gpu_mem)
+    from tessera.remote.executor.forks import ForkServer, ForkServerError
+
+    forks = ForkServer()
     try:
-        import torch
-    except ImportError as error:
-        print(f"tessera serve: torch: found none ({error}); allowed: an installed one", file=sys.stderr)
+        found = forks.facts()
+    except (ForkServerError, OSError) as error:
+        print(f"tessera serve: {error}", file=sys.stderr)
         return 1
-    if device != "cpu" and int(device.partition(":")[2] or 0) >= (count := torch.cuda.device_count()):
-        allowed = f"cpu, or one of the {count} GPUs that torch finds"
+    if device != "cpu" and int(device.partition(":")[2] or 0) >= found.gpus:
+        allowed = f"cpu, or one of the {found.gpus} GPUs that torch finds"
         print(f"tessera serve: --device: found {device!r}; allowed: {allowed}", file=sys.stderr)
         return 1
     if at is not None:
-        return _serve_gate(device, at, output, torch.__version__)
-    return _serve(device, host, port, limit_bytes, output, torch.__version__, files)
+        return _serve_gate(forks, device, at, output, found.torch)
+    return _serve(forks, device, host, port, limit_bytes, output, found.torch, files)
 
 
 def _handed_over(host: str, port: int, gpu_mem: str, insecure_loopback: bool, files: dict[str, Path | None]) -> None:
@@ -85,7 +91,9 @@ def _bytes(quantity: str) -> int:
         raise typer.BadParameter(str(error), param_hint="--gpu-mem") from None
 
 
-def _serve(device: str, host: str, port: int, limit_bytes: int, output: str, torch: str, files: list[Path]) -> int:
+def _serve(
+    forks: "ForkServer", device: str, host: str, port: int, limit_bytes: int, output: str, torch: str, files: list[Path]
+) -> int:
     from tessera.remote.executor.certificates import Certificates, Files
     from tessera.remote.executor.gate import Gate
     from tessera.remote.executor.processes import Offer
@@ -107,12 +115,12 @@ def _serve(device: str, host: str, port: int, limit_bytes: int, output: str, tor
         except OSError as error:
             print(f"tessera serve: cannot listen on {host}:{port}: {error.strerror}", file=sys.stderr)
             return 1
-        gate = Gate(listener, Offer(device, limit_bytes), torch, certificates)
+        gate = Gate(listener, Offer(device, limit_bytes), torch, certificates, forks=forks)
         address = f"{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         return _until_told(gate, device, address, output)
 
 
-def _serve_gate(device: str, at: Path, output: str, torch: str) -> int:
+def _serve_gate(forks: "ForkServer", device: str, at: Path, output: str, torch: str) -> int:
     from tessera.remote.executor.handed import HandOver
     from tessera.remote.executor.handover import listening
     from tessera.remote.executor.processes import Offer
@@ -126,7 +134,7 @@ def _serve_gate(device: str, at: Path, output: str, torch: str) -> int:
         print(f"tessera serve: cannot listen on {at}: {error.strerror or error}", file=sys.stderr)
         return 1
     with listener:
-        reception = Reception(Offer(device, sessions=0, together=True), torch)
+        reception = Reception(Offer(device, sessions=0, together=True), torch, forks=forks)
         status = _until_told(HandOver(listener, reception), device, str(at), output)
     at.unlink(missing_ok=True)
     return status

@@ -115,7 +115,7 @@ class Arrivals:
             if self._ticket is not ticket or ticket.open:
                 raise Refusal("Move", f"sessions: found {len(ticket.open)} still on their way; allowed: none")
             processes = list(ticket.taken.values())
-            if any(process.child.poll() is not None for process in processes):
+            if not all(process.child.running() for process in processes):
                 raise Refusal("Move", "session: found one that has ended since it came")
             ticket.served = True
             serve(self._sessions, self._lease, ticket.epoch, processes)

@@ -4,6 +4,7 @@ import socket
 from collections import Counter
 
 from tessera.remote.executor.certificates import Certificates
+from tessera.remote.executor.forks import ForkServer
 from tessera.remote.executor.front import Front
 from tessera.remote.executor.processes import Offer
 from tessera.remote.executor.reception import Reception
@@ -12,14 +13,14 @@ from tessera.remote.executor.reception import Reception
 class Gate:
     """Serves on a listening socket between ``start`` and ``stop``; ``certificates`` ``None``: without TLS.
 
-    ``torch``: the executor's version; ``epoch``: the one that it begins in.
+    ``torch``, ``epoch`` and ``forks``: as of a ``Reception``.
     """
 
     def __init__(
         self, listener: socket.socket, offer: Offer, torch: str, certificates: Certificates | None = None,
-        *, epoch: int = 0,
+        *, epoch: int = 0, forks: ForkServer | None = None,
     ) -> None:  # fmt: skip
-        self.reception = Reception(offer, torch, epoch)
+        self.reception = Reception(offer, torch, epoch, forks)
         context = certificates.context if certificates else None
         self._front = Front(listener, self.reception.receive, context, self.reception.arrivals.granted)
 

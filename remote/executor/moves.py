@@ -5,7 +5,6 @@ What fails before that leaves everything as it was.
 """
 
 import contextlib
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -195,7 +194,7 @@ def _quiesced(processes: Sequence[Process]) -> list[Report]:
 def _quiet(process: Process, deadline: float) -> Report:
     report = process.report(Verb.QUIESCE, max(deadline - time.monotonic(), 0))
     if report is None:
-        state = "an operator still running" if process.child.poll() is None else "its end"
+        state = "an operator still running" if process.child.running() else "its end"
         raise MoveError(f"session: found {state}; allowed: to come to rest within {QUIESCE_S:.0f} s")
     return report
 
@@ -223,7 +222,7 @@ def _retired(process: Process, redirect: Redirect) -> None:
         process.order(Verb.LEAVE, encode(redirect))
     try:
         process.child.wait(END_S)
-    except subprocess.TimeoutExpired:
+    except TimeoutError:
         process.end()
 
 

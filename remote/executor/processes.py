@@ -1,15 +1,13 @@
 """The processes of the sessions: one each, so that whatever ends one ends no other."""
 
-import os
 import select
 import signal
 import socket
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 
 from tessera.remote.executor import orders
+from tessera.remote.executor.forks import ForkServer
 from tessera.remote.executor.orders import Order, Report, Verb
 from tessera.remote.executor.refusals import Refusal
 
@@ -37,25 +35,17 @@ class Process:
     """
 
     def __init__(
-        self, name: str, offer: Offer, limit_bytes: int, epoch: int, quota: int, slot: int, *, restore: bool = False
-    ) -> None:
+        self, forks: ForkServer, name: str, offer: Offer, limit_bytes: int, epoch: int, quota: int, slot: int, *,
+        restore: bool = False,
+    ) -> None:  # fmt: skip
         self.name, self.limit_bytes = name, limit_bytes
         self._way, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._way.setblocking(False)
         self._way.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 0)
         with its:
-            command = [sys.executable, "-m", "tessera.remote.executor.session", "--device", offer.device]
-            command += ["--limit-bytes", str(limit_bytes), "--grace-s", str(offer.grace_s), "--gate", str(its.fileno())]
-            command += ["--epoch", str(epoch), *(["--restore"] if restore else [])]
-            passed = [its.fileno()]
-            if quota >= 0:
-                passed.append(quota)
-                command += ["--quota", str(quota), "--slot", str(slot)]
+            passed = [its.fileno(), quota] if quota >= 0 else [its.fileno()]
             try:
-                self.child = subprocess.Popen(
-                    command, pass_fds=passed, env={**os.environ, "TESSERA_SESSION": name},
-                    stdin=subprocess.DEVNULL, start_new_session=True,
-                )  # fmt: skip
+                self.child = forks.start(name, offer.device, limit_bytes, offer.grace_s, epoch, slot, restore, passed)
             except OSError:
                 self._way.close()
                 raise
@@ -96,11 +86,13 @@ class Process:
 
     def last_words(self) -> str:
         """Why it ended, once it has."""
-        status = self.child.wait()
+        ended = self.child.wait()
+        if ended.failed:
+            return ended.failed
         said = self.report(Verb.ENDED, 0)
         if said is not None:
             return said.failed
-        return f"its executor was ended by {signal.Signals(-status).name}" if status < 0 else ""
+        return f"its executor was ended by {signal.Signals(-ended.status).name}" if ended.status < 0 else ""
 
     def end(self) -> None:
         """At once, and waits until it has ended."""

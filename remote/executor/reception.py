@@ -4,6 +4,7 @@ import socket
 import threading
 
 from tessera.remote.executor.arrivals import Arrivals
+from tessera.remote.executor.forks import ForkServer
 from tessera.remote.executor.lease import Allowance, Lease
 from tessera.remote.executor.moves import Moved, Mover
 from tessera.remote.executor.processes import Offer, Process
@@ -16,11 +17,11 @@ from tessera.remote.protocol.streams import Stream
 
 
 class Reception:
-    """``torch``: this executor's version; ``epoch``: the one that it begins in."""
+    """``torch``: this executor's version; ``epoch``: the one that it begins in; ``forks``: ended with it."""
 
-    def __init__(self, offer: Offer, torch: str, epoch: int = 0) -> None:
+    def __init__(self, offer: Offer, torch: str, epoch: int = 0, forks: ForkServer | None = None) -> None:
         self._torch = torch
-        self.sessions, self.lease = Sessions(offer), Lease(epoch)
+        self.sessions, self.lease = Sessions(offer, forks or ForkServer()), Lease(epoch)
         self.arrivals = Arrivals(self.sessions, self.lease, torch)
         self.mover = Mover(self.sessions, self.lease, offer.host_bytes)
         self._lock = threading.Lock()

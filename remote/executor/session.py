@@ -4,12 +4,10 @@ It ends when the client says goodbye, when no connection came for the grace peri
 client sends what the protocol does not allow, or when the session goes on in another process.
 """
 
-import argparse
 import contextlib
 import os
 import queue
 import select
-import signal
 import socket
 import sys
 import threading
@@ -20,6 +18,7 @@ import torch
 
 from tessera.remote.executor import orders, settings, snapshots
 from tessera.remote.executor.devices import facts_of, free_bytes, name_of
+from tessera.remote.executor.forks import Start
 from tessera.remote.executor.interpreter import Interpreter
 from tessera.remote.executor.orders import SERVED, Descriptor, Order, Report, Verb
 from tessera.remote.executor.overloads import RefusedOperator
@@ -199,33 +198,20 @@ def _farewell(error: ProtocolError) -> bytes:
     return greeting.framed(greeting.Refused("Malformed", str(error)[:1000]))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0, or 1 with one line on standard error if the client broke the protocol.
-
-    ``TESSERA_SESSION`` in the environment, where other users cannot see it, is the session's name.
-    """
-    parser = argparse.ArgumentParser(prog="tessera-executor")
-    parser.add_argument("--device", required=True)
-    parser.add_argument("--limit-bytes", type=int, required=True)
-    parser.add_argument("--grace-s", type=float, required=True)
-    parser.add_argument("--gate", type=int, required=True)
-    parser.add_argument("--epoch", type=int, default=0)
-    parser.add_argument("--restore", action="store_true")
-    parser.add_argument("--quota", type=int, default=-1)
-    parser.add_argument("--slot", type=int, default=0)
-    asked = parser.parse_args(arguments)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    name = os.environ.pop("TESSERA_SESSION")
-    settings.start(torch.device(asked.device))
-    gate = socket.socket(fileno=asked.gate)
-    share = Share(asked.quota, asked.slot) if asked.slot else None
-    session = Session(name, asked.device, asked.limit_bytes, asked.grace_s, gate, asked.epoch, share)
+def serve(start: Start, descriptors: Sequence[int]) -> int:
+    """To its end, with the gate's descriptor and perhaps a quota's. Answers 0, or 1 with one line on standard error if
+    the client broke the protocol."""
+    gate_number, quota = (*descriptors, -1)[:2]
+    settings.start(torch.device(start.device))
+    gate = socket.socket(fileno=gate_number)
+    share = Share(quota, start.slot) if start.slot else None
+    session = Session(start.name, start.device, start.limit_bytes, start.grace_s, gate, start.epoch, share)
     threading.Thread(target=_end_with, args=(session,), daemon=True).start()
     try:
-        if not asked.restore or session.restored(asked.quota):
+        if not start.restore or session.restored(quota):
             session.run()
     except ProtocolError as error:
-        print(f"session {name[:8]}: {error}", file=sys.stderr)
+        print(f"session {start.name[:8]}: {error}", file=sys.stderr)
         orders.report(gate, Report(Verb.ENDED, str(error)))
         return 1
     return 0
@@ -235,7 +221,3 @@ def _end_with(session: Session) -> None:
     session.over.wait()
     time.sleep(END_S)
     os._exit(1)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,7 +2,6 @@
 
 import contextlib
 import secrets
-import subprocess
 import threading
 import time
 from collections import OrderedDict
@@ -12,6 +11,7 @@ from dataclasses import replace
 import structlog
 
 from tessera.remote.executor import orders
+from tessera.remote.executor.forks import Ended, ForkServer
 from tessera.remote.executor.orders import Verb
 from tessera.remote.executor.processes import Offer, Process
 from tessera.remote.executor.quota import Quota
@@ -30,12 +30,12 @@ REMEMBERED = 64
 class Sessions:
     """Those that live, by name. A name lets its holder go on with the session: nobody else is told."""
 
-    def __init__(self, offer: Offer) -> None:
-        self.offer = offer
+    def __init__(self, offer: Offer, forks: ForkServer) -> None:
+        self.offer, self._forks = offer, forks
         self._found: dict[str, Process] = {}
         self._moving: frozenset[str] = frozenset()
         self._ended: OrderedDict[str, str] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._stopped = self._frozen = False
         self._quota = Quota(offer.limit_bytes, SLOTS) if offer.together else None
 
@@ -122,11 +122,9 @@ class Sessions:
             process.let_go()
         deadline = time.monotonic() + END_S
         for process in left:
-            try:
+            with contextlib.suppress(TimeoutError):
                 process.child.wait(max(deadline - time.monotonic(), 0))
-            except subprocess.TimeoutExpired:
-                process.child.kill()
-                process.child.wait()
+        self._forks.close()
 
     def _slot(self, name: str) -> int:
         return self._quota.take(name) if self._quota else 0
@@ -134,16 +132,15 @@ class Sessions:
     def _started(self, name: str, limit_bytes: int, epoch: int, slot: int = 0, *, restore: bool = False) -> Process:
         quota = self._quota.descriptor if self._quota else -1
         try:
-            return Process(name, self.offer, limit_bytes, epoch, quota, slot, restore=restore)
+            return Process(self._forks, name, self.offer, limit_bytes, epoch, quota, slot, restore=restore)
         except OSError as error:
             raise Refusal("Unavailable", f"session: cannot be started: {error.strerror}") from None
 
     def _keep(self, process: Process) -> None:
         self._found[process.name] = process
-        threading.Thread(target=self._await, args=(process,), daemon=True).start()
+        process.child.ended.add_done_callback(lambda ended: self._over(process, ended.result()))
 
-    def _await(self, process: Process) -> None:
-        status = process.child.wait()
+    def _over(self, process: Process, ended: Ended) -> None:
         with self._lock:
             if self._quota and self._found.get(process.name, process) is process:
                 self._quota.give_back(process.name)
@@ -152,7 +149,7 @@ class Sessions:
                 self._ended_because(process.name, process.last_words())
         with contextlib.suppress(OSError):
             process.let_go()
-        log.info("session ended", session=process.name[:8], status=status)
+        log.info("session ended", session=process.name[:8], status=ended.status)
 
     def _ended_because(self, name: str, why: str) -> None:
         self._ended[name] = why

@@ -68,7 +68,7 @@ class Here:
         self._taken[process.name] = process
 
     def commit(self) -> None:
-        if any(process.child.poll() is not None for process in self._taken.values()):
+        if not all(process.child.running() for process in self._taken.values()):
             raise MoveError("session: found one that ended while it was moved")
         serve(self._sessions, self._lease, self.redirect.epoch, list(self._taken.values()))
 

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.remote.wire.served import sessions_of
+
 TESSERA = str(Path(sys.executable).with_name("tessera"))
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """Both sides sum in the same order."""
@@ -26,8 +28,7 @@ class Served(NamedTuple):
 
     def executors(self) -> list[int]:
         """The processes of its sessions."""
-        children = Path(f"/proc/{self.pid}/task").glob("*/children")
-        return [int(pid) for path in children for pid in path.read_text().split()]
+        return sorted(sessions_of(self.pid))
 
 
 @contextmanager

@@ -58,6 +58,11 @@ def lines_of(log: Path) -> Sequence[dict[str, object]]:
     return [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
 
 
+def sessions_of(server: int) -> set[int]:
+    """The processes of its sessions, which its fork server has started."""
+    return {session for forks in children_of(server) for session in children_of(forks)}
+
+
 def children_of(process: int) -> set[int]:
     """Those that live, and those that nobody has waited for."""
     found = (Path("/proc") / str(process) / "task").glob("*/children")

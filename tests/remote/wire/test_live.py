@@ -14,7 +14,7 @@ from tessera.remote.protocol.streams import read_frame
 from tests.remote.fuzz import live, operators
 from tests.remote.fuzz.seeds import corpus
 from tests.remote.wire.client import PATIENCE_S, Client, greeted, packed
-from tests.remote.wire.served import Served, children_of, lines_of, serving
+from tests.remote.wire.served import Served, lines_of, serving, sessions_of
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(600)]
 ROOM_BYTES = 3 << 30
@@ -58,10 +58,10 @@ def test_a_session_that_is_said_goodbye_to_leaves_no_process_and_no_descriptor(s
     before = len(list(descriptors.iterdir()))
     clients = [client_of(served), client_of(served)]
     assert all(client.sync() == replies.Done(1) for client in clients)
-    assert len(children_of(served.process.pid)) == 2
+    assert len(sessions_of(served.process.pid)) == 2
     for client in clients:
         client.close()
-    assert comes(lambda: not children_of(served.process.pid))
+    assert comes(lambda: not sessions_of(served.process.pid))
     assert comes(lambda: len(list(descriptors.iterdir())) == before)
 
 
@@ -83,7 +83,7 @@ def test_who_breaks_the_protocol_is_told_why(served: Served, sent: bytes, said: 
         while (frame := read_frame(stream)) is not None and frame[0].kind is not Kind.REFUSED:
             pass
     assert frame is not None and said in greeting.decode(greeting.Refused, frame[1]).text
-    assert comes(lambda: not children_of(served.process.pid))
+    assert comes(lambda: not sessions_of(served.process.pid))
     with pytest.raises(ConnectionError, match=said):
         greeted((served.host, served.port), welcome.session)
 
@@ -92,16 +92,16 @@ def test_who_breaks_the_protocol_is_told_why(served: Served, sent: bytes, said: 
 def test_no_session_outlives_the_server(served: Served, number: signal.Signals) -> None:
     client = client_of(served)
     assert client.sync() == replies.Done(1)
-    (session,) = children_of(served.process.pid)
+    (session,) = sessions_of(served.process.pid)
     os.kill(served.process.pid, number)
     assert client.lost.wait(PATIENCE_S) and comes(lambda: gone(session))
 
 
 def test_a_session_that_is_killed_ends_no_other_and_says_so(served: Served) -> None:
     other = client_of(served)
-    (spared,) = children_of(served.process.pid)
+    (spared,) = sessions_of(served.process.pid)
     client = client_of(served)
-    (session,) = children_of(served.process.pid) - {spared}
+    (session,) = sessions_of(served.process.pid) - {spared}
     assert client.sync() == replies.Done(1)
     os.kill(session, signal.SIGKILL)
     assert client.lost.wait(PATIENCE_S) and other.sync() == replies.Done(1)

@@ -1,0 +1,179 @@
+"""The way to a fork server: asks it for processes of sessions, and hears when they end.
+
+It is a process beside this one (``fork_server``), made anew when it is needed and there is none.
+"""
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+
+MOST_BYTES, MOST_DESCRIPTORS = 8192, 2
+READY_S = 120.0
+"""It has imported torch within this, however busy the machine is."""
+
+
+class ForkServerError(Exception):
+    """There is none, in a sentence that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What it has found: the version of ``torch``, and how many ``gpus`` that sees; or why it has ``failed``."""
+
+    torch: str = ""
+    gpus: int = 0
+    failed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A session's process, called ``number``. ``slot``: of the quota that it is passed, 0 before it is known;
+    ``restore``: it becomes a session that it is brought."""
+
+    number: int
+    name: str
+    device: str
+    limit_bytes: int
+    grace_s: float
+    epoch: int
+    slot: int
+    restore: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The process ``number``, with this exit ``status``, negative for a signal; or it never began, and why."""
+
+    number: int
+    status: int
+    failed: str = ""
+
+
+class Child:
+    """A session's process, as long as anybody asks for it."""
+
+    def __init__(self, number: int, forks: "ForkServer") -> None:
+        self._number, self._forks = number, forks
+        self.ended: Future[Ended] = Future()
+
+    def running(self) -> bool:
+        return not self.ended.done()
+
+    def wait(self, within_s: float | None = None) -> Ended:
+        """Raises ``TimeoutError``."""
+        return self.ended.result(within_s)
+
+    def kill(self) -> None:
+        self._forks.kill(self._number)
+
+
+class ForkServer:
+    """Threads may share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._way: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._facts: Future[Facts] = Future()
+        self._children: dict[int, Child] = {}
+        self._number = 0
+
+    def facts(self) -> Facts:
+        """Once it is ready. Raises ``ForkServerError``."""
+        with self._lock:
+            self._begun()
+            coming = self._facts
+        try:
+            facts = coming.result(READY_S)
+        except TimeoutError:
+            raise ForkServerError(f"fork server: found none that is ready within {READY_S:.0f} s") from None
+        if facts.failed:
+            raise ForkServerError(facts.failed)
+        return facts
+
+    def start(
+        self, name: str, device: str, limit_bytes: int, grace_s: float, epoch: int, slot: int, restore: bool,
+        descriptors: Sequence[int],
+    ) -> Child:  # fmt: skip
+        """A process with its ends of ``descriptors``: of its gate, and of a quota. Raises ``OSError``."""
+        with self._lock:
+            way = self._begun()
+            self._number += 1
+            start = Start(self._number, name, device, limit_bytes, grace_s, epoch, slot, restore)
+            socket.send_fds(way, [encode(start)], descriptors)
+            child = self._children[self._number] = Child(self._number, self)
+            return child
+
+    def kill(self, number: int) -> None:
+        """At once, if it still runs."""
+        with self._lock:
+            if self._way is not None and number in self._children:
+                with contextlib.suppress(OSError):  # it is gone, and what it has started with it
+                    self._way.sendall(str(number).encode())
+
+    def close(self) -> None:
+        """Ends it, and with it what it has started; waits until it has ended."""
+        with self._lock:
+            process, way = self._process, self._way
+            if way is not None:
+                way.shutdown(socket.SHUT_WR)
+        if process is not None:
+            process.wait()
+
+    def _begun(self) -> socket.socket:
+        """Raises ``OSError``."""
+        if self._way is not None:
+            return self._way
+        way, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with its:
+            command = [sys.executable, "-m", "tessera.remote.executor.fork_server", str(its.fileno())]
+            try:
+                process = subprocess.Popen(
+                    command, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+                )
+            except OSError:
+                way.close()
+                raise
+        self._way, self._process, self._facts = way, process, Future()
+        threading.Thread(target=self._hear, args=(way, process, self._facts), daemon=True).start()
+        return way
+
+    def _hear(self, way: socket.socket, process: "subprocess.Popen[bytes]", facts: "Future[Facts]") -> None:
+        """Until it is gone: then all that it had started are."""
+        with way:
+            while data := _received(way):
+                if facts.done():
+                    self._over(Ended(**json.loads(data)))
+                else:
+                    facts.set_result(Facts(**json.loads(data)))
+            status = process.wait()
+            with self._lock:
+                self._way = None
+                left = list(self._children)
+        if not facts.done():
+            facts.set_result(Facts(failed=f"fork server: found its end with status {status} before it was ready"))
+        for number in left:
+            self._over(Ended(number, -signal.SIGKILL))
+
+    def _over(self, ended: Ended) -> None:
+        with self._lock:
+            child = self._children.pop(ended.number)
+        child.ended.set_result(ended)
+
+
+def encode(said: Facts | Start | Ended) -> bytes:
+    return json.dumps(asdict(said)).encode()
+
+
+def _received(way: socket.socket) -> bytes:
+    try:
+        return way.recv(MOST_BYTES)
+    except OSError:
+        return b""

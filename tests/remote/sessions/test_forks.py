@@ -1,0 +1,105 @@
+"""The process that those of the sessions are forked from."""
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+
+from tessera.remote.executor.forks import Child, Ended, ForkServer, ForkServerError
+from tests.remote.server import Conversation, serving
+from tests.remote.wire.served import children_of
+
+pytestmark = pytest.mark.torch
+PATIENCE_S = 60
+
+SUMMING = """
+    import torch
+    print(torch.ones(3, device="cuda").sum().item())
+    input()
+    try:
+        while True:
+            torch.ones(3, device="cuda").sum().item()
+    except RuntimeError as error:
+        print(type(error).__name__, error)
+"""
+
+
+@pytest.fixture
+def forks():
+    made = ForkServer()
+    yield made
+    made.close()
+
+
+def started(forks: ForkServer) -> tuple[Child, socket.socket]:
+    """A process of a session that nobody has come to, and its gate's end."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with its:
+        return forks.start("a" * 32, "cpu", 0, PATIENCE_S, 0, 0, False, [its.fileno()]), ours
+
+
+def test_it_tells_what_it_has_found(forks):
+    assert forks.facts().torch == torch.__version__ and forks.facts().gpus == torch.cuda.device_count()
+
+
+def test_a_process_that_is_killed_is_told_of_alone(forks):
+    (first, way), (second, other) = started(forks), started(forks)
+    with way, other:
+        first.kill()
+        assert first.wait(PATIENCE_S) == Ended(1, -signal.SIGKILL) and second.running()
+        other.shutdown(socket.SHUT_RDWR)
+        assert second.wait(PATIENCE_S) == Ended(2, 0)
+        first.kill()
+
+
+def test_what_it_has_started_ends_with_it_and_the_next_has_another(forks):
+    child, way = started(forks)
+    with way:
+        (server,) = children_of(os.getpid()) & serving_forks()
+        os.kill(server, signal.SIGKILL)
+        assert child.wait(PATIENCE_S) == Ended(1, -signal.SIGKILL)
+    child, way = started(forks)
+    with way:
+        child.kill()
+        assert child.wait(PATIENCE_S) == Ended(2, -signal.SIGKILL)
+    assert server not in serving_forks()
+
+
+def test_where_it_cannot_be_it_says_so(forks, monkeypatch):
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(ForkServerError, match="found its end with status 1 before it was ready"):
+        forks.facts()
+
+
+def test_where_there_is_no_torch_it_says_so(forks, monkeypatch, tmp_path):
+    (tmp_path / "torch.py").write_text("raise ImportError('no such thing')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ForkServerError, match=r"^torch: found none \(no such thing\); allowed: an installed one$"):
+        forks.facts()
+
+
+def test_a_server_goes_on_with_another():
+    with serving() as served, Conversation(served.address, SUMMING) as program:
+        assert program.hears() == "3.0"
+        (forks,) = children_of(served.pid)
+        os.kill(forks, signal.SIGKILL)
+        program.tell()
+        assert program.hears().startswith("DeviceLostError the remote device was lost")
+        with Conversation(served.address, SUMMING) as other:
+            assert other.hears() == "3.0"
+
+
+def serving_forks() -> set[int]:
+    """Fork servers of this machine."""
+    found = Path("/proc").glob("[0-9]*/cmdline")
+    return {int(path.parent.name) for path in found if b"remote.executor.fork_server" in _read(path)}
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
