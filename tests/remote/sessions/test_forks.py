@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,7 +44,10 @@ def started(forks: ForkServer) -> tuple[Child, socket.socket]:
 
 
 def test_it_tells_what_it_has_found(forks):
-    assert forks.facts().torch == torch.__version__ and forks.facts().gpus == torch.cuda.device_count()
+    counted = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("TESSERA_")}
+    gpus = subprocess.run(counted, capture_output=True, text=True, check=True, env=alone).stdout
+    assert forks.facts().torch == torch.__version__ and forks.facts().gpus == int(gpus)
 
 
 def test_a_process_that_is_killed_is_told_of_alone(forks):
