@@ -108,7 +108,7 @@ class Interpreter:
             self._failed(call, form)
             return
         try:
-            made = _fresh(form, form(self._taken(call.tensors), call.floats))
+            made = _fresh(form, self._result(form, call))
             if call.layout:
                 made = _laid_out(made, self._layout(call.layout), copies=not form.overload.view)
             for handle, tensor in enumerate(made, call.first):
@@ -119,6 +119,15 @@ class Interpreter:
             return
         if call.request:
             self._reply(replies.Outputs(call.request, tuple(_description(tensor) for tensor in made)))
+
+    def _result(self, form: Form, call: records.Call) -> Any:
+        tensors = self._taken(call.tensors)
+        if not form.overload.resizes:
+            return form(tensors, call.floats)
+        try:
+            return form(tensors, call.floats)
+        finally:
+            self.store.look_again(call.tensors)
 
     def _taken(self, handles: tuple[int, ...]) -> list[Any]:
         """The tensors, and generators, that a call takes."""

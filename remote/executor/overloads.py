@@ -24,11 +24,13 @@ class RefusedOperator(Exception):
 @dataclass(frozen=True, slots=True)
 class Overload:
     """``fresh``: for each value that it returns, whether it is a tensor of its own and not one that was passed in;
-    ``view``: whether what it returns shares memory with what was passed in."""
+    ``view``: whether what it returns shares memory with what was passed in; ``resizes``: whether it may give a tensor
+    that was passed in another size or another storage."""
 
     function: Any
     fresh: tuple[bool, ...]
     view: bool
+    resizes: bool
 
 
 def list_of(version: str) -> Path:
@@ -57,4 +59,12 @@ def find(name: str, schema: int) -> Overload:
     function = getattr(getattr(getattr(torch.ops, namespace), base), overload or "default")
     if schema_number(function) != schema:
         raise RefusedOperator(f"operator {name!r}: found another schema than torch {torch.__version__} has here")
-    return Overload(function, tuple(not is_argument(item) for item in function._schema.returns), is_view(function))
+    fresh = tuple(not is_argument(item) for item in function._schema.returns)
+    return Overload(function, fresh, is_view(function), _resizes(function))
+
+
+def _resizes(function: Any) -> bool:
+    """What writes to its arguments does, such as ``out``, unless it is of the kind of ``add_``: none of those is listed
+    that changes a size."""
+    written = any(each.alias_info is not None and each.alias_info.is_write for each in function._schema.arguments)
+    return written and not function._schema.name.endswith("_")

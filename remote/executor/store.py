@@ -90,6 +90,32 @@ class Store:
             known[0] += 1
         self._held[handle], self._keys[handle] = tensor, key
 
+    def look_again(self, handles: Iterable[int]) -> None:
+        """Counts those anew that an operator may have resized. Raises ``OverLimit``; then what does not fit any more is
+        poisoned."""
+        for handle in handles:
+            tensor, key = self._held.get(handle), self._keys.get(handle, 0)
+            if tensor is None:
+                continue
+            try:
+                if tensor.untyped_storage()._cdata == key:
+                    self._grow(key, tensor.untyped_storage().nbytes())
+                else:
+                    self.put(handle, tensor)
+            except OverLimit as error:
+                now = tensor.untyped_storage()._cdata
+                self.poison([handle, *(other for other, its in self._keys.items() if its == now)], error)
+                raise
+
+    def _grow(self, key: int, size: int) -> None:
+        """Raises ``OverLimit``."""
+        more_bytes = size - self._storages[key][1]
+        if more_bytes > 0:
+            self.check(more_bytes)
+        self.used_bytes += more_bytes
+        self.peak_bytes = max(self.peak_bytes, self.used_bytes)
+        self._storages[key][1] = size
+
     def check(self, more_bytes: int) -> None:
         """Raises ``OverLimit`` where so many more bytes do not fit."""
         if self.limit_bytes and self.used_bytes + more_bytes > self.limit_bytes:

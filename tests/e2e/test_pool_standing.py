@@ -28,7 +28,16 @@ from tests.e2e.standing_leases import (
 from tests.e2e.test_pool_refusals import Victim
 from tests.e2e.test_remote_pool import kill9
 from tests.e2e.test_waiting import unschedulable
-from tests.e2e.trainings import assert_same, executor_of, key_of, middle, nothing_is_left, trained, trainer
+from tests.e2e.trainings import (
+    assert_same,
+    executor_of,
+    key_of,
+    middle,
+    nothing_is_left,
+    sliceless,
+    trained,
+    trainer,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.torch, pytest.mark.timeout(600)]
 
@@ -53,8 +62,11 @@ def test_one_pod_after_another_uses_it_and_its_room_counts_once(
     assert (share.uuid, share.mem_bytes) == (lease["spec"]["slice"]["gpuUUID"], 2 * GIB)
     wait_until("the ledger to have it once", lambda: pooled.ledger_bytes() == 2 * GIB)
 
+    guest.create(telling_its_start(sliceless("plain")))
+    plain_s = seconds_to_start(pooled, guest, "plain")
     guest.create(telling_its_start(with_lease(trainer("first", mem="1Gi", pause_s=0.1), "mine")))
-    print(f"warm: {seconds_to_start(pooled, guest, 'first'):.1f} s from Binding to the container's start")
+    warm_s = seconds_to_start(pooled, guest, "first")
+    print(f"warm: {warm_s:.2f} s from Binding to the container's start, without a slice {plain_s:.2f} s")
     assert middle(guest, "first")["spec"]["nodeName"] == CLIENT
     used = holder.sees("mine", lambda found: phase(found) == "Active")
     assert used["status"]["executor"] == lease["status"]["executor"] and pooled.ledger_bytes() == 2 * GIB

@@ -100,10 +100,15 @@ def middle(guest: Api, name: str) -> Json:
     return guest.get("Pod", name)
 
 
-def local_losses(guest: Api) -> dict[int, float]:
-    """The same program on the CPU of a pod without a slice."""
+def sliceless(name: str) -> Json:
+    """The same program on the CPU of a pod of the client node."""
     container = pods.container(command=command("cpu", STEPS, 0.0)) | {"image": torch_images.TORCH}
-    guest.create(pods.pod("local", container, node=CLIENT, restartPolicy="Never"))
+    return pods.pod(name, container, node=CLIENT, restartPolicy="Never")
+
+
+def local_losses(guest: Api) -> dict[int, float]:
+    """Of the same program without a slice."""
+    guest.create(sliceless("local"))
     pod = guest.wait("Pod", "local", ended, timeout_s=120)
     found = losses(guest.log("local"))
     assert pod["status"]["phase"] == "Succeeded" and len(found) == STEPS

@@ -106,3 +106,34 @@ def test_a_session_over_its_slice_gets_the_error_alone(address):
         assert found.stdout == "OutOfMemoryError True\n0.0 2.0 16777216\n", found.stderr
         other.tell()
         assert other.hears() == "500"
+
+
+def test_what_an_operator_resizes_counts_too(address):
+    code = """
+        import torch
+        def used():
+            return torch.cuda.memory_allocated() >> 20
+        x, outs = torch.ones(1 << 20, device="cuda"), [torch.empty(0, device="cuda") for _ in range(3)]
+        torch.add(x, 1, out=outs[0])
+        print(used())
+        torch.add(x, 1, out=outs[1])
+        try:
+            torch.add(x, 1, out=outs[2])
+            torch.cuda.synchronize()
+        except torch.OutOfMemoryError as error:
+            print("OutOfMemoryError", "12582912" in str(error), used())
+        try:
+            outs[2].sum().item()
+        except torch.OutOfMemoryError as error:
+            print("OutOfMemoryError")
+        outs.pop()
+        outs.pop()
+        print(used(), outs[0].sum().item())
+        outs[0].data = x
+        print(used())
+        del x, outs
+        print(used())
+    """
+    found = run(address, code, "--gpu-mem", "12Mi")
+    said = ["8", "OutOfMemoryError True 12", "OutOfMemoryError", "8 2097152.0", "4", "0"]
+    assert found.stdout.splitlines() == said, found.stderr
