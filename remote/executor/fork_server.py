@@ -1,10 +1,11 @@
 """A process that has imported torch and does nothing with it: those of the sessions are forked from it.
 
 So a session begins in the time of a fork, and all sessions of a machine share the memory of torch's libraries. It
-computes nothing and asks no GPU anything, since CUDA does not work in the fork of a process that has. It holds no key,
-no connection and nothing of a client, so there is nothing for a session to inherit.
+computes nothing and asks no GPU anything, since CUDA does not work in the fork of a process that has. It is told no
+key, no session's name and nothing of a client, so there is nothing for a session to inherit.
 """
 
+import contextlib
 import ctypes
 import gc
 import json
@@ -15,11 +16,13 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
-from tessera.remote.executor.forks import MOST_BYTES, MOST_DESCRIPTORS, Ended, Facts, Start, encode
+from tessera.remote.executor.forks import MOST_BYTES, MOST_DESCRIPTORS, Began, Ended, Facts, Start, encode
 
 _SET_DEATH_SIGNAL = 1
+_BADNESS, _SOONER, _MOST = Path("/proc/self/oom_score_adj"), 100, 1000
 _LIBC = ctypes.CDLL(None)
 
 Work = Callable[[Start, list[int]], int]
@@ -52,30 +55,32 @@ class _Server:
         if not data:
             return False
         said = json.loads(data)
-        if isinstance(said, int):
-            if said in self._pids:
-                os.kill(self._pids[said], signal.SIGKILL)
-            return True
-        self._start(Start(**said), descriptors)
+        number = said["number"]
+        if "start" in said:
+            self._start(number, Start(**said["start"]), descriptors)
+        elif number in self._pids:
+            os.kill(self._pids[number], signal.SIGKILL)
         for descriptor in descriptors:
             os.close(descriptor)
         return True
 
-    def _start(self, start: Start, descriptors: list[int]) -> None:
+    def _start(self, number: int, start: Start, descriptors: list[int]) -> None:
         server = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:
-            self._way.sendall(encode(Ended(start.number, 1, f"its process cannot be started: {error.strerror}")))
+            self._way.sendall(encode(Ended(number, 1, f"its process cannot be started: {error.strerror}")))
             return
         if not pid:
             self._become(server, start, descriptors)
-        self._running[pid], self._pids[start.number] = start.number, pid
+        self._running[pid], self._pids[number] = number, pid
+        self._way.sendall(encode(Began(number, pid)))
 
     def _become(self, server: int, start: Start, descriptors: list[int]) -> NoReturn:
         status = 1
         try:
             end_with(server)
+            _go_first()
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._way.close()
@@ -107,6 +112,12 @@ def end_with(parent: int) -> None:
         os._exit(1)
 
 
+def _go_first() -> None:
+    """Where memory runs out this process is killed before the fork server, with which all others would end."""
+    with contextlib.suppress(OSError):
+        _BADNESS.write_text(str(min(int(_BADNESS.read_text()) + _SOONER, _MOST)))
+
+
 def _gpus() -> int:
     """How many torch sees, found by a process that does nothing else."""
     reading, writing = os.pipe()
@@ -128,16 +139,16 @@ def main() -> int:
     way = socket.socket(fileno=int(sys.argv[1]))
     try:
         import torch
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         way.sendall(encode(Facts(failed=f"torch: found none ({error}); allowed: an installed one")))
         return 1
     from tessera.remote.executor.session import serve
 
-    way.sendall(encode(Facts(torch.__version__, _gpus())))
     gc.collect()
     gc.freeze()
-    server = _Server(way, serve)
-    server.run()
+    with contextlib.suppress(BrokenPipeError):  # who orders is gone
+        way.sendall(encode(Facts(torch.__version__, _gpus())))
+        _Server(way, serve).run()
     return 0
 
 

@@ -5,6 +5,7 @@ It is a process beside this one (``fork_server``), made anew when it is needed a
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -17,6 +18,9 @@ from dataclasses import asdict, dataclass
 MOST_BYTES, MOST_DESCRIPTORS = 8192, 2
 READY_S = 120.0
 """It has imported torch within this, however busy the machine is."""
+END_S = 5.0
+"""It may take so long to end; then it is killed."""
+_ERRORS = 2
 
 
 class ForkServerError(Exception):
@@ -34,17 +38,26 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A session's process, called ``number``. ``slot``: of the quota that it is passed, 0 before it is known;
-    ``restore``: it becomes a session that it is brought."""
+    """What a session's process is told before it is forked. No secret: what the fork server reads others may inherit.
 
-    number: int
-    name: str
+    ``slot``: of the quota that it is passed, 0 before it is known; ``restore``: it becomes a session that it is
+    brought.
+    """
+
     device: str
     limit_bytes: int
     grace_s: float
     epoch: int
     slot: int
     restore: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """The process ``number``."""
+
+    number: int
+    pid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +70,10 @@ class Ended:
 
 
 class Child:
-    """A session's process, as long as anybody asks for it."""
+    """A session's process. ``pid``: 0 before it is known."""
 
     def __init__(self, number: int, forks: "ForkServer") -> None:
-        self._number, self._forks = number, forks
+        self.number, self.pid, self._forks = number, 0, forks
         self.ended: Future[Ended] = Future()
 
     def running(self) -> bool:
@@ -71,7 +84,7 @@ class Child:
         return self.ended.result(within_s)
 
     def kill(self) -> None:
-        self._forks.kill(self._number)
+        self._forks.kill(self.number)
 
 
 class ForkServer:
@@ -98,16 +111,12 @@ class ForkServer:
             raise ForkServerError(facts.failed)
         return facts
 
-    def start(
-        self, name: str, device: str, limit_bytes: int, grace_s: float, epoch: int, slot: int, restore: bool,
-        descriptors: Sequence[int],
-    ) -> Child:  # fmt: skip
+    def start(self, start: Start, descriptors: Sequence[int]) -> Child:
         """A process with its ends of ``descriptors``: of its gate, and of a quota. Raises ``OSError``."""
         with self._lock:
             way = self._begun()
             self._number += 1
-            start = Start(self._number, name, device, limit_bytes, grace_s, epoch, slot, restore)
-            socket.send_fds(way, [encode(start)], descriptors)
+            socket.send_fds(way, [json.dumps({"number": self._number, "start": asdict(start)}).encode()], descriptors)
             child = self._children[self._number] = Child(self._number, self)
             return child
 
@@ -116,7 +125,7 @@ class ForkServer:
         with self._lock:
             if self._way is not None and number in self._children:
                 with contextlib.suppress(OSError):  # it is gone, and what it has started with it
-                    self._way.sendall(str(number).encode())
+                    self._way.sendall(json.dumps({"number": number}).encode())
 
     def close(self) -> None:
         """Ends it, and with it what it has started; waits until it has ended."""
@@ -124,7 +133,12 @@ class ForkServer:
             process, way = self._process, self._way
             if way is not None:
                 way.shutdown(socket.SHUT_WR)
-        if process is not None:
+        if process is None:
+            return
+        try:
+            process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
             process.wait()
 
     def _begun(self) -> socket.socket:
@@ -136,7 +150,7 @@ class ForkServer:
             command = [sys.executable, "-m", "tessera.remote.executor.fork_server", str(its.fileno())]
             try:
                 process = subprocess.Popen(
-                    command, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+                    command, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, stdout=_ERRORS, start_new_session=True
                 )
             except OSError:
                 way.close()
@@ -149,18 +163,22 @@ class ForkServer:
         """Until it is gone: then all that it had started are."""
         with way:
             while data := _received(way):
-                if facts.done():
-                    self._over(Ended(**json.loads(data)))
+                said = json.loads(data)
+                if not facts.done():
+                    facts.set_result(Facts(**said))
+                elif "pid" in said:
+                    self._children[said["number"]].pid = said["pid"]
                 else:
-                    facts.set_result(Facts(**json.loads(data)))
+                    self._over(Ended(**said))
             status = process.wait()
             with self._lock:
                 self._way = None
-                left = list(self._children)
+                left = list(self._children.values())
         if not facts.done():
             facts.set_result(Facts(failed=f"fork server: found its end with status {status} before it was ready"))
-        for number in left:
-            self._over(Ended(number, -signal.SIGKILL))
+        for child in left:
+            self._over(Ended(child.number, -signal.SIGKILL))
+            _bury(child.pid)
 
     def _over(self, ended: Ended) -> None:
         with self._lock:
@@ -168,8 +186,15 @@ class ForkServer:
         child.ended.set_result(ended)
 
 
-def encode(said: Facts | Start | Ended) -> bytes:
+def encode(said: Facts | Began | Ended) -> bytes:
     return json.dumps(asdict(said)).encode()
+
+
+def _bury(pid: int) -> None:
+    """Where this is the first process of its namespace, as in a container, what has lost its parent is its child."""
+    with contextlib.suppress(ChildProcessError):
+        if pid:
+            os.waitpid(pid, 0)
 
 
 def _received(way: socket.socket) -> bytes:

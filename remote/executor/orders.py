@@ -32,6 +32,8 @@ class Verb(IntEnum):
     """Reported only: why the process ends."""
     READY = 9
     """Reported only: it can be brought a session."""
+    BEGIN = 10
+    """The first: the session's name, which nobody but its own process is to know."""
 
 
 class Order(NamedTuple):

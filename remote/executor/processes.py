@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from tessera.remote.executor import orders
-from tessera.remote.executor.forks import ForkServer
+from tessera.remote.executor.forks import ForkServer, Start
 from tessera.remote.executor.orders import Order, Report, Verb
 from tessera.remote.executor.refusals import Refusal
 
@@ -45,7 +45,9 @@ class Process:
         with its:
             passed = [its.fileno(), quota] if quota >= 0 else [its.fileno()]
             try:
-                self.child = forks.start(name, offer.device, limit_bytes, offer.grace_s, epoch, slot, restore, passed)
+                self.order(Verb.BEGIN, name.encode())
+                start = Start(offer.device, limit_bytes, offer.grace_s, epoch, slot, restore)
+                self.child = forks.start(start, passed)
             except OSError:
                 self._way.close()
                 raise

@@ -202,16 +202,20 @@ def serve(start: Start, descriptors: Sequence[int]) -> int:
     """To its end, with the gate's descriptor and perhaps a quota's. Answers 0, or 1 with one line on standard error if
     the client broke the protocol."""
     gate_number, quota = (*descriptors, -1)[:2]
-    settings.start(torch.device(start.device))
     gate = socket.socket(fileno=gate_number)
+    begin = orders.receive(gate)
+    if begin is None:
+        return 0
+    settings.start(torch.device(start.device))
     share = Share(quota, start.slot) if start.slot else None
-    session = Session(start.name, start.device, start.limit_bytes, start.grace_s, gate, start.epoch, share)
+    name = begin.body.decode()
+    session = Session(name, start.device, start.limit_bytes, start.grace_s, gate, start.epoch, share)
     threading.Thread(target=_end_with, args=(session,), daemon=True).start()
     try:
         if not start.restore or session.restored(quota):
             session.run()
     except ProtocolError as error:
-        print(f"session {start.name[:8]}: {error}", file=sys.stderr)
+        print(f"session {name[:8]}: {error}", file=sys.stderr)
         orders.report(gate, Report(Verb.ENDED, str(error)))
         return 1
     return 0

@@ -65,7 +65,12 @@ class Sessions:
             if len(self._found) >= self.offer.sessions:
                 raise Refusal("Full", f"sessions: found {len(self._found)}, as many as are allowed")
             name = secrets.token_hex(16)
-            process = self._started(name, asked_bytes or most, epoch, self._slot(name))
+            try:
+                process = self._started(name, asked_bytes or most, epoch, self._slot(name))
+            except Refusal:
+                if self._quota:
+                    self._quota.give_back(name)
+                raise
             self._keep(process)
         return process
 
@@ -127,7 +132,11 @@ class Sessions:
         self._forks.close()
 
     def _slot(self, name: str) -> int:
-        return self._quota.take(name) if self._quota else 0
+        """Raises ``Refusal``."""
+        try:
+            return self._quota.take(name) if self._quota else 0
+        except IndexError:
+            raise Refusal("Full", f"sessions: found {SLOTS}, as many as can share a lease") from None
 
     def _started(self, name: str, limit_bytes: int, epoch: int, slot: int = 0, *, restore: bool = False) -> Process:
         quota = self._quota.descriptor if self._quota else -1

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tessera.remote.executor.forks import Child, Ended, ForkServer, ForkServerError
+from tessera.remote.executor.forks import Child, Ended, ForkServer, ForkServerError, Start
+from tessera.remote.executor.processes import Offer
+from tessera.remote.executor.sessions import Sessions
 from tests.remote.server import Conversation, serving
-from tests.remote.wire.served import children_of
+from tests.remote.wire.served import children_of, comes
 
 pytestmark = pytest.mark.torch
 PATIENCE_S = 60
@@ -40,7 +42,7 @@ def started(forks: ForkServer) -> tuple[Child, socket.socket]:
     """A process of a session that nobody has come to, and its gate's end."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with its:
-        return forks.start("a" * 32, "cpu", 0, PATIENCE_S, 0, 0, False, [its.fileno()]), ours
+        return forks.start(Start("cpu", 0, PATIENCE_S, 0, 0, restore=False), [its.fileno()]), ours
 
 
 def test_it_tells_what_it_has_found(forks):
@@ -73,6 +75,40 @@ def test_what_it_has_started_ends_with_it_and_the_next_has_another(forks):
     assert server not in serving_forks()
 
 
+def test_one_that_does_not_answer_any_more_is_closed_all_the_same(forks):
+    child, way = started(forks)
+    with way:
+        (server,) = children_of(os.getpid()) & serving_forks()
+        os.kill(server, signal.SIGSTOP)
+        forks.close()
+        assert child.wait(PATIENCE_S) == Ended(1, -signal.SIGKILL) and server not in serving_forks()
+
+
+def test_a_session_finds_no_other_ones_name_in_its_memory():
+    """Names of several lengths of what else is said, so that none is overwritten by the next."""
+    sessions = Sessions(Offer("cpu"), ForkServer())
+    try:
+        names = []
+        for limit_bytes in (0, 10**3, 10**12, 8, 10**15, 4096):
+            sessions.limit(limit_bytes)
+            process = sessions.open(0, 0)
+            names.append(process.name.encode())
+            assert comes(lambda: names[-1] in seen_by(process.child.pid, names))  # noqa: B023
+            assert seen_by(process.child.pid, names) == {names[-1]}
+    finally:
+        sessions.stop()
+
+
+def test_memory_runs_out_for_a_session_first(forks):
+    child, way = started(forks)
+    with way:
+        forks.facts()
+        assert comes(lambda: child.pid)
+        (server,) = children_of(os.getpid()) & serving_forks()
+        badness = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (server, child.pid)]
+        assert badness[0] < badness[1]
+
+
 def test_where_it_cannot_be_it_says_so(forks, monkeypatch):
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(ForkServerError, match="found its end with status 1 before it was ready"):
@@ -95,6 +131,26 @@ def test_a_server_goes_on_with_another():
         assert program.hears().startswith("DeviceLostError the remote device was lost")
         with Conversation(served.address, SUMMING) as other:
             assert other.hears() == "3.0"
+
+
+def seen_by(pid: int, names: list[bytes]) -> set[bytes]:
+    """Which of them are in what a process can write to; none before there is one."""
+    if not pid:
+        return set()
+    found = set()
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            where, rights = line.split()[:2]
+            begin, end = (int(at, 16) for at in where.split("-"))
+            if "w" not in rights or end - begin > 1 << 30:
+                continue
+            memory.seek(begin)
+            try:
+                data = memory.read(end - begin)
+            except OSError:
+                continue
+            found |= {name for name in names if name in data}
+    return found
 
 
 def serving_forks() -> set[int]:

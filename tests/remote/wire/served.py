@@ -5,7 +5,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,15 @@ def run_in_pool(address: str, program: str, *options: str) -> "subprocess.Comple
     """``tessera run --pool`` of a Python program."""
     command = [_TESSERA, "run", "--pool", address, *options, "--", sys.executable, "-c", program]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+
+
+def comes(true: Callable[[], object]) -> bool:
+    """Whether it is true within a minute."""
+    for _ in range(6000):
+        if true():
+            return True
+        threading.Event().wait(0.01)
+    return False
 
 
 def lines_of(log: Path) -> Sequence[dict[str, object]]:

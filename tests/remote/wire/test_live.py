@@ -2,8 +2,7 @@
 
 import os
 import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from tessera.remote.protocol.streams import read_frame
 from tests.remote.fuzz import live, operators
 from tests.remote.fuzz.seeds import corpus
 from tests.remote.wire.client import PATIENCE_S, Client, greeted, packed
-from tests.remote.wire.served import Served, lines_of, serving, sessions_of
+from tests.remote.wire.served import Served, comes, lines_of, serving, sessions_of
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(600)]
 ROOM_BYTES = 3 << 30
@@ -29,14 +28,6 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 def client_of(served: Served) -> Client:
     return Client((served.host, served.port))
-
-
-def comes(true: Callable[[], bool]) -> bool:
-    for _ in range(100 * PATIENCE_S):
-        if true():
-            return True
-        threading.Event().wait(0.01)
-    return False
 
 
 def gone(process: int) -> bool:
