@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
 
 import typer
 
@@ -28,6 +28,9 @@ def serve(
     at: Annotated[
         Path | None, typer.Option("--socket", metavar="FILE", help="Serve what a gate hands over there instead.")
     ] = None,
+    metrics_port: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Prometheus metrics, on the same address; 0: none.", min=0, max=65535)
+    ] = 0,
     output: Annotated[str, typer.Option("--output", "-o", metavar="FORM", help="text or json.")] = "text",
 ) -> int:
     """Serve this machine's device to PyTorch programs elsewhere, until interrupted."""
@@ -35,9 +38,10 @@ def serve(
         raise typer.BadParameter(f"found {output!r}; allowed: text or json", param_hint="--output")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device, re.ASCII):
         raise typer.BadParameter(f"found {device!r}; allowed: cpu, cuda or cuda:NUMBER", param_hint="--device")
+    where = _Where(host, port, metrics_port)
     tls = {"--tls-cert": tls_cert, "--tls-key": tls_key, "--tls-client-ca": tls_client_ca}
     if at is not None:
-        _handed_over(host, port, gpu_mem, insecure_loopback, tls)
+        _handed_over(where, gpu_mem, insecure_loopback, tls)
     files = _secured(host, insecure_loopback, tls) if at is None else []
     limit_bytes = _bytes(gpu_mem)
     from tessera.remote.executor.forks import ForkServer, ForkServerError
@@ -54,12 +58,24 @@ def serve(
         return 1
     if at is not None:
         return _serve_gate(forks, device, at, output, found.torch)
-    return _serve(forks, device, host, port, limit_bytes, output, found.torch, files)
+    return _serve(forks, device, where, limit_bytes, output, found.torch, files)
 
 
-def _handed_over(host: str, port: int, gpu_mem: str, insecure_loopback: bool, files: dict[str, Path | None]) -> None:
+class _Where(NamedTuple):
+    host: str
+    port: int
+    metrics_port: int
+
+
+def _handed_over(where: _Where, gpu_mem: str, insecure_loopback: bool, files: dict[str, Path | None]) -> None:
     """The gate says who is let in and what he gets."""
-    given = {"--host": host != "127.0.0.1", "--port": port, "--gpu-mem": gpu_mem, **files}
+    given: dict[str, object] = {
+        "--host": where.host != "127.0.0.1",
+        "--port": where.port,
+        "--gpu-mem": gpu_mem,
+        **files,
+    }
+    given["--metrics-port"] = where.metrics_port
     given["--insecure-loopback"] = insecure_loopback
     if found := [name for name, value in given.items() if value]:
         raise typer.BadParameter(f"found it with {', '.join(found)}; allowed: without", param_hint="--socket")
@@ -92,10 +108,11 @@ def _bytes(quantity: str) -> int:
 
 
 def _serve(
-    forks: "ForkServer", device: str, host: str, port: int, limit_bytes: int, output: str, torch: str, files: list[Path]
+    forks: "ForkServer", device: str, where: _Where, limit_bytes: int, output: str, torch: str, files: list[Path]
 ) -> int:
     from tessera.remote.executor.certificates import Certificates, Files
     from tessera.remote.executor.gate import Gate
+    from tessera.remote.executor.metrics import serve_metrics
     from tessera.remote.executor.processes import Offer
     from tessera.telemetry import configure_logging
 
@@ -107,6 +124,7 @@ def _serve(
             f"tessera serve: the files of TLS: found {error}; allowed: PEM files that belong together", file=sys.stderr
         )
         return 1
+    host, port, metrics_port = where
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -116,6 +134,12 @@ def _serve(
             print(f"tessera serve: cannot listen on {host}:{port}: {error.strerror}", file=sys.stderr)
             return 1
         gate = Gate(listener, Offer(device, limit_bytes), torch, certificates, forks=forks)
+        try:
+            if metrics_port:
+                serve_metrics(host, metrics_port, gate.metrics())
+        except OSError as error:
+            print(f"tessera serve: cannot listen on {host}:{metrics_port}: {error.strerror}", file=sys.stderr)
+            return 1
         address = f"{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         return _until_told(gate, device, address, output)
 

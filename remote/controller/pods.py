@@ -33,7 +33,7 @@ Plain = dict[str, Any]
 class Options:
     """What an operator says of executors. ``cpu`` and ``memory``: of both containers together.
 
-    ``spec``: further fields of the pod's spec, such as tolerations.
+    ``metrics_port``: of the gates; 0: none. ``spec``: further fields of the pod's spec, such as tolerations.
     """
 
     namespace: str
@@ -43,6 +43,7 @@ class Options:
     service_account: str
     authority: str
     port: int = 7443
+    metrics_port: int = 0
     device: str = "cuda"
     scheduler: str = names.SCHEDULER
     cpu: str = "500m"
@@ -119,11 +120,15 @@ def _gate(record: Record, options: Options) -> Plain:
     command += ["--controller", options.controller, "--lease", record.known.key]
     command += ["--server-name", record.known.server_name]
     command += ["--token-file", f"{_TOKEN}/token", "--authority-file", f"{_AUTHORITY}/ca.crt"]
+    ports = [{"name": "gate", "containerPort": options.port}]
+    if options.metrics_port:
+        command += ["--metrics-port", str(options.metrics_port)]
+        ports.append({"name": "metrics", "containerPort": options.metrics_port})
     return {
         "name": "gate",
         "image": options.gate_image,
         "command": command,
-        "ports": [{"name": "gate", "containerPort": options.port}],
+        "ports": ports,
         "resources": {
             "requests": {"cpu": f"{_GATE_MILLI}m", "memory": str(_GATE_BYTES)}, "limits": {"memory": str(_GATE_BYTES)},
         },

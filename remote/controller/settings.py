@@ -36,6 +36,7 @@ class ControllerSettings(KubeSettings, LogSettings):
     executor_memory: str = Field("2Gi", description="memory that an executor's pod asks for and may have")
     executor_labels: dict[str, str] = Field({}, description="further labels of executors, JSON")
     executor_spec_file: Path | None = Field(None, description="JSON with further fields of their pods' spec")
+    gate_metrics_port: int = Field(0, ge=0, le=65535, description="port of an executor's Prometheus metrics; 0: none")
     gate_port: int = Field(7443, ge=1, le=65535, description="port of an executor's gate")
     controller_address: str = Field(min_length=1, description="HOST:PORT by which gates reach the controller")
     scheduler_name: str = Field(SCHEDULER, description="schedulerName of executors")
@@ -82,6 +83,7 @@ class ControllerSettings(KubeSettings, LogSettings):
             service_account=self.executor_account,
             authority=self.authority_config_map,
             port=self.gate_port,
+            metrics_port=self.gate_metrics_port,
             device=self.executor_device,
             scheduler=self.scheduler_name,
             cpu=self.executor_cpu,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tessera.remote.executor.lease import Allowance
+from tessera.remote.executor.meters import Figures
 from tessera.remote.protocol import greeting
 from tessera.remote.protocol.errors import ProtocolError
 from tessera.remote.protocol.greeting import Hello, Move, Redirect, Refused
@@ -59,6 +60,11 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """What have the sessions done? Answered with ``Done`` and the ``Figures`` of each."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """``paused_us``: how long no session ran; ``epoch``: that is served, where it was asked for."""
 
@@ -69,10 +75,10 @@ class Done:
     epoch: int = 0
 
 
-Said = Allowance | Hello | Move | Resize | Expect | Leave | Ask | Connect | Done | Refused | Redirect
+Said = Allowance | Hello | Move | Resize | Expect | Leave | Ask | Look | Connect | Done | Figures | Refused | Redirect
 _KINDS: dict[str, type[Said]] = {
     kind.__name__: kind
-    for kind in (Allowance, Hello, Move, Resize, Expect, Leave, Ask, Connect, Done, Refused, Redirect)
+    for kind in (Allowance, Hello, Move, Resize, Expect, Leave, Ask, Look, Connect, Done, Figures, Refused, Redirect)
 }  # fmt: skip
 
 T = TypeVar("T")

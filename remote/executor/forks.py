@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 
-MOST_BYTES, MOST_DESCRIPTORS = 8192, 2
+MOST_BYTES, MOST_DESCRIPTORS = 8192, 3
 READY_S = 120.0
 """It has imported torch within this, however busy the machine is."""
 END_S = 5.0
@@ -40,8 +40,8 @@ class Facts:
 class Start:
     """What a session's process is told before it is forked. No secret: what the fork server reads others may inherit.
 
-    ``slot``: of the quota that it is passed, 0 before it is known; ``restore``: it becomes a session that it is
-    brought.
+    ``slot``: of the meters and the quota that it is passed, 0 before it is known; ``restore``: it becomes a session
+    that it is brought.
     """
 
     device: str
@@ -112,7 +112,7 @@ class ForkServer:
         return facts
 
     def start(self, start: Start, descriptors: Sequence[int]) -> Child:
-        """A process with its ends of ``descriptors``: of its gate, and of a quota. Raises ``OSError``."""
+        """A process with its ends of ``descriptors``: of gate, meters and, if it has one, quota. Raises ``OSError``."""
         with self._lock:
             way = self._begun()
             self._number += 1

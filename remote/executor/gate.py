@@ -6,6 +6,7 @@ from collections import Counter
 from tessera.remote.executor.certificates import Certificates
 from tessera.remote.executor.forks import ForkServer
 from tessera.remote.executor.front import Front
+from tessera.remote.executor.metrics import ExecutorMetrics
 from tessera.remote.executor.processes import Offer
 from tessera.remote.executor.reception import Reception
 
@@ -28,6 +29,9 @@ class Gate:
     def refused(self) -> Counter[str]:
         """How many, by reason."""
         return self._front.refused
+
+    def metrics(self) -> ExecutorMetrics:
+        return ExecutorMetrics(self.reception.sessions.figures, lambda: self.refused)
 
     def start(self) -> None:
         self._front.start()

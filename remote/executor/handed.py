@@ -10,7 +10,7 @@ import structlog
 
 from tessera.remote.executor import commands
 from tessera.remote.executor.accepting import accept
-from tessera.remote.executor.commands import MOST_BYTES, Ask, Connect, Done, Expect, Leave, Resize, Said
+from tessera.remote.executor.commands import MOST_BYTES, Ask, Connect, Done, Expect, Leave, Look, Resize, Said
 from tessera.remote.executor.handover import ANSWER_S, MOVE_S
 from tessera.remote.executor.lease import Allowance
 from tessera.remote.executor.moves import Moved
@@ -59,19 +59,22 @@ class HandOver:
             way.settimeout(ANSWER_S)
             data, descriptors, _, _ = socket.recv_fds(way, MOST_BYTES, 1)
             streams = [held.enter_context(socket.socket(fileno=number)) for number in descriptors]
-            way.sendall(commands.encode(self._answer(way, data, streams)))
+            way.sendall(commands.encode(*self._answers(way, data, streams)))
 
-    def _answer(self, way: socket.socket, data: bytes, streams: list[socket.socket]) -> Said:
+    def _answers(self, way: socket.socket, data: bytes, streams: list[socket.socket]) -> Sequence[Said]:
         try:
-            return self._obeyed(way, commands.decode(data), streams)
+            said = commands.decode(data)
+            if said == [Look()]:
+                return [Done(), *self._reception.sessions.figures()]
+            return [self._obeyed(way, said, streams)]
         except ProtocolError as error:
-            return Refused("Malformed", str(error))
+            return [Refused("Malformed", str(error))]
         except MoveError as error:
-            return Refused("Move", str(error))
+            return [Refused("Move", str(error))]
         except Undecided as error:
-            return Refused("Lost", str(error))
+            return [Refused("Lost", str(error))]
         except Refusal as refusal:
-            return refusal.answer
+            return [refusal.answer]
 
     def _obeyed(self, way: socket.socket, said: Sequence[Said], streams: list[socket.socket]) -> Done:
         reception = self._reception

@@ -6,6 +6,7 @@ the executor answers is not believed more than its tenant, whose it may be by no
 """
 
 import contextlib
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -13,8 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from tessera.remote.executor import commands
-from tessera.remote.executor.commands import MOST_BYTES, Ask, Connect, Done, Expect, Leave, Resize, Said
+from tessera.remote.executor.commands import MOST_BYTES, Ask, Connect, Done, Expect, Leave, Look, Resize, Said
 from tessera.remote.executor.lease import Allowance
+from tessera.remote.executor.meters import SLOTS, Figures
 from tessera.remote.executor.refusals import Elsewhere, Refusal, Unsure
 from tessera.remote.protocol.errors import ProtocolError
 from tessera.remote.protocol.greeting import Hello, Move, Redirect, Refused
@@ -27,8 +29,8 @@ MOST_REASON, MOST_TEXT, MOST_TICKET = 32, 1024, 64
 """Characters of what an executor says: gates write it down and tell the controller."""
 
 __all__ = [
-    "Allowance", "Expect", "Leave", "Resize", "expect", "hand_over", "hand_over_move", "leave", "listening", "resize",
-    "served", "tell",
+    "Allowance", "Expect", "Leave", "Resize", "expect", "hand_over", "hand_over_move", "leave", "listening", "look",
+    "resize", "served", "tell",
 ]  # fmt: skip
 
 Reach = Callable[[], socket.socket]
@@ -82,6 +84,19 @@ def expect(path: Path | str, order: Expect) -> str:
 def served(path: Path | str) -> int:
     """The executor's epoch. Raises ``OSError`` and ``Refusal``."""
     return _ordered(path, ANSWER_S, (Ask(),)).epoch
+
+
+def look(path: Path | str) -> list[Figures]:
+    """What the executor says of its sessions; nothing where it says nothing that can be believed."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as way:
+            way.settimeout(ANSWER_S)
+            way.connect(str(path))
+            way.sendall(commands.encode(Look()))
+            said = commands.decode(way.recv(MOST_BYTES))
+    except (OSError, ProtocolError):
+        return []
+    return [one for one in said if isinstance(one, Figures) and re.fullmatch("[0-9a-f]{8}", one.session)][:SLOTS]
 
 
 def leave(path: Path | str, order: Leave, reach: Reach) -> Done:

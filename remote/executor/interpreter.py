@@ -38,6 +38,8 @@ class Interpreter:
         self._layouts: dict[int, records.Layout] = {}
         self._programs: dict[int, Program] = {}
         self.error: BaseException | None = None
+        self.operators = self.failed = 0
+        """How many it has run, and how many of them failed."""
         self.upload: PartlyUploaded | None = None
 
     def take(self, kind: Kind, payload: bytes) -> None:
@@ -103,6 +105,7 @@ class Interpreter:
             return error
 
     def _call(self, call: records.Call) -> None:
+        self.operators += 1
         form = self._forms[call.form]
         if isinstance(form, RefusedOperator):
             self._failed(call, form)
@@ -146,6 +149,7 @@ class Interpreter:
             raise error
         if isinstance(error, KeyError):
             raise ProtocolError(f"call: found handle {error}, which is not held") from None
+        self.failed += 1
         cause = _cause(error)
         self.error = self.error or cause
         outputs = len(self._layouts[call.layout].outputs) if call.layout in self._layouts else 1

@@ -4,6 +4,7 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tessera.remote.executor import orders
@@ -30,24 +31,23 @@ class Offer:
 class Process:
     """A session's process, and the way to give it orders. ``restore``: it becomes a session that it is brought.
 
-    ``quota``: a descriptor that it is passed, or -1, and the session's ``slot`` of it, 0 before it is known.
+    ``passed``: descriptors of the meters and perhaps of a quota, and its ``slot`` of these, 0 before it is known.
     Raises ``OSError``.
     """
 
     def __init__(
-        self, forks: ForkServer, name: str, offer: Offer, limit_bytes: int, epoch: int, quota: int, slot: int, *,
-        restore: bool = False,
+        self, forks: ForkServer, name: str, offer: Offer, limit_bytes: int, epoch: int, passed: Sequence[int],
+        slot: int, *, restore: bool = False,
     ) -> None:  # fmt: skip
         self.name, self.limit_bytes = name, limit_bytes
         self._way, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._way.setblocking(False)
         self._way.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 0)
         with its:
-            passed = [its.fileno(), quota] if quota >= 0 else [its.fileno()]
             try:
                 self.order(Verb.BEGIN, name.encode())
                 start = Start(offer.device, limit_bytes, offer.grace_s, epoch, slot, restore)
-                self.child = forks.start(start, passed)
+                self.child = forks.start(start, [its.fileno(), *passed])
             except OSError:
                 self._way.close()
                 raise

@@ -7,6 +7,7 @@ refused what one could have had, but never both be given it.
 import mmap
 import os
 import struct
+from collections.abc import Mapping
 
 _WORD = 8
 
@@ -26,18 +27,24 @@ class Quota:
         """From now on, whatever is held already."""
         struct.pack_into("<Q", self._memory, 0, limit_bytes)
 
+    @property
+    def taken(self) -> Mapping[str, int]:
+        """The slots of the sessions, by name."""
+        return dict(self._taken)
+
     def take(self, name: str) -> int:
         """The slot of a session, from 1, whichever process it is in. Raises ``IndexError`` where there is none."""
         if name not in self._taken:
             self._taken[name] = self._free.pop()
         return self._taken[name]
 
-    def give_back(self, name: str) -> None:
-        """Of a session that has ended."""
+    def give_back(self, name: str) -> int:
+        """Of a session that has ended: the slot that is free now, 0 if it had none."""
         slot = self._taken.pop(name, 0)
         if slot:
             struct.pack_into("<Q", self._memory, _WORD * slot, 0)
             self._free.append(slot)
+        return slot
 
 
 class Share:

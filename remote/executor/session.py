@@ -20,6 +20,7 @@ from tessera.remote.executor import orders, settings, snapshots
 from tessera.remote.executor.devices import facts_of, free_bytes, name_of
 from tessera.remote.executor.forks import Start
 from tessera.remote.executor.interpreter import Interpreter
+from tessera.remote.executor.meters import Meter
 from tessera.remote.executor.orders import SERVED, Descriptor, Order, Report, Verb
 from tessera.remote.executor.overloads import RefusedOperator
 from tessera.remote.executor.quota import Share
@@ -50,6 +51,8 @@ class Session:
         self._peer = Peer(self._deliver, kept=True, farewell=_farewell)
         self._interpreter = Interpreter(self._device, limit_bytes, self._answer, share)
         self._error: ProtocolError | None = None
+        self._meter: Meter | None = None
+        self._received = self._sent = 0
         self._alone = threading.Event()
         self.over = threading.Event()
 
@@ -64,7 +67,12 @@ class Session:
         if self._error is not None:
             raise self._error
 
-    def restored(self, quota: int) -> bool:
+    def measure(self, meter: Meter) -> None:
+        """It tells there what it does."""
+        self._meter = meter
+        self._tell()
+
+    def restored(self, meters: int, quota: int) -> bool:
         """Becomes the session that the gate brings; whether it is to go on here. ``quota``: its descriptor, or -1."""
         self._report(Report(Verb.READY))
         order = orders.receive(self._gate)
@@ -83,6 +91,7 @@ class Session:
         if order is None or order.verb is not Verb.SERVE:
             return False
         self._epoch, slot = SERVED.unpack(order.body)
+        self.measure(Meter(meters, slot))
         if quota >= 0:
             self._interpreter.store.join(Share(quota, slot))
         return True
@@ -98,6 +107,15 @@ class Session:
             self._alone.wait(HEAR_S)
             raise
         self._peer.taken(len(payload))
+        self._received += len(payload)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._meter is not None:
+            store, done = self._interpreter.store, self._interpreter
+            self._meter.tell(
+                store.used_bytes, store.peak_bytes, done.operators, done.failed, self._received, self._sent
+            )
 
     def _held(self) -> bool:
         """Between two frames: what the gate has ordered; whether the session goes on here."""
@@ -134,6 +152,7 @@ class Session:
         orders.report(self._gate, report)
 
     def _answer(self, kind: Kind, payload: bytes) -> None:
+        self._sent += len(payload)
         with contextlib.suppress(Ended):
             self._peer.send(kind, payload)
 
@@ -199,20 +218,22 @@ def _farewell(error: ProtocolError) -> bytes:
 
 
 def serve(start: Start, descriptors: Sequence[int]) -> int:
-    """To its end, with the gate's descriptor and perhaps a quota's. Answers 0, or 1 with one line on standard error if
-    the client broke the protocol."""
-    gate_number, quota = (*descriptors, -1)[:2]
+    """To its end, with descriptors of the gate, of the meters and perhaps of a quota. Answers 0, or 1 with one line on
+    standard error if the client broke the protocol."""
+    gate_number, meters, quota = (*descriptors, -1)[:3]
     gate = socket.socket(fileno=gate_number)
     begin = orders.receive(gate)
     if begin is None:
         return 0
     settings.start(torch.device(start.device))
-    share = Share(quota, start.slot) if start.slot else None
+    share = Share(quota, start.slot) if start.slot and quota >= 0 else None
     name = begin.body.decode()
     session = Session(name, start.device, start.limit_bytes, start.grace_s, gate, start.epoch, share)
+    if start.slot:
+        session.measure(Meter(meters, start.slot))
     threading.Thread(target=_end_with, args=(session,), daemon=True).start()
     try:
-        if not start.restore or session.restored(quota):
+        if not start.restore or session.restored(meters, quota):
             session.run()
     except ProtocolError as error:
         print(f"session {name[:8]}: {error}", file=sys.stderr)

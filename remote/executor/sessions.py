@@ -12,6 +12,7 @@ import structlog
 
 from tessera.remote.executor import orders
 from tessera.remote.executor.forks import Ended, ForkServer
+from tessera.remote.executor.meters import SLOTS, Figures, Meters
 from tessera.remote.executor.orders import Verb
 from tessera.remote.executor.processes import Offer, Process
 from tessera.remote.executor.quota import Quota
@@ -21,8 +22,6 @@ log = structlog.get_logger()
 
 END_S = 5.0
 """How long a process may take to end once it is told; then it is killed."""
-SLOTS = 64
-"""The most sessions that share what they may hold."""
 REMEMBERED = 64
 """Sessions that have ended of which it is known why."""
 
@@ -37,7 +36,7 @@ class Sessions:
         self._ended: OrderedDict[str, str] = OrderedDict()
         self._lock = threading.RLock()
         self._stopped = self._frozen = False
-        self._quota = Quota(offer.limit_bytes, SLOTS) if offer.together else None
+        self._quota, self._meters = Quota(offer.limit_bytes if offer.together else 0, SLOTS), Meters()
 
     def __len__(self) -> int:
         return len(self._found)
@@ -68,8 +67,7 @@ class Sessions:
             try:
                 process = self._started(name, asked_bytes or most, epoch, self._slot(name))
             except Refusal:
-                if self._quota:
-                    self._quota.give_back(name)
+                self._quota.give_back(name)
                 raise
             self._keep(process)
         return process
@@ -104,10 +102,9 @@ class Sessions:
         """What a new one gets at most from now on, and how many there may be."""
         with self._lock:
             most = self.offer.sessions if sessions is None else sessions
-            if self._quota:
+            if self.offer.together:
                 self._quota.limit(limit_bytes)
-                most = min(most, SLOTS)
-            self.offer = replace(self.offer, limit_bytes=limit_bytes, sessions=most)
+            self.offer = replace(self.offer, limit_bytes=limit_bytes, sessions=min(most, SLOTS))
 
     def cut(self, why: str) -> None:
         """Ends all that live now, at once."""
@@ -117,6 +114,11 @@ class Sessions:
             for process in processes:
                 self._ended_because(process.name, why)
                 process.cut()
+
+    def figures(self) -> list[Figures]:
+        """What each has done so far."""
+        with self._lock:
+            return self._meters.figures(self._quota.taken)
 
     def stop(self) -> None:
         """Ends all, and waits until they have ended."""
@@ -134,14 +136,14 @@ class Sessions:
     def _slot(self, name: str) -> int:
         """Raises ``Refusal``."""
         try:
-            return self._quota.take(name) if self._quota else 0
+            return self._quota.take(name)
         except IndexError:
-            raise Refusal("Full", f"sessions: found {SLOTS}, as many as can share a lease") from None
+            raise Refusal("Full", f"sessions: found {SLOTS}, as many as an executor has") from None
 
     def _started(self, name: str, limit_bytes: int, epoch: int, slot: int = 0, *, restore: bool = False) -> Process:
-        quota = self._quota.descriptor if self._quota else -1
+        passed = [self._meters.descriptor, *([self._quota.descriptor] if self.offer.together else [])]
         try:
-            return Process(self._forks, name, self.offer, limit_bytes, epoch, quota, slot, restore=restore)
+            return Process(self._forks, name, self.offer, limit_bytes, epoch, passed, slot, restore=restore)
         except OSError as error:
             raise Refusal("Unavailable", f"session: cannot be started: {error.strerror}") from None
 
@@ -151,8 +153,8 @@ class Sessions:
 
     def _over(self, process: Process, ended: Ended) -> None:
         with self._lock:
-            if self._quota and self._found.get(process.name, process) is process:
-                self._quota.give_back(process.name)
+            if self._found.get(process.name, process) is process:
+                self._meters.clear(self._quota.give_back(process.name))
             if self._found.get(process.name) is process:
                 del self._found[process.name]
                 self._ended_because(process.name, process.last_words())

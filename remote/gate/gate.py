@@ -10,7 +10,8 @@ from pathlib import Path
 import structlog
 
 from tessera.remote.executor.front import Front
-from tessera.remote.executor.handover import Allowance, hand_over, hand_over_move, tell
+from tessera.remote.executor.handover import Allowance, hand_over, hand_over_move, look, tell
+from tessera.remote.executor.metrics import ExecutorMetrics
 from tessera.remote.executor.pump import join
 from tessera.remote.executor.refusals import Elsewhere, Refusal
 from tessera.remote.gate.controller import Controller
@@ -41,6 +42,10 @@ class Gate:
         self._moves = Moves(executor, name, reach, word, self._watched)
         self._following = Following(controller.follow, self, self._moves, word)
         self._threads: list[threading.Thread] = []
+
+    def metrics(self) -> ExecutorMetrics:
+        """Of its executor's sessions, and whom it has refused."""
+        return ExecutorMetrics(lambda: look(self._path), lambda: self._front.refused)
 
     def start(self) -> bool:
         """Returns once clients are let in; ``False`` if it was stopped before."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from tessera.command_line import CommandLine, Unusable
+from tessera.remote.executor.metrics import serve_metrics
 from tessera.remote.gate.controller import Controller
 from tessera.remote.gate.gate import Gate
 from tessera.remote.gate.reaching import reached
@@ -42,6 +43,8 @@ def run(argv: Sequence[str]) -> int:
         name, watched = settings.server_name, Watched(lambda: os.kill(os.getpid(), signal.SIGTERM))
         reach = partial(reached, server_name=name, context=context)
         gate = Gate(listener, settings.socket, settings.lease, name, controller, reach, watched)
+        if settings.metrics_port:
+            serve_metrics(settings.host, settings.metrics_port, gate.metrics())
         threading.Thread(target=watched("start", gate.start), daemon=True).start()
         signal.sigwait(stops)
         broken = watched.error

@@ -12,6 +12,7 @@ class GateSettings(LogSettings):
 
     host: str = Field("0.0.0.0", description="address to listen on")
     port: int = Field(7443, ge=0, le=65535, description="port to listen on; 0: any")
+    metrics_port: int = Field(0, ge=0, le=65535, description="port of Prometheus metrics, there too; 0: none")
     socket: Path = Field(description="unix socket of the executor")
     lease: str = Field(description="NAMESPACE/NAME of the GPULease that the executor serves")
     server_name: str = Field(min_length=1, description="what the certificate of this gate names")

@@ -51,16 +51,25 @@ class Victim:
         return answer
 
     def counted(self, reason: str) -> float:
-        with urllib3.PoolManager(retries=False, timeout=5) as http:
-            text = http.request("GET", f"http://{self.pool.cluster.block.api}:9445/metrics").data.decode()
-        label = re.escape(f'tessera_pool_refusals_total{{call="Admit",reason="{reason}"}}')
-        found = re.search(rf"^{label} (\S+)$", text, re.MULTILINE)
-        return float(found[1]) if found else 0.0
+        return metric(
+            self.pool.cluster.block.api, 9445, f'tessera_pool_refusals_total{{call="Admit",reason="{reason}"}}'
+        )
+
+    def at_the_gate(self, name: str) -> float:
+        """What the gate of its executor says to Prometheus."""
+        return metric(self.lease["status"]["endpoint"].rpartition(":")[0], 9464, name)
 
     def logged(self, reason: str) -> bool:
         lines = self.pool.processes["pool-controller"].log.read_text().splitlines()
         told = [line for line in lines if '"call refused"' in line and key_of(self.lease) in line]
         return any(f'"reason": "{reason}"' in line for line in told)
+
+
+def metric(host: str, port: int, name: str) -> float:
+    with urllib3.PoolManager(retries=False, timeout=5) as http:
+        text = http.request("GET", f"http://{host}:{port}/metrics").data.decode()
+    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 @pytest.fixture
@@ -107,12 +116,15 @@ def test_a_lease_that_is_anothers_and_another_authority(victim: Victim, tmp_path
     other = lease_of(victim.pool, middle(victim.guest, "other"))
     answer = victim.comes(victim.token(), lease=key_of(other))
     assert answer.reason == "Lease" and key_of(other) in answer.text
+    assert victim.at_the_gate('tessera_executor_refusals_total{reason="Lease"}') == 1
+    assert victim.at_the_gate("tessera_executor_sessions") == 1
     with pytest.raises(ssl.SSLCertVerificationError):
         victim.comes(victim.token(), authority=victim.pool.cluster.authority.cert)
     log = victim.pool.cluster.nodes["node-a"]
     executor = next(
         e for e in victim.pool.executors() if e["metadata"]["uid"] == victim.lease["status"]["executor"]["uid"]
     )
+    wait_until("it to be counted", lambda: victim.at_the_gate('tessera_executor_refusals_total{reason="Tls"}') == 1)
     wait_until("the gate to say so", lambda: _said(log.container_log(executor, attempt=0, container="gate")))
 
 

@@ -86,7 +86,7 @@ class Running:
         self, command: list[str], token: Path, authority: bytes, folder: Path, address: str, executor: MakeExecutor
     ) -> None:
         settings = COMMAND_LINE.read([*command[2:], "--host", address]).of(GateSettings)
-        path = folder / "executor.sock"
+        path, self.lease = folder / "executor.sock", settings.lease
         self.executor = executor(path)
         self.controller = Controller(settings.controller, authority, token)
         self.listener = socket.socket()

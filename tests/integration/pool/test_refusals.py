@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from tessera.kube.resources import PODS, untyped
 from tessera.model import names
@@ -106,6 +106,8 @@ async def test_a_lease_that_belongs_to_another(pool: Stage, lease: GpuLease) -> 
     _, answer = await pool.hello(lease, pool.token("other"), lease=other.key)
     assert answer.reason == "Lease" and other.key in answer.text
     assert lease.key not in answer.text, "whose the executor is, is nobody else's business"
+    text = at_the_gate(pool, lease)
+    assert 'tessera_executor_refusals_total{reason="Lease"} 1.0' in text and "tessera_executor_sessions 0.0" in text
     await refused(pool, lease, pool.token("other"), reason="another-pod", says="default/other")
 
 
@@ -117,6 +119,14 @@ async def test_another_leases_executor_is_not_talked_to(pool: Stage, lease: GpuL
     made_up = new_authority(datetime.now(UTC)).cert
     with pytest.raises(ssl.SSLCertVerificationError, match="certificate verify failed"):
         await asyncio.to_thread(greet, host, int(port), made_up, other.server_name, b"")
+
+
+def at_the_gate(pool: Stage, lease: GpuLease) -> str:
+    """What the gate of the lease's executor says to Prometheus."""
+    (gate,) = [each.gate for each in pool.kubelet.running.values() if each.lease == lease.key]
+    registry = CollectorRegistry()
+    registry.register(gate.metrics())
+    return generate_latest(registry).decode()
 
 
 def controller(pool: Stage, folder: Path, token: str, authority: bytes = b"") -> Controller:

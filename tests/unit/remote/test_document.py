@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tessera.remote.executor.commands import Allowance, Ask, Connect, Done, Expect, Figures, Leave, Look, Resize
 from tessera.remote.protocol import frames, link, programs, records, replies, snapshot, values
 from tessera.remote.protocol.frames import HEADER, Header, Kind
 from tessera.remote.protocol.greeting import Hello, Move, Redirect, Welcome
@@ -14,7 +15,9 @@ from tessera.remote.protocol.streams import read_frame
 from tessera.remote.protocol.values import Slot
 from tests.remote.fuzz.decoder import Bytes
 
-TEXT = (Path(__file__).parents[3] / "docs" / "remote-protocol.md").read_text()
+ROOT = Path(__file__).parents[3]
+TEXT = (ROOT / "docs" / "remote-protocol.md").read_text()
+SOURCES = [path for part in ("executor", "gate") for path in (ROOT / "remote" / part).glob("*.py")]
 
 
 def section(title: str) -> str:
@@ -34,6 +37,21 @@ def test_tags() -> None:
     text = section("Values")
     found = {int(code) for code in re.findall(r"\| (\d+) \| [a-z`]", text)}
     assert found == set(map(int, values.Tag)) and f"Lists may be {values.MAX_DEPTH} deep" in text
+
+
+def test_what_a_gate_says() -> None:
+    text = section("Hand-over")
+    for kind in (Allowance, Hello, Move, Resize, Expect, Leave, Ask, Look, Connect, Done, Figures):
+        assert f"`{kind.__name__}`" in text
+    for kind in (Allowance, Resize, Expect, Leave, Figures):
+        assert all(f"`{name}`" in text for name in kind.__dataclass_fields__), kind
+
+
+def test_reasons() -> None:
+    """Those of refusals that go over a connection; ``Gone`` and ``Tls`` have none that would bring them."""
+    code = "".join(path.read_text() for path in SOURCES)
+    reasons = set(re.findall(r'(?:Refusal|Refused|Unsure)\(\s*"([A-Z]\w+)"', code)) - {"Gone", "Tls", "Unreachable"}
+    assert len(reasons) > 15 and all(f"`{reason}`" in section("Greeting") for reason in reasons), reasons
 
 
 @pytest.mark.parametrize(
