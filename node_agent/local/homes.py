@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Protocol
 
 from tessera.node_agent.cgroups import Container
-from tessera.node_agent.kernel import START_FIELD, STATE_FIELD, HostKernel, kill_if, stat_field
+from tessera.node_agent.kernel import HostKernel, kill_if
+from tessera.node_agent.local.clients import Client, parent_and_start
 from tessera.node_agent.processes import Process
 
-_PARENT_FIELD = 4
 _DEEPEST = 4096
 
 
@@ -24,7 +24,7 @@ class Home(Protocol):
     @property
     def held_by(self) -> str: ...
 
-    def make(self, container: Container, client: int) -> None:
+    def make(self, container: Container, client: Client) -> None:
         """Makes room for a lease of the process ``client``; one that is there already is no error."""
         ...
 
@@ -53,7 +53,7 @@ class CgroupHomes:
     def __init__(self, parent: Path) -> None:
         self._parent = parent
 
-    def make(self, container: Container, client: int) -> None:
+    def make(self, container: Container, client: Client) -> None:
         self._folder(container).mkdir(parents=True, exist_ok=True)
 
     def join(self, container: Container, pid: int) -> None:
@@ -109,11 +109,8 @@ class Families:
 
     # Homes
 
-    def make(self, container: Container, client: int) -> None:
-        stat = self._stat(client)
-        if stat is None:
-            raise ProcessLookupError(f"process {client} has ended")
-        self._clients[client, stat[1]] = container
+    def make(self, container: Container, client: Client) -> None:
+        self._clients[client.pid, client.started] = container
 
     def join(self, container: Container, pid: int) -> None:
         if self._container_of(pid) != container:
@@ -170,13 +167,7 @@ class Families:
         return None
 
     def _stat(self, pid: int) -> tuple[int, int] | None:
-        """Parent and start time; ``None``: it has ended."""
-        try:
-            stat = self._kernel.read(pid, "stat")
-            ended = stat_field(stat, STATE_FIELD) in "ZX"
-            return None if ended else (int(stat_field(stat, _PARENT_FIELD)), int(stat_field(stat, START_FIELD)))
-        except (OSError, IndexError, ValueError):
-            return None
+        return parent_and_start(self._kernel, pid)
 
 
 def homes_on(mount: Path = Path("/sys/fs/cgroup")) -> CgroupHomes | Families:

@@ -2,7 +2,9 @@
 
 A lease is a slice like any other, of the namespace ``NAMESPACE``, with a home for its processes. It ends when the
 client hangs up, however that came about: what still lives in the home is killed, and when nothing does the slice is
-released. After a crash of the agent the slices are on record, and a lease without a client ends when its home is empty.
+released. The slice and its client are on record before the lease is given, so that the agent that comes after a crash
+ends a lease whose client has ended. The client is recorded second and forgotten with the slice: where only the slice is
+on record, nothing was started in it or nothing is left.
 """
 
 import asyncio
@@ -21,6 +23,7 @@ from tessera.node_agent.cgroups import Container
 from tessera.node_agent.enforcement.port import Edits
 from tessera.node_agent.gpus import Gpus
 from tessera.node_agent.local.choice import choose
+from tessera.node_agent.local.clients import Client, Clients
 from tessera.node_agent.local.homes import Home
 from tessera.node_agent.preparation import Preparation
 from tessera.node_agent.slices import Refusal, Slice, SliceStore
@@ -63,7 +66,9 @@ class Leases:
     ) -> None:
         self._context_bytes = context_bytes
         self._preparation, self._store, self._gpus, self._homes, self._new_id = preparation, store, gpus, homes, new_id
+        self._clients = Clients(store.folder)
         self._held: dict[str, Lease] = {}
+        self._ended: set[str] = set()
         self._released = asyncio.Event()
 
     async def take(self, limits: dict[str, str], annotations: dict[str, str], uid: int, client: int) -> Lease | Reason:
@@ -71,12 +76,15 @@ class Leases:
         demand = _demand(limits, annotations, self._context_bytes)
         if isinstance(demand, Reason):
             return demand
-        return await self._take(demand, uid, client)
+        asking = await asyncio.to_thread(self._clients.look, client)
+        if asking is None:
+            return Reason(Code.INVALID_REQUEST, f"process {client}, which asks for a lease, has ended")
+        return await self._take(demand, uid, asking)
 
     async def join(self, id_: str, uid: int, pid: int) -> Reason | None:
         """Takes a process of the same user into a lease."""
         lease = self._held.get(id_)
-        if lease is None or lease.uid != uid:
+        if lease is None or lease.uid != uid or id_ in self._ended:
             return invalid("lease", id_, "a lease of the same user that has not ended")
         try:
             await asyncio.to_thread(self._homes.join, container_of(lease.slice), pid)
@@ -85,19 +93,16 @@ class Leases:
         return None
 
     async def end(self, id_: str) -> None:
-        """Kills what is left of a lease and releases it; what will not die keeps it."""
-        self._held.pop(id_, None)
+        """Kills what is left of a lease and releases it; what will not die keeps it, and the sweep goes on."""
         item = self._store.get(id_)
         if item is None:
+            self._held.pop(id_, None)
             return
-        home, deadline = container_of(item), asyncio.get_running_loop().time() + KILL_FOR_S
-        while not await asyncio.to_thread(self._homes.empty, home):
-            await asyncio.to_thread(self._homes.kill, home)
-            if asyncio.get_running_loop().time() > deadline:
-                log.error("processes of a lease do not end; it is kept", lease=id_)
-                return
-            await asyncio.sleep(KILL_EVERY_S)
-        await self._release(item)
+        self._ended.add(id_)
+        try:
+            await self._end(item)
+        finally:
+            self._held.pop(id_, None)  # not before: the sweep would be in the way
 
     async def all_ended(self) -> None:
         """Returns when nothing is leased."""
@@ -106,14 +111,38 @@ class Leases:
             await self._released.wait()
 
     async def sweep(self) -> None:
-        """Releases the leases that nobody holds and that are empty: of an agent that was there before."""
+        """Looks after leases that no connection holds: of an agent that was there before, and those that would not end.
+
+        A round does not wait for what it kills; the next one finds the home empty and releases the lease.
+        """
         for item in self._store:
             if item.namespace != NAMESPACE or item.id in self._held:
                 continue
-            if await asyncio.to_thread(self._homes.empty, container_of(item)):
-                await self._release(item)
+            try:
+                await self._look_after(item)
+            except OSError as error:
+                log.error("lease not looked after; it is tried again", lease=item.id, error=str(error))
 
-    async def _take(self, demand: PodDemand, uid: int, client: int) -> Lease | Reason:
+    async def _look_after(self, item: Slice) -> None:
+        home, client = container_of(item), await asyncio.to_thread(self._clients.get, item.id)
+        if client and item.id not in self._ended and await asyncio.to_thread(self._clients.lives, client):
+            return
+        if await asyncio.to_thread(self._homes.empty, home):
+            await self._release(item)
+        elif client or item.id in self._ended:
+            await asyncio.to_thread(self._homes.kill, home)
+
+    async def _end(self, item: Slice) -> None:
+        home, deadline = container_of(item), asyncio.get_running_loop().time() + KILL_FOR_S
+        while not await asyncio.to_thread(self._homes.empty, home):
+            await asyncio.to_thread(self._homes.kill, home)
+            if asyncio.get_running_loop().time() > deadline:
+                log.error("processes of a lease do not end; it is kept", lease=item.id)
+                return
+            await asyncio.sleep(KILL_EVERY_S)
+        await self._release(item)
+
+    async def _take(self, demand: PodDemand, uid: int, client: Client) -> Lease | Reason:
         """Somebody may be faster between choice and preparation: then another GPU is looked for."""
         refused = Reason(Code.NOT_SYNCED, "the GPUs have not been looked at yet")
         for _ in range(TRIES):
@@ -134,13 +163,14 @@ class Leases:
                 break
         return refused
 
-    async def _prepare(self, item: Slice, uid: int, client: int) -> Lease | Refusal:
+    async def _prepare(self, item: Slice, uid: int, client: Client) -> Lease | Refusal:
         self._held[item.id] = Lease(item, uid, Edits(0))  # before it is on record: the sweep may not take it
         edits = await self._preparation.prepare(item)
         if isinstance(edits, Refusal):
             del self._held[item.id]
             return edits
         try:
+            await asyncio.to_thread(self._clients.put, item.id, client)
             await asyncio.to_thread(self._homes.make, container_of(item), client)
         except OSError as error:
             await self.end(item.id)
@@ -152,6 +182,7 @@ class Leases:
         try:
             await asyncio.to_thread(self._homes.remove, container_of(item))
             await self._preparation.release(item.id)
+            self._ended.discard(item.id)
             self._released.set()
         except OSError as error:
             log.error("lease not released; it is tried again", lease=item.id, error=str(error))

@@ -127,6 +127,25 @@ def test_the_agent_may_be_killed_and_come_again(agent: Agent):
     until(lambda: not agent.slices())
 
 
+@pytest.mark.parametrize("while_down", [True, False])
+def test_a_client_that_is_killed_ends_its_lease_also_with_the_next_agent(agent: Agent, while_down: bool):
+    """Whether it is killed before that agent comes or after: the command, and what it put in the background, end."""
+    commands = Commands(agent.environment)
+    daemon = "setsid sh -c 'echo $$; exec sleep 600' & echo $$; exec sleep 600"
+    with commands.start(("--socket", str(agent.socket), "--gpu-mem", "4Gi"), ["sh", "-c", daemon]) as run:
+        assert run.stdout is not None
+        pids = [int(run.stdout.readline()) for _ in range(2)]
+        agent.end(subprocess.Popen.kill)
+        if while_down:
+            run.kill()
+            run.wait(60)
+        agent.start()
+        assert while_down or (agent.slices() and all(alive(pid) for pid in pids))
+        run.kill()
+        until(lambda: not any(alive(pid) for pid in pids))
+        until(lambda: not agent.slices())
+
+
 def test_many_at_once_never_get_more_than_there_is(agent: Agent):
     """Two GPUs of some 78 GiB: of thirty that want 12 each, twelve get it at once."""
     commands = Commands(agent.environment)
