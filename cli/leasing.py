@@ -31,9 +31,14 @@ def lease(path: Path, limits: Mapping[str, str], annotations: Mapping[str, str])
         yield found
 
 
-def join(path: Path, lease_id: str) -> None:
-    """Makes this process, and what it starts, the lease's. Raises ``LeaseError``."""
+@contextlib.contextmanager
+def joining(path: Path, lease_id: str) -> Iterator[None]:
+    """Makes this process, and what it starts, the lease's, once the block has run. Raises ``LeaseError``.
+
+    Connected before, since the block may mount something over the socket.
+    """
     with _connection(path) as connection:
+        yield
         _ask(connection, path, wire.Join(lease_id))
 
 

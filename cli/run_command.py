@@ -99,12 +99,15 @@ def _fork(command: Sequence[str], granted: wire.Granted, path: Path, environment
 
 
 def _become(command: Sequence[str], granted: wire.Granted, path: Path, environment: Mapping[str, str]) -> int:
-    """In the child: answers only if the command cannot be run."""
+    """In the child: answers only if the command cannot be run.
+
+    It has the lease's mounts before it joins, by which an agent that cannot make cgroups knows it from then on.
+    """
+    mounts = [one for one in granted.mounts if one.target.startswith("/run/")]
     try:
-        leasing.join(path, granted.lease)
-        mounts = [one for one in granted.mounts if one.target.startswith("/run/")]
-        if mounts:
-            namespaces.enter(mounts)
+        with leasing.joining(path, granted.lease):
+            if mounts:
+                namespaces.enter(mounts)
     except leasing.LeaseError as error:
         print(f"tessera run: {error}", file=sys.stderr)
         return NO_LEASE

@@ -1,7 +1,7 @@
 """Where the processes of a lease live, so that the agent knows them from others and can end them all.
 
-A cgroup of its own, in the form of a pod's, where this process may make one; the family of the client's process where
-it may not: then a process that leaves its session is still known, because the client adopts it.
+A cgroup of its own, in the form of a pod's, where this process may make one. Where it may not, the family: whoever has
+the lease's mounts, or descends from such a process or from the client, which adopts what leaves its session.
 """
 
 import os
@@ -13,6 +13,7 @@ from typing import Protocol
 from tessera.node_agent.cgroups import Container
 from tessera.node_agent.kernel import HostKernel, kill_if
 from tessera.node_agent.local.clients import Client, parent_and_start
+from tessera.node_agent.local.marks import home_of, lease_of
 from tessera.node_agent.processes import Process
 
 _DEEPEST = 4096
@@ -24,8 +25,11 @@ class Home(Protocol):
     @property
     def held_by(self) -> str: ...
 
-    def make(self, container: Container, client: Client) -> None:
-        """Makes room for a lease of the process ``client``; one that is there already is no error."""
+    def make(self, container: Container, client: Client | None) -> None:
+        """Makes room for a lease of the process ``client``; one that is there already is no error.
+
+        Again by every agent that comes to look after the lease. ``None``: it is not known any more.
+        """
         ...
 
     def join(self, container: Container, pid: int) -> None:
@@ -53,7 +57,7 @@ class CgroupHomes:
     def __init__(self, parent: Path) -> None:
         self._parent = parent
 
-    def make(self, container: Container, client: Client) -> None:
+    def make(self, container: Container, client: Client | None) -> None:
         self._folder(container).mkdir(parents=True, exist_ok=True)
 
     def join(self, container: Container, pid: int) -> None:
@@ -99,18 +103,21 @@ class CgroupHomes:
 
 
 class Families:
-    """Homes, and the agent's port ``Processes``, by descent: whoever has a lease's client among its ancestors."""
+    """Homes, and the agent's port ``Processes``, by mounts and descent: nothing of it is lost with this process."""
 
     held_by = "cooperation, this user only"
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._kernel = HostKernel(proc)
+        self._made: dict[str, Container] = {}
         self._clients: dict[tuple[int, int], Container] = {}
 
     # Homes
 
-    def make(self, container: Container, client: Client) -> None:
-        self._clients[client.pid, client.started] = container
+    def make(self, container: Container, client: Client | None) -> None:
+        self._made[container.container_id] = container
+        if client is not None:
+            self._clients[client.pid, client.started] = container
 
     def join(self, container: Container, pid: int) -> None:
         if self._container_of(pid) != container:
@@ -123,7 +130,10 @@ class Families:
         return not self._members(container)
 
     def remove(self, container: Container) -> None:
-        self._clients = {client: of for client, of in self._clients.items() if of != container}
+        # Others come meanwhile, in other threads.
+        for client in [client for client, of in list(self._clients.items()) if of == container]:
+            self._clients.pop(client, None)
+        self._made.pop(container.container_id, None)
 
     # The agent's processes
 
@@ -131,7 +141,7 @@ class Families:
         return self._kernel.ticks()
 
     def look(self, pid: int) -> Process | None:
-        stat = self._stat(pid)
+        stat = parent_and_start(self._kernel, pid)
         return None if stat is None else Process(pid, stat[1], self._container_of(pid))
 
     def end(self, process: Process) -> bool:
@@ -153,21 +163,36 @@ class Families:
             return False  # it has become another user's
 
     def _members(self, container: Container) -> list[int]:
-        return [pid for pid in self._kernel.pids() if self._container_of(pid) == container]
+        known: dict[int, Container | None] = {}
+        return [pid for pid in self._kernel.pids() if self._container_of(pid, known) == container]
 
-    def _container_of(self, pid: int) -> Container | None:
-        """A client is not of its own lease: it ends by itself when nobody else is left."""
-        stat = self._stat(pid)
-        for _ in range(_DEEPEST):
+    def _container_of(self, pid: int, known: dict[int, Container | None] | None = None) -> Container | None:
+        """``known``: what this look at the processes has found, from which it goes on.
+
+        A client is not of its own lease: it ends by itself when nobody else is left.
+        """
+        known = {} if known is None else known
+        line: list[int] = []
+        found: Container | None = None
+        while pid not in known and found is None and len(line) < _DEEPEST:
+            stat = parent_and_start(self._kernel, pid)
             if stat is None or stat[0] == 0:
-                return None
-            parent, stat = stat[0], self._stat(stat[0])
-            if stat is not None and (found := self._clients.get((parent, stat[1]))):
-                return found
-        return None
+                break
+            line.append(pid)
+            found, pid = self._by_mounts(pid) or self._by_client(stat[0]), stat[0]
+        found = found or known.get(pid)
+        known.update(dict.fromkeys(line, found))
+        return found
 
-    def _stat(self, pid: int) -> tuple[int, int] | None:
-        return parent_and_start(self._kernel, pid)
+    def _by_mounts(self, pid: int) -> Container | None:
+        try:
+            return self._made.get(home_of(lease_of(self._kernel.read(pid, "mountinfo"))))
+        except OSError:
+            return None  # another user's, or it hides from its own: then by descent
+
+    def _by_client(self, pid: int) -> Container | None:
+        stat = parent_and_start(self._kernel, pid)
+        return self._clients.get((pid, stat[1])) if stat else None
 
 
 def homes_on(mount: Path = Path("/sys/fs/cgroup")) -> CgroupHomes | Families:

@@ -8,7 +8,6 @@ on record, nothing was started in it or nothing is left.
 """
 
 import asyncio
-import hashlib
 import secrets
 import uuid
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from tessera.node_agent.gpus import Gpus
 from tessera.node_agent.local.choice import choose
 from tessera.node_agent.local.clients import Client, Clients
 from tessera.node_agent.local.homes import Home
+from tessera.node_agent.local.marks import home_of
 from tessera.node_agent.preparation import Preparation
 from tessera.node_agent.slices import Refusal, Slice, SliceStore
 from tessera.reasons import Code, Reason, invalid
@@ -49,7 +49,7 @@ class Lease:
 
 def container_of(item: Slice) -> Container:
     """The home of a lease; the same after a restart of the agent."""
-    return Container(item.pod_uid, hashlib.sha256(item.id.encode()).hexdigest())
+    return Container(item.pod_uid, home_of(item.id))
 
 
 class Leases:
@@ -125,6 +125,7 @@ class Leases:
 
     async def _look_after(self, item: Slice) -> None:
         home, client = container_of(item), await asyncio.to_thread(self._clients.get, item.id)
+        await asyncio.to_thread(self._homes.make, home, client)
         if client and item.id not in self._ended and await asyncio.to_thread(self._clients.lives, client):
             return
         if await asyncio.to_thread(self._homes.empty, home):

@@ -28,22 +28,23 @@ def told():
 
 
 class Commands:
-    """``environment``: of every command that is started."""
+    """``environment``: of every command that is started. ``who``: what starts it as another user."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], who: Sequence[str] = ()) -> None:
         self.environment = {**os.environ, **environment}
+        self._run = (*who, *RUN)
 
     def run(self, options: Sequence[str], command: Sequence[str], **more: Any) -> "subprocess.CompletedProcess[str]":
         """To its end."""
         return subprocess.run(
-            [*RUN, *options, "--", *command], env=self.environment, capture_output=True, text=True, timeout=PATIENCE_S,
-            check=False, **more,
+            [*self._run, *options, "--", *command], env=self.environment, capture_output=True, text=True,
+            timeout=PATIENCE_S, check=False, **more,
         )  # fmt: skip
 
     def start(self, options: Sequence[str], command: Sequence[str], **more: Any) -> "subprocess.Popen[str]":
         """Not to its end."""
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
-        return subprocess.Popen([*RUN, *options, "--", *command], env=self.environment, text=True, **pipes)
+        return subprocess.Popen([*self._run, *options, "--", *command], env=self.environment, text=True, **pipes)
 
 
 def python(code: str) -> list[str]:

@@ -37,7 +37,7 @@ class Agent:
     """A node agent on simulated GPUs that outlives its clients."""
 
     def __init__(
-        self, folder: Path, shim: Path, gpus: Sequence[str] = ("H100", "H100"), context_bytes: int = 0
+        self, folder: Path, shim: Path | None, gpus: Sequence[str] = ("H100", "H100"), context_bytes: int = 0
     ) -> None:
         self.folder, self.socket = folder, folder / SOCKET
         self.environment = {
@@ -46,13 +46,12 @@ class Agent:
         }
         self.state = NvmlState(gpus=presets.host_gpus(list(gpus), host="lab"))
         self.state.write(folder / "nvml.state")
-        self._shim, self._context_bytes = shim, context_bytes
+        self.options = ("--enforcement", "watch", "--shim", str(shim or ""), "--context-bytes", str(context_bytes))
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Returns once it gives leases."""
-        options = ("--enforcement", "watch", "--shim", str(self._shim), "--context-bytes", str(self._context_bytes))
-        self.process = start(self.folder, *options, environment=self.environment)
+        self.process = start(self.folder, *self.options, environment=self.environment)
 
     def end(self, how: Callable[["subprocess.Popen[bytes]"], None]) -> None:
         """``terminate`` or ``kill``."""

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,20 @@ def test_a_family_is_who_descends_from_the_client(start: Start):
     assert not families.empty(LEASE) and families.kill(LEASE)
     assert client.wait(60) == 0, "the client is not of its own lease: it ends when its child has gone"
     assert families.empty(LEASE) and stranger.poll() is None
+
+
+def test_the_family_is_the_same_for_the_agent_that_comes_next(start: Start):
+    families, client = Families(), start(sys.executable, "-c", STARTS)
+    pid = grandchild(client)
+    known = client_of(client.pid)
+    families.make(LEASE, known)
+    again = Families()
+    again.make(LEASE, known)
+    assert again.look(pid) == families.look(pid) and not again.empty(LEASE)
+    mistaken = Families()
+    mistaken.make(LEASE, replace(known, started=known.started - 1))
+    assert mistaken.empty(LEASE), "who has the client's id by now is nobody's client"
+    assert again.kill(LEASE) and client.wait(60) == 0
 
 
 def test_a_family_without_a_client_is_no_ones(start: Start):
