@@ -40,10 +40,9 @@ KILL_EVERY_S, KILL_FOR_S = 0.02, 10.0
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A slice, whose it is, and what its command needs."""
+    """A slice, and what its command needs."""
 
     slice: Slice
-    uid: int
     edits: Edits
 
 
@@ -67,7 +66,7 @@ class Leases:
         self._context_bytes = context_bytes
         self._preparation, self._store, self._gpus, self._homes, self._new_id = preparation, store, gpus, homes, new_id
         self._clients = Clients(store.folder)
-        self._held: dict[str, Lease] = {}
+        self._held: set[str] = set()
         self._ended: set[str] = set()
         self._released = asyncio.Event()
 
@@ -82,27 +81,40 @@ class Leases:
         return await self._take(demand, uid, asking)
 
     async def join(self, id_: str, uid: int, pid: int) -> Reason | None:
-        """Takes a process of the same user into a lease."""
-        lease = self._held.get(id_)
-        if lease is None or lease.uid != uid or id_ in self._ended:
+        """Takes a process of the same user into a lease, also of one that an agent before gave.
+
+        While ``end`` looks into the home somebody may still be let in: the sweep goes on where ``end`` missed him.
+        """
+        item = self._store.get(id_)
+        own = item is not None and (item.namespace, item.pod) == (NAMESPACE, _holder(uid))
+        if item is None or not own or not await self._is_open(id_):
             return invalid("lease", id_, "a lease of the same user that has not ended")
         try:
-            await asyncio.to_thread(self._homes.join, container_of(lease.slice), pid)
+            await asyncio.to_thread(self._homes.join, container_of(item), pid)
         except OSError as error:
             return Reason(Code.INVALID_REQUEST, f"process {pid} cannot join the lease {id_}: {error}")
         return None
+
+    async def _is_open(self, id_: str) -> bool:
+        """Whether the client holds it: by its connection, or as the process that is on record."""
+        if id_ in self._ended:
+            return False
+        if id_ in self._held:
+            return True
+        client = await asyncio.to_thread(self._clients.get, id_)
+        return client is not None and await asyncio.to_thread(self._clients.lives, client)
 
     async def end(self, id_: str) -> None:
         """Kills what is left of a lease and releases it; what will not die keeps it, and the sweep goes on."""
         item = self._store.get(id_)
         if item is None:
-            self._held.pop(id_, None)
+            self._held.discard(id_)
             return
         self._ended.add(id_)
         try:
             await self._end(item)
         finally:
-            self._held.pop(id_, None)  # not before: the sweep would be in the way
+            self._held.discard(id_)  # not before: the sweep would be in the way
 
     async def all_ended(self) -> None:
         """Returns when nothing is leased."""
@@ -126,7 +138,7 @@ class Leases:
     async def _look_after(self, item: Slice) -> None:
         home, client = container_of(item), await asyncio.to_thread(self._clients.get, item.id)
         await asyncio.to_thread(self._homes.make, home, client)
-        if client and item.id not in self._ended and await asyncio.to_thread(self._clients.lives, client):
+        if await self._is_open(item.id):
             return
         if await asyncio.to_thread(self._homes.empty, home):
             await self._release(item)
@@ -153,10 +165,10 @@ class Leases:
                 return shares
             wanted = demand.preferences
             item = Slice(
-                self._new_id(), str(uuid.uuid4()), NAMESPACE, f"uid-{uid}", FIELD, shares, demand.min_level,
+                self._new_id(), str(uuid.uuid4()), NAMESPACE, _holder(uid), FIELD, shares, demand.min_level,
                 wanted.qos.value, wanted.core_limit_percent,
             )  # fmt: skip
-            found = await self._prepare(item, uid, client)
+            found = await self._prepare(item, client)
             if isinstance(found, Lease):
                 return found
             refused = found.reason
@@ -164,11 +176,11 @@ class Leases:
                 break
         return refused
 
-    async def _prepare(self, item: Slice, uid: int, client: Client) -> Lease | Refusal:
-        self._held[item.id] = Lease(item, uid, Edits(0))  # before it is on record: the sweep may not take it
+    async def _prepare(self, item: Slice, client: Client) -> Lease | Refusal:
+        self._held.add(item.id)  # before it is on record: the sweep may not take it
         edits = await self._preparation.prepare(item)
         if isinstance(edits, Refusal):
-            del self._held[item.id]
+            self._held.discard(item.id)
             return edits
         try:
             await asyncio.to_thread(self._clients.put, item.id, client)
@@ -176,8 +188,7 @@ class Leases:
         except OSError as error:
             await self.end(item.id)
             return Refusal(Reason(Code.ENFORCEMENT_TOO_WEAK, f"lease {item.id}: no home for its processes: {error}"))
-        lease = self._held[item.id] = Lease(item, uid, edits)
-        return lease
+        return Lease(item, edits)
 
     async def _release(self, item: Slice) -> None:
         try:
@@ -187,6 +198,11 @@ class Leases:
             self._released.set()
         except OSError as error:
             log.error("lease not released; it is tried again", lease=item.id, error=str(error))
+
+
+def _holder(uid: int) -> str:
+    """Whose a lease is, in the place of a pod's name."""
+    return f"uid-{uid}"
 
 
 def _demand(limits: dict[str, str], annotations: dict[str, str], context_bytes: int) -> PodDemand | Reason:

@@ -127,6 +127,32 @@ def test_the_agent_may_be_killed_and_come_again(agent: Agent):
     until(lambda: not agent.slices())
 
 
+def test_a_command_joins_also_with_an_agent_that_came_after_its_lease_was_given(agent: Agent):
+    code = f"""
+import sys
+from pathlib import Path
+from tessera.cli import leasing
+path = Path({str(agent.socket)!r})
+with leasing.lease(path, {{"tessera.io/gpu-mem": "4Gi"}}, {{}}) as granted:
+    print(granted.lease, flush=True)
+    sys.stdin.readline()
+    with leasing.joining(path, granted.lease):
+        pass
+    print("joined", flush=True)
+    sys.stdin.read()
+"""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(python(code), stdin=pipe, stdout=pipe, stderr=pipe, text=True) as client:
+        assert client.stdin is not None and client.stdout is not None and client.stderr is not None
+        lease = client.stdout.readline().strip()
+        agent.end(subprocess.Popen.kill)
+        agent.start()
+        assert agent.slices() == [lease]
+        print("on", file=client.stdin, flush=True)
+        assert client.stdout.readline() == "joined\n", client.stderr.read()
+    until(lambda: not agent.slices())
+
+
 @pytest.mark.parametrize("while_down", [True, False])
 def test_a_client_that_is_killed_ends_its_lease_also_with_the_next_agent(agent: Agent, while_down: bool):
     """Whether it is killed before that agent comes or after: the command, and what it put in the background, end."""
