@@ -3,7 +3,8 @@
  * A slice's turn comes once in every period of the machine's monotonic clock, so slices that never hear of each other
  * keep out of each other's way. Launches go ahead of the GPU, so the gate reckons when what was launched will be done:
  * by warps, at a cost that it learns from launches that are timed, one about every millisecond of work. It lets through
- * what ends within the turn, or nearly, and no more than a little ahead; what overruns a turn comes off the next ones.
+ * what ends within the turn, or nearly, and no more than a little ahead; what it has of the GPU beyond its turns comes
+ * off the next ones, to the last microsecond, however long a kernel is.
  * All times in nanoseconds. */
 #ifndef TESSERA_GATE_H
 #define TESSERA_GATE_H
@@ -14,6 +15,7 @@
 #define GATE_PERIOD_NS 100000000ull
 #define GATE_AHEAD_NS 3000000ull
 #define GATE_UNTIMED 4
+#define GATE_LONGEST_NS 2000000000ull /* nothing goes through for so long, whatever stands in the file */
 #define GATE_TIMED_NS 1000000ull /* of work between two launches that are timed */
 
 typedef struct {
@@ -26,7 +28,11 @@ typedef struct {
   uint64_t took, warps;     /* of timed launches, the older ones fading */
   uint64_t last;            /* what the last launch costs */
   uint64_t untimed;         /* launches before the first that was timed is done: nobody knows how long they take */
-  uint64_t owed, reckoned;  /* how far turns were overrun, as reckoned at the start of this one */
+  uint64_t busy_since;      /* when the GPU began with what it does without a pause */
+  uint64_t spent, counted;  /* how long it was on the GPU since the start of this turn, counted so far */
+  uint64_t reckoned;        /* the start of this turn */
+  int64_t owed;             /* what it had then beyond its turns; below 0: what they gave it that it has not had */
+  uint64_t refused;         /* since when nothing goes through, but for what it owes */
 } gate_t;
 
 /* 0: it may launch so many warps now. Else how long to wait before it asks again. `behind`: it waits for the GPU. */

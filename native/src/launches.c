@@ -7,8 +7,7 @@
 #include "machine.h"
 
 /* A launch is timed by two events of the driver around it. Where they cannot be had, it is not. */
-enum { MOST_CONTEXTS = 8, MARKS = 8 };
-#define LONGEST_WAIT_NS 2000000000ull /* whatever stands in the file */
+enum { MOST_CONTEXTS = 64, MARKS = 8 };
 #define POLL_NS 50000ull
 
 struct mark {
@@ -24,7 +23,7 @@ typedef struct {
   unsigned begun, done; /* how many ever */
 } turns_t;
 
-static turns_t turns[MOST_CONTEXTS];
+static turns_t turns[MOST_CONTEXTS], others; /* of the contexts beyond so many: without marks */
 
 static turns_t *turns_of(CUcontext context) {
   turns_t *free_one = NULL;
@@ -32,7 +31,8 @@ static turns_t *turns_of(CUcontext context) {
     if (one->context == context) return one;
     if (!one->context && !free_one) free_one = one;
   }
-  if (free_one) free_one->context = context;
+  if (!free_one) return &others;
+  free_one->context = context;
   return free_one;
 }
 
@@ -71,7 +71,7 @@ static mark_t *begin_mark(turns_t *own, uint64_t warps, CUstream stream) {
   mark_t *mark = &own->mark[own->begun % MARKS];
   ASKING;
   if (own->begun - own->done == MARKS) return NULL;
-  if (!has_events(mark) || HELPER(cuEventRecord)(mark->before, stream)) {
+  if (own == &others || !has_events(mark) || HELPER(cuEventRecord)(mark->before, stream)) {
     own->gate.untimed = 0;
     return NULL;
   }
@@ -88,27 +88,25 @@ static uint64_t try(int gpu, turn_t turn, CUcontext context, uint64_t warps, CUs
   bool behind = false;
   lock(TURNS);
   turns_t *own = turns_of(context);
-  if (own) {
-    look_at_marks(own, now);
-    wait = gate_ask(&own->gate, turn, now, warps, &behind);
-    if (!wait && gate_launched(&own->gate, now, warps)) *mark = begin_mark(own, warps, stream);
-    slice_works(gpu, own->gate.busy_until > now ? own->gate.busy_until : now);
-  }
+  look_at_marks(own, now);
+  wait = gate_ask(&own->gate, turn, now, warps, &behind);
+  if (!wait && gate_launched(&own->gate, now, warps)) *mark = begin_mark(own, warps, stream);
+  slice_works(gpu, own->gate.busy_until > now ? own->gate.busy_until : now);
   unlock(TURNS);
   return behind && wait > POLL_NS ? POLL_NS : wait;
 }
 
 mark_t *await_turn(uint64_t warps, CUstream stream) {
   int gpu = slice_gpu_to_launch_on();
-  uint64_t began = now_ns(), wait = 0;
+  uint64_t wait = 0;
   CUcontext context = NULL;
   mark_t *mark = NULL;
   turn_t turn;
   if (!slice_turn(gpu, &turn)) return NULL;
-  slice_works(gpu, began);
+  slice_works(gpu, now_ns());
   if (turn.length >= GATE_PERIOD_NS || capture_on(stream)) return NULL;
   if (HELPER(cuCtxGetCurrent)(&context) || !context) return NULL;
-  while ((wait = try(gpu, turn, context, warps, stream, &mark)) && now_ns() - began < LONGEST_WAIT_NS) {
+  while ((wait = try(gpu, turn, context, warps, stream, &mark))) {
     sleep_ns(wait);
     if (!slice_turn(gpu, &turn)) break;
   }

@@ -8,7 +8,7 @@ import ctypes
 import heapq
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from ctypes import POINTER, byref, c_bool, c_uint64
+from ctypes import POINTER, byref, c_bool, c_int64, c_uint64
 from dataclasses import dataclass, field
 
 from tessera.node_agent.enforcement.pacing import PERIOD_US, Claim, Turn, turns
@@ -29,9 +29,11 @@ class CTurn(ctypes.Structure):
 class CGate(ctypes.Structure):
     """gate_t."""
 
-    _fields_ = tuple(
-        (name, c_uint64)
-        for name in ("busy_until", "launched", "timed", "took", "warps", "last", "untimed", "owed", "reckoned")
+    _fields_ = (
+        *((name, c_uint64) for name in ("busy_until", "launched", "timed", "took", "warps", "last", "untimed")),
+        *((name, c_uint64) for name in ("busy_since", "spent", "counted", "reckoned")),
+        ("owed", c_int64),
+        ("refused", c_uint64),
     )
 
 
@@ -195,3 +197,27 @@ class Simulation:
             self._lib.gate_done(byref(program.gate), launch.upto, now, launch.warps, took)
         if program.timed:
             self._lib.gate_not_done(byref(program.gate), program.timed[0].upto, now)
+
+
+def shared_by_threads(lib: ctypes.CDLL, threads: int, took: int, percent: int, seconds: int = 60) -> float:
+    """The part of a GPU that threads of one process get with one gate. Each launches a kernel and waits for it."""
+    gate, turn, warps = CGate(), CTurn(0, percent * PERIOD_US * 10), 4096
+    due = [(EPOCH_NS + thread, thread) for thread in range(threads)]
+    timed: deque[tuple[int, int]] = deque()
+    end, free, busy = EPOCH_NS + seconds * 1_000_000_000, EPOCH_NS, 0
+    while due[0][0] < end:
+        now, thread = heapq.heappop(due)
+        while timed and timed[0][0] <= now:
+            lib.gate_done(byref(gate), timed.popleft()[1], now, warps, took)
+        if timed:
+            lib.gate_not_done(byref(gate), timed[0][1], now)
+        behind = c_bool()
+        if wait := int(lib.gate_ask(byref(gate), turn, now, warps, byref(behind))):
+            heapq.heappush(due, (now + WAKE_NS + (min(wait, POLL_NS) if behind.value else wait), thread))
+            continue
+        is_timed = lib.gate_launched(byref(gate), now, warps)
+        free, busy = max(free, now) + took, busy + took
+        if is_timed:
+            timed.append((free, gate.launched))
+        heapq.heappush(due, (free + LAUNCH_NS, thread))
+    return busy / (seconds * 1e9)

@@ -3,12 +3,13 @@
 import ctypes
 import subprocess
 import sys
+from ctypes import byref, c_bool
 from pathlib import Path
 
 import pytest
 
 from tessera.node_agent.enforcement.pacing import Claim
-from tests.native.gpu_in_turns import Program, Simulation, gate_library
+from tests.native.gpu_in_turns import EPOCH_NS, CGate, CTurn, Program, Simulation, gate_library, shared_by_threads
 
 SOURCE = Path(__file__).resolve().parents[2] / "native" / "src" / "gate.c"
 US, MS = 1_000, 1_000_000
@@ -92,3 +93,38 @@ def test_kernels_longer_than_a_turn(lib: ctypes.CDLL):
     found = Simulation(lib, pair).run(6)
     split = [found.share(id_, 4) for id_ in ("huge", "small")]
     assert split[0] / sum(split) == pytest.approx(0.3, abs=0.15)
+
+
+@pytest.mark.parametrize(("percent", "long_ms"), [(5, 20), (5, 200), (30, 60), (30, 200), (50, 100)])
+@pytest.mark.parametrize("batch", [0, 1])
+def test_kernels_that_fit_into_no_turn_get_no_more_than_the_slice_has(
+    lib: ctypes.CDLL, percent: int, long_ms: int, batch: int
+):
+    alone = Program(Claim("huge", percent), kernels(132, 1000 * long_ms), batch)
+    assert Simulation(lib, [alone]).run(60).share("huge", 20) == pytest.approx(percent / 100, abs=0.02)
+
+
+@pytest.mark.parametrize(("percent", "long_ms"), [(5, 200), (30, 60), (30, 200), (50, 100)])
+def test_a_neighbour_of_such_kernels_has_most_of_its_own(lib: ctypes.CDLL, percent: int, long_ms: int):
+    pair = [Program(Claim("huge", percent), kernels(132, 1000 * long_ms)),
+            Program(Claim("small", 100 - percent), kernels(132, 500))]  # fmt: skip
+    found = Simulation(lib, pair).run(40)
+    assert 0.4 * percent / 100 <= found.share("huge", 20) <= percent / 100 + 0.01
+    assert found.share("small", 20) >= 0.7 * (100 - percent) / 100
+
+
+@pytest.mark.parametrize("threads", [1, 8, 64])
+@pytest.mark.parametrize("long_ms", [1, 20, 200])
+def test_many_threads_get_no_more_than_one(lib: ctypes.CDLL, threads: int, long_ms: int):
+    """Each launches a kernel, waits for it, and launches the next; the gate is their process's."""
+    assert shared_by_threads(lib, threads, long_ms * MS, 5) <= 0.05 + 0.01
+
+
+def test_a_turn_that_lets_nothing_through_lets_one_through_every_two_seconds(lib: ctypes.CDLL):
+    """Whatever stands in the file."""
+    gate, turn, went = CGate(), CTurn(0, 1), []
+    for now in range(EPOCH_NS + MS, EPOCH_NS + 7_000 * MS, 10 * MS):
+        if not lib.gate_ask(byref(gate), turn, now, 64, byref(c_bool())):
+            lib.gate_launched(byref(gate), now, 64)
+            went.append((now - EPOCH_NS) // MS)
+    assert went == [2001, 4011, 6021]
