@@ -167,7 +167,8 @@ class ForkServer:
                 if not facts.done():
                     facts.set_result(Facts(**said))
                 elif "pid" in said:
-                    self._children[said["number"]].pid = said["pid"]
+                    with self._lock:  # until whoever started it has it on its list
+                        self._children[said["number"]].pid = said["pid"]
                 else:
                     self._over(Ended(**said))
             status = process.wait()

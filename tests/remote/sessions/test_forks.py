@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tessera.remote.executor.forks import Child, Ended, ForkServer, ForkServerError, Start
+from tessera.remote.executor.meters import Meters
 from tessera.remote.executor.processes import Offer
 from tessera.remote.executor.sessions import Sessions
 from tests.remote.server import Conversation, serving
@@ -42,7 +43,8 @@ def started(forks: ForkServer) -> tuple[Child, socket.socket]:
     """A process of a session that nobody has come to, and its gate's end."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with its:
-        return forks.start(Start("cpu", 0, PATIENCE_S, 0, 0, restore=False), [its.fileno()]), ours
+        start = Start("cpu", 0, PATIENCE_S, 0, 0, restore=False)
+        return forks.start(start, [its.fileno(), Meters().descriptor]), ours
 
 
 def test_it_tells_what_it_has_found(forks):
@@ -105,8 +107,11 @@ def test_memory_runs_out_for_a_session_first(forks):
         forks.facts()
         assert comes(lambda: child.pid)
         (server,) = children_of(os.getpid()) & serving_forks()
-        badness = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (server, child.pid)]
-        assert badness[0] < badness[1]
+        assert comes(lambda: badness(server) < badness(child.pid))
+
+
+def badness(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
 
 
 def test_where_it_cannot_be_it_says_so(forks, monkeypatch):
