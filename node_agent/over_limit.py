@@ -3,9 +3,9 @@
 The ladder: an event at once; after a grace the newest process of the container on that GPU is ended; if it is still
 over after another grace, the whole container is. A best-effort one is ended first: it has no first grace, so where
 several are over on a full GPU it makes room before the others lose anything. Only time over the limit counts, and an
-episode is forgotten after ``clear_s`` under it, so that dipping below the limit in between gains nothing. Time in which
-the GPU could not be read is neither. Only processes that the present reading shows in a container over its limit are
-ever named.
+episode is forgotten after ``clear_s`` under it, so that dipping below the limit in between gains nothing: who comes
+back over it is charged with the time of one look, however short he was there. Time in which the GPU could not be read
+is neither. Only processes that the present reading shows in a container over its limit are ever named.
 """
 
 from collections.abc import Iterable
@@ -21,11 +21,15 @@ Key = tuple[Container, str]
 
 @dataclass(frozen=True, slots=True)
 class Graces:
-    """Seconds over the limit until the newest process is ended, from there until the container is, and the memory."""
+    """Seconds over the limit until the newest process is ended, from there until the container is, and the memory.
+
+    ``look_s``: between two readings.
+    """
 
     client_s: float = 0.25
     container_s: float = 0.5
     clear_s: float = 10.0
+    look_s: float = 0.0
 
 
 class Step(StrEnum):
@@ -49,6 +53,7 @@ class Action:
 class _Episode:
     seen: float
     over_last: bool = True
+    dipped: bool = False
     over_s: float = 0.0
     rung_s: float = 0.0
     under_since: float = 0.0
@@ -78,7 +83,8 @@ class OverLimit:
             if key in over:
                 continue
             if episode.over_last or key[1] in unread:
-                self._episodes[key] = replace(episode, over_last=False, under_since=now, seen=now)
+                dipped = key[1] not in unread
+                self._episodes[key] = replace(episode, over_last=False, dipped=dipped, under_since=now, seen=now)
             elif now - episode.under_since >= self._graces.clear_s:
                 del self._episodes[key]
 
@@ -87,8 +93,7 @@ class OverLimit:
         if episode is None:
             self._episodes[key] = _Episode(seen=now, ended_client=usage.best_effort)
             return Action(Step.END_CLIENT if usage.best_effort else Step.TELL, usage, newest(usage).process)
-        # The time between two readings counts only if both were over.
-        since = now - episode.seen if episode.over_last else 0.0
+        since = self._counted(now, episode)
         episode = replace(episode, seen=now, over_last=True, over_s=episode.over_s + since)
         step = self._step(episode)
         if step is Step.END_CLIENT:
@@ -98,6 +103,12 @@ class OverLimit:
             episode = replace(episode, rung_s=episode.over_s)
         self._episodes[key] = episode
         return Action(step, usage, newest(usage).process) if step else None
+
+    def _counted(self, now: float, episode: _Episode) -> float:
+        """The time between two readings, if both were over."""
+        if episode.over_last:
+            return now - episode.seen
+        return self._graces.look_s if episode.dipped else 0.0
 
     def _step(self, episode: _Episode) -> Step | None:
         if not episode.ended_client:

@@ -116,7 +116,12 @@ class Service:
         self._recorder = EventRecorder(gateway, "tessera-node-agent", host=settings.node) if gateway else None
         self._announcer = Announcer(self._recorder, settings.node)
         self._names = ContainerNames()
-        graces = Graces(settings.over_limit_grace_s, settings.over_limit_container_grace_s, settings.over_limit_clear_s)
+        graces = Graces(
+            settings.over_limit_grace_s,
+            settings.over_limit_container_grace_s,
+            settings.over_limit_clear_s,
+            settings.accounting_every_s,
+        )
         self.watcher = Watcher(
             self.probe, self.gpus, self.store, processes, self.limiter, OverLimit(graces), self._announcer,
             self._names.name_of, clock,

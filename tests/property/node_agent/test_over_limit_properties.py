@@ -61,9 +61,12 @@ def test_only_processes_of_containers_over_their_limit_are_named(owner, history)
             assert any(p.pid == action.process.pid and p.gpu_uuid == gpu and p.used_bytes for p in raw)
 
 
-@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 20)), min_size=1, max_size=60))
-def test_rungs_come_in_order_and_never_before_their_grace(history):
-    graces, now, over_s, last_over = Graces(1.0, 1.0, 3.0), 0.0, 0.0, False
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 20)), min_size=1, max_size=60), st.sampled_from([0.0, 0.25, 1.0])
+)
+def test_rungs_come_in_order_and_never_before_their_grace(history, look_s):
+    """``look_s``: what a reading over the limit counts for after one that was not."""
+    graces, now, over_s, last_over = Graces(1.0, 1.0, 3.0, look_s), 0.0, 0.0, False
     machine, order = OverLimit(graces), [Step.TELL, Step.END_CLIENT, Step.END_CONTAINER]
     reached = -1
     for pause, used in history:
@@ -71,7 +74,7 @@ def test_rungs_come_in_order_and_never_before_their_grace(history):
         found, owner = [(1, "G0", used, False)], {1: CONTAINERS[0]}
         _, accounts = accounts_of(found, owner)
         over = used > LIMITS["p0", "c0"]
-        over_s += pause if over and last_over else 0.0
+        over_s += (pause if last_over else look_s) if over else 0.0
         last_over = over
         for action in machine.observe(now, accounts.usages):
             rung = order.index(action.step)

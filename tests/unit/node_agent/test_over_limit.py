@@ -58,6 +58,21 @@ def test_dipping_below_gains_nothing():
     assert [step for step, _ in taken][:2] == [Step.TELL, Step.END_CLIENT]
 
 
+def test_coming_back_over_it_counts_as_one_look():
+    machine = OverLimit(Graces(client_s=1.0, container_s=1.0, clear_s=10.0, look_s=0.5))
+    taken = []
+    for second in range(10):
+        taken += [(second, step) for step, _ in steps(machine, float(second), usage(1 if second % 2 else 11))]
+    assert taken == [(0, Step.TELL), (4, Step.END_CLIENT), (8, Step.END_CONTAINER)]
+
+
+def test_coming_back_after_nobody_saw_it_counts_for_nothing():
+    machine = OverLimit(Graces(client_s=0.5, look_s=0.5))
+    steps(machine, 0.0, usage(11))
+    machine.observe(1.0, (), unread=frozenset({"GPU-a"}))
+    assert steps(machine, 2.0, usage(11)) == []
+
+
 def test_time_without_a_reading_over_the_limit_does_not_count():
     machine = OverLimit(GRACES)
     steps(machine, 0.0, usage(11))

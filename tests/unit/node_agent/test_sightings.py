@@ -1,9 +1,11 @@
 """What two readings in a row say of the same process."""
 
+import pytest
+
 from tessera.node_agent.accounting import Client, Usage
 from tessera.node_agent.cgroups import Container
 from tessera.node_agent.processes import Process
-from tessera.node_agent.sightings import READINGS, Sightings
+from tessera.node_agent.sightings import FORGOTTEN, READINGS, Sightings
 
 MAIN, NOW = Container("pod", "aa"), 100
 
@@ -18,7 +20,34 @@ def test_a_process_counts_from_the_second_reading_on_with_the_lesser():
     sightings = Sightings()
     assert [u.used_bytes for u in sightings.certain([usage((1, 20))], NOW)] == [0]
     assert [u.used_bytes for u in sightings.certain([usage((1, 15))], NOW)] == [15]
-    assert [u.used_bytes for u in sightings.certain([usage((1, 20))], NOW)] == [15]
+
+
+def test_below_the_limit_the_last_reading_counts_not_the_most():
+    sightings = Sightings()
+    sightings.certain([usage((1, 9))], NOW)
+    sightings.certain([usage((1, 2))], NOW)
+    assert [u.used_bytes for u in sightings.certain([usage((1, 20))], NOW)] == [2]
+
+
+@pytest.mark.parametrize("between", [(usage((1, 1)),), ()])
+def test_the_two_readings_need_not_be_in_a_row(between):
+    sightings = Sightings()
+    found = []
+    for _ in range(3):
+        found += [one.over for one in sightings.certain([usage((1, 20))], NOW)]
+        found += [one.over for one in sightings.certain(between, NOW)] or [False]
+    assert found == [False, False, True, False, True, False]
+
+
+def test_what_was_told_is_forgotten_a_while_after_the_overrun():
+    sightings = Sightings()
+    for readings, certain in ((FORGOTTEN - 1, True), (FORGOTTEN, False)):
+        sightings.certain([usage((1, 20))], NOW)
+        for _ in range(readings):
+            sightings.certain([usage((1, 1))], NOW)
+        assert sightings.certain([usage((1, 20))], NOW)[0].over is certain
+        for _ in range(FORGOTTEN):
+            sightings.certain([usage((1, 1))], NOW)
 
 
 def test_another_process_of_the_same_id_is_not_the_same():
@@ -31,8 +60,21 @@ def test_memory_that_is_handed_on_counts_in_the_end():
     sightings = Sightings()
     found = [sightings.certain([usage((started, 20))], NOW)[0].over for started in range(READINGS)]
     assert found == [False] * (READINGS - 1) + [True]
-    sightings.certain([usage((9, 1))], NOW)
+    for _ in range(READINGS):
+        sightings.certain([usage((9, 1))], NOW)
     assert not sightings.certain([usage((10, 20))], NOW)[0].over
+
+
+def test_memory_that_is_handed_on_counts_though_one_reading_in_three_is_under():
+    sightings = Sightings()
+    found = [sightings.certain([usage((n, 1 if n % 3 == 2 else 20))], NOW)[0].over for n in range(3 * READINGS)]
+    assert found.index(True) <= 3 * READINGS - 2
+
+
+def test_as_often_under_as_over_nothing_that_is_handed_on_is_certain():
+    """Each reading may be a wrong one: another's id, each time."""
+    sightings = Sightings()
+    assert not any(sightings.certain([usage((n, 20 if n % 2 else 1))], NOW)[0].over for n in range(20 * READINGS))
 
 
 def test_a_gpu_that_is_not_read_loses_nothing():
