@@ -1,7 +1,8 @@
 """Programs of slices that MPS holds which have come past it: without the limits that were set for them.
 
 The pipe folder may have been without a daemon at the moment, or the program was given another one: CUDA then runs
-without MPS and says nothing. Such a program is in neither list, the driver's nor the daemon's.
+without MPS and says nothing. Such a program is in neither list, the driver's nor the daemon's. A daemon that is gone,
+and cannot be started, lists nobody; of one that does not answer nothing is known.
 """
 
 import asyncio

@@ -122,8 +122,11 @@ class Mps:
         return slice_id in self._held
 
     def clients_of(self, uuid: str) -> frozenset[int] | None:
-        """The clients of a GPU's daemon at the last ``observe``; ``None``: it did not answer, or was in trouble."""
+        """The clients of a GPU's daemon at the last ``observe``: nobody where there is no daemon; ``None``: it did not
+        answer, or was in trouble."""
         group = self._groups.get(self.group_of(uuid))
+        if group and group.gone:
+            return frozenset()
         return group.clients if group and not group.trouble else None
 
     async def release(self, item: Slice) -> None:

@@ -143,10 +143,20 @@ class MpsControl:
     async def stop(self) -> bool:
         """``quit``, and whether no daemon is left."""
         await self.quit()
-        stopped = await self._is_gone()
+        stopped = await self.is_gone()
         if stopped and self.shm:
             await self.shm.unmount()
         return stopped
+
+    async def is_gone(self) -> bool:
+        """Whether there is no daemon, for certain."""
+        try:
+            await self.servers()
+        except MpsAbsent:
+            return True
+        except MpsError:
+            return not self.pipe.exists()
+        return False
 
     async def has_other_shm(self) -> bool:
         """Whether a daemon that runs was started with another /dev/shm than that of the containers."""
@@ -168,15 +178,6 @@ class MpsControl:
             return False
         finally:
             os.close(handle)
-
-    async def _is_gone(self) -> bool:
-        try:
-            await self.servers()
-        except MpsAbsent:
-            return True
-        except MpsError:
-            return not self.pipe.exists()
-        return False
 
     async def _mount_shm(self) -> None:
         try:

@@ -4,7 +4,8 @@ The limits of a slice reach its clients by environment; the server's own setting
 group (``mps_ceiling``).
 
 * ``FAULT``: admission is closed until it is over (``mps_faults``).
-* Gone: it is started again with its settings.
+* Gone: it is started again with its settings. As long as that fails it has no clients, and whoever uses the GPU does so
+  outside of it.
 * It hangs or talks nonsense: nobody is admitted. Its server may serve on, so it is left alone while a slice depends on
   it; without one it is killed and started anew.
 """
@@ -34,7 +35,8 @@ SILENT_ROUNDS = 2
 
 class MpsGroup:
     """``trouble``: why nobody is admitted, or empty. ``clients``: those of the last look, ``None`` if it failed.
-    ``worked``: whether slices may rely on it. ``percents``: whether its clients have percentages."""
+    ``gone``: the last look found no daemon, and none could be started yet. ``worked``: whether slices may rely on it.
+    ``percents``: whether its clients have percentages."""
 
     def __init__(self, uuids: tuple[str, ...], control: MpsControl, node: Node, *, percents: bool = True) -> None:
         self.uuids, self.control, self._node = uuids, control, node
@@ -42,7 +44,7 @@ class MpsGroup:
         self._faults = Faults(control, node)
         self._starting = asyncio.Lock()
         self._silent_rounds = 0
-        self.worked = self._retired = False
+        self.worked = self.gone = self._retired = False
         self._proven = Proven(control.pipe.with_name("proven"))
         self.trouble = ""
         self.clients: frozenset[int] | None = None
@@ -123,6 +125,7 @@ class MpsGroup:
             return []
         try:
             servers = await self.control.servers()
+            self.gone = False
             states = {server: await self.control.status(server) for server in servers}
             if ServerStatus.UNKNOWN in states.values():
                 raise MpsError(f"found servers {states}")
@@ -162,6 +165,7 @@ class MpsGroup:
         if not self.slices and await self.control.has_other_shm():
             await self.control.stop()
         servers = await self.control.start()
+        self.gone = False
         if not servers:
             await self.control.start_server(0)
             servers = await self.control.servers()
@@ -195,11 +199,13 @@ class MpsGroup:
                 states = await self._start()
             await self._ceiling.set(tuple(states))
         except MpsError as error:
+            self.gone = await self.control.is_gone()
             return self._troubled(LOST, f"{what} and cannot be started: {error}")
         self._silent_rounds, self.trouble = 0, ""
         return [self._incident(LOST, f"{what} and has been started again")]
 
     async def _note_silence(self, error: str) -> list[Incident]:
+        self.gone = False
         self._silent_rounds += 1
         if self._silent_rounds < SILENT_ROUNDS:
             return []

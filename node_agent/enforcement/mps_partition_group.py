@@ -51,6 +51,10 @@ class PartitionGroup:
         return self._group.clients
 
     @property
+    def gone(self) -> bool:
+        return self._group.gone
+
+    @property
     def worked(self) -> bool:
         return self._group.worked
 
