@@ -8,6 +8,7 @@ import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -21,6 +22,7 @@ from tessera.kube.resources import PODS
 from tessera.model.gpus import LEVEL_MPS, LEVEL_NONE
 from tessera.node_agent.announce import Announcer
 from tessera.node_agent.covered import Covered
+from tessera.node_agent.enforcement.demand import unknown_entry_point
 from tessera.node_agent.enforcement.dmem_files import CgroupFiles, KernelCgroupFiles
 from tessera.node_agent.enforcement.dmem_tree import DmemTree
 from tessera.node_agent.enforcement.driver import Driver
@@ -48,6 +50,7 @@ from tessera.node_agent.local.lease_server import EVERYBODY, OWNER, LeaseServer
 from tessera.node_agent.local.leases import Leases
 from tessera.node_agent.metrics import AgentCollector, MetricsServer
 from tessera.node_agent.mps_clients import HostClients
+from tessera.node_agent.newer_driver import NewerDriver
 from tessera.node_agent.nvml import Device, DriverNvml, Nvml
 from tessera.node_agent.over_limit import Graces, OverLimit
 from tessera.node_agent.pod_shm import PodShm
@@ -57,7 +60,7 @@ from tessera.node_agent.probe import Probe
 from tessera.node_agent.processes import HostProcesses, Processes
 from tessera.node_agent.server import AgentService, AgentSocket
 from tessera.node_agent.settings import NodeAgentSettings
-from tessera.node_agent.slices import SliceStore
+from tessera.node_agent.slices import Slice, SliceStore
 from tessera.node_agent.stopping import Deadlines, StopPath
 from tessera.node_agent.strays import Strays
 from tessera.node_agent.unheld import UnheldContainers
@@ -135,6 +138,13 @@ class Service:
             self.gpus.unseen, lambda: self.watcher.blind, lambda: self.store, keepers.get, mps.clients_of, shims,
             processes, kernel, self._names.name_of, settings.blind_grace_s, clock,
         )  # fmt: skip
+        self._newer_driver = NewerDriver(
+            self._with_shim,
+            processes,
+            kernel,
+            self._names.name_of,
+            partial(unknown_entry_point, proc=settings.proc_root),
+        )
         self._covered = Covered(lambda: self.watcher.accounts.usages, processes, kernel)
         self._pace = Pace(self.store, keepers.get)
         self._socket = AgentSocket(settings.agent_socket, AgentService(self.gpus, self.preparation, self.probe))
@@ -245,7 +255,8 @@ class Service:
             self._announcer.incident(incident, self.store)
             self.gpus.doubt((incident.gpu_uuid, *incident.also))
         shared = await self._mps.look_after_shm()
-        for incident in (*await self.unshimmed.look(), *await self._covered.look(), *shared):
+        quiet = self.unshimmed, self._covered, self._newer_driver
+        for incident in (*[one for look in quiet for one in await look.look()], *shared):
             log.info(incident.reason, gpu=incident.gpu_uuid, text=incident.text)
             self._announcer.incident(incident, self.store)
 
@@ -256,6 +267,9 @@ class Service:
     def _is_shimmed(self, slice_id: str) -> bool:
         item = self.store.get(slice_id)
         return item is not None and not item.whole
+
+    def _with_shim(self) -> list[Slice]:
+        return [item for item in self.store if self._settings.shim and not item.whole]
 
     async def _set_pace(self) -> None:
         await self._pace.apply(self._pace.paced(self.gpus.now.values()), self.watcher.accounts.usages)

@@ -46,7 +46,8 @@ bool slice_takes_turns(void);
 /* Leaves for the agent when the slice's work on a GPU will be done: whoever has none lends its turn. */
 void slice_works(int gpu, uint64_t until);
 
-/* Leaves the name of an entry point that this shim does not know where the agent finds it. */
+/* Leaves the name of an entry point that this shim does not know where the agent finds it (node_agent/newer_driver.py):
+ * the first of the container. */
 void slice_report(const char *symbol);
 
 #endif

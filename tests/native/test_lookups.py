@@ -1,10 +1,13 @@
 """How the driver's functions are found."""
 
+import shutil
 from collections.abc import Sequence
 
 import pytest
 
+from tessera.node_agent.enforcement.demand import LEDGER, unknown_entry_point
 from tests.native.container import Container
+from tests.native.lookups import NEWER
 
 MODULE = "tests.native.lookups"
 MODES = ("exported", "internal", "shared")
@@ -28,6 +31,10 @@ def test_a_variant_that_nobody_knows(container: Container, table: Table, mode: s
     settings = f"addresses={mode},driver=14000,newer=cuMemAlloc:14000"
     failure = failure_of(container, "newer_than_known", settings, table)
     assert not failure, failure
+    seen = container.folder / "7" / "root" / LEDGER
+    seen.parent.mkdir(parents=True)
+    shutil.copy(container.usage_file, seen)
+    assert unknown_entry_point(7, container.folder) == NEWER, "and the agent finds which one it was"
 
 
 def test_an_address_that_nobody_knows(container: Container, table: Table):

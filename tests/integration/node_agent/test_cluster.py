@@ -1,12 +1,14 @@
 """The agent beside an API server: names of containers from there, events to there."""
 
 import asyncio
+import struct
 import time
 
 from tessera.kube.connection import plain
 from tessera.kube.gateway import Gateway
 from tessera.kube.resources import EVENTS, PODS, untyped
 from tessera.model.assignment import Share
+from tessera.node_agent.enforcement.demand import LEDGER
 from tessera.node_agent.service import Service
 from tessera.node_agent.settings import NodeAgentSettings
 from tessera.node_agent.slices import Slice
@@ -149,6 +151,32 @@ async def test_a_program_that_comes_past_mps_is_ended_and_the_pod_hears_of_it(ma
 
             await until(told)
             assert processes.pids() == {10, 11, 13}
+        finally:
+            await service.stop()
+
+
+async def test_a_pod_hears_of_an_entry_point_that_its_shim_does_not_know(machine, tmp_path):
+    settings = NodeAgentSettings(
+        node="node-a", agent_socket=tmp_path / "a.sock", state_dir=tmp_path / "state", inventory_every_s=0.02,
+        shim="libtessera.so", proc_root=tmp_path / "proc",
+    )  # fmt: skip
+    processes = FakeProcesses(tmp_path / "proc")
+    async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
+        uid = await make_pod(gateway)
+        service = Service(settings, processes=processes, gateway=gateway)
+        await service.start()
+        try:
+            service.store.put(Slice("slot-main", uid, "default", "p", "main", (Share(machine.uuids[0], GIB),)))
+            processes.start(10, uid, MAIN)
+            ledger = tmp_path / "proc" / "10" / "root" / LEDGER
+            ledger.parent.mkdir(parents=True)
+            ledger.write_bytes(struct.pack("<QQ16Q64s", 0x3153524553534554, 1, *range(16), b"cuMemAlloc"))
+
+            async def told():
+                events = [e for e in await gateway.list(untyped(EVENTS)) if e["reason"] == "EntryPointUnknown"]
+                return {e["involvedObject"]["kind"] for e in events} == {"Pod", "Node"}
+
+            await until(told)
         finally:
             await service.stop()
 
