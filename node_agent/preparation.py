@@ -9,9 +9,10 @@ from dataclasses import replace
 import structlog
 
 from tessera.model.gpus import LEVEL_WATCH
-from tessera.node_agent.enforcement.port import Edits, EnforcementError, Limiter, Mount
+from tessera.node_agent.enforcement.port import Edits, EnforcementError, Incident, Limiter, Mount
 from tessera.node_agent.enforcement.shim import Shim
 from tessera.node_agent.gpus import Gpus
+from tessera.node_agent.kept_limits import KeptLimits
 from tessera.node_agent.slices import Refusal, Slice, SliceStore, check
 from tessera.reasons import Code, Reason
 
@@ -25,7 +26,7 @@ class Preparation:
 
     def __init__(self, store: SliceStore, gpus: Gpus, limiter: Limiter, shim: Shim | None = None) -> None:
         self._store, self._gpus, self._limiter, self._shim = store, gpus, limiter, shim
-        self._turn = asyncio.Lock()
+        self._turn, self._kept = asyncio.Lock(), KeptLimits(store)
 
     async def prepare(self, item: Slice) -> Edits | Refusal:
         """What the container needs, once its limits hold. The same slice again answers the same."""
@@ -47,6 +48,11 @@ class Preparation:
                 return
             await self._drop(item)
             log.info("slice released", slice=slice_id, holder=item.holder)
+
+    async def keep_limits(self) -> tuple[Incident, ...]:
+        """Puts back what was changed of the files that containers read; what is to be told of it."""
+        async with self._turn:
+            return await asyncio.to_thread(self._kept.look)
 
     async def restore(self) -> None:
         """Puts the recorded slices in force again after a restart. One that fails stays recorded, and watched."""

@@ -172,6 +172,7 @@ class Service:
             asyncio.create_task(_every(self._settings.accounting_every_s, self.watcher.tick), name="accounting"),
             asyncio.create_task(_every(self._settings.inventory_every_s, self._look_after_limiter), name="limiter"),
             asyncio.create_task(_every(self._settings.accounting_every_s, self._end_unheld), name="unheld"),
+            asyncio.create_task(_every(self._settings.inventory_every_s, self._keep_limits), name="limits"),
         ]
         if self._leases:
             self._tasks.append(asyncio.create_task(self._leases.run(), name="leases"))
@@ -262,6 +263,10 @@ class Service:
 
     async def _end_unheld(self) -> None:
         for incident in await self.unheld.look():
+            self._announcer.incident(incident, self.store)
+
+    async def _keep_limits(self) -> None:
+        for incident in await self.preparation.keep_limits():
             self._announcer.incident(incident, self.store)
 
     def _is_shimmed(self, slice_id: str) -> bool:

@@ -5,8 +5,10 @@ crash at any point leaves either no slice or one that is released later. ``slice
 container reads; its folder is mounted, since a file replaced by rename would not be seen through a mount of the file.
 """
 
+import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from tessera.durable import Disk, LocalDisk, read_json, remove_durably, replace_durably, write_json
+from tessera.durable import Disk, LocalDisk, json_bytes, read_json, remove_durably, replace_durably, write_json
 from tessera.model.assignment import Share
 from tessera.model.gpus import LEVEL_NONE, Gpu
 from tessera.model.quantities import format_bytes
@@ -195,13 +197,20 @@ class SliceStore:
         remove_durably(self._disk, self._records / f"{slice_id}.json")
         del self._slices[slice_id]
 
+    def altered(self, item: Slice) -> tuple[str, ...]:
+        """Names of the files of a slice that are not as they were written. The page is not asked: it changes."""
+        return tuple(name for name, content in _texts(item).items() if not _holds(self.folder(item.id) / name, content))
+
+    def write_again(self, item: Slice) -> None:
+        """Puts the limits of a recorded slice back. Raises ``OSError``."""
+        self._write_limits(item)
+
     def _write_limits(self, item: Slice) -> None:
         folder = self._limits / item.id
         folder.mkdir(mode=0o755, exist_ok=True)
         folder.chmod(0o755)
-        gpus = [{"uuid": s.uuid, "mem_bytes": s.mem_bytes, "core_percent": s.core_percent} for s in item.shares]
-        write_json(self._disk, folder / "slice.json", {"version": VERSION, "gpus": gpus}, mode=0o444)
-        replace_durably(self._disk, folder / LIMITS, limits_text(item.shares), mode=0o444)
+        for name, content in _texts(item).items():
+            replace_durably(self._disk, folder / name, content, mode=0o444)
         if not (folder / PACE).is_file():
             # Written in place later: the programs of a container that runs have it mapped.
             replace_durably(self._disk, folder / PACE, pace_page(_first_turns(item), self._context_bytes), mode=0o444)
@@ -227,6 +236,26 @@ class SliceStore:
             for path in (self._limits / item.id).glob(".*.tmp"):
                 self._disk.unlink(path)
             self._write_limits(item)
+
+
+def _texts(item: Slice) -> dict[str, bytes]:
+    """What a container reads of its slice, by the files' names."""
+    gpus = [{"uuid": s.uuid, "mem_bytes": s.mem_bytes, "core_percent": s.core_percent} for s in item.shares]
+    return {"slice.json": json_bytes({"version": VERSION, "gpus": gpus}), LIMITS: limits_text(item.shares)}
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether it is a file with that content. A link is none, and nothing is waited for that is no file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode) and os.pread(fd, len(content) + 1, 0) == content
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def _fields(item: Slice) -> dict[str, Any]:

@@ -67,7 +67,12 @@ def remove_durably(disk: Disk, path: Path) -> None:
 
 def write_json(disk: Disk, path: Path, value: Any, mode: int = 0o600) -> None:
     """Puts ``value`` at ``path`` as JSON."""
-    replace_durably(disk, path, json.dumps(value, separators=(",", ":")).encode(), mode)
+    replace_durably(disk, path, json_bytes(value), mode)
+
+
+def json_bytes(value: Any) -> bytes:
+    """What ``write_json`` puts there."""
+    return json.dumps(value, separators=(",", ":")).encode()
 
 
 def read_json(path: Path) -> Any:

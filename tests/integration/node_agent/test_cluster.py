@@ -181,6 +181,33 @@ async def test_a_pod_hears_of_an_entry_point_that_its_shim_does_not_know(machine
             await service.stop()
 
 
+async def test_limits_that_are_half_written_are_mended_and_the_pod_hears_of_it(machine, tmp_path):
+    settings = NodeAgentSettings(
+        node="node-a", agent_socket=tmp_path / "a.sock", state_dir=tmp_path / "state", inventory_every_s=0.05
+    )
+    async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
+        uid = await make_pod(gateway)
+        service = Service(settings, processes=FakeProcesses(tmp_path / "proc"), gateway=gateway)
+        await service.start()
+        try:
+            await service.preparation.prepare(
+                Slice("slot-main", uid, "default", "p", "main", (Share(machine.uuids[0], GIB),))
+            )
+            path = service.store.folder("slot-main") / "limits"
+            before = path.read_bytes()
+            path.unlink()
+            path.write_bytes(before[:20])
+
+            async def told():
+                events = [e for e in await gateway.list(untyped(EVENTS)) if e["reason"] == "SliceFilesChanged"]
+                return {e["involvedObject"]["kind"] for e in events} == {"Pod", "Node"}
+
+            await until(told)
+            assert path.read_bytes() == before
+        finally:
+            await service.stop()
+
+
 async def test_a_pod_hears_that_its_volume_at_dev_shm_gave_way_and_what_is_there_is_larger(machine, tmp_path):
     settings, mounts, uuid = with_mps(tmp_path), FolderMounts(), machine.uuids[0]
     volume = {"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"}}
