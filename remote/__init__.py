@@ -1,9 +1,14 @@
-"""The pool across hosts. Programs of tenants import ``capture``; nothing here imports torch before it is called."""
+"""The pool across hosts. Programs of tenants import ``capture`` and what a device that fails
+raises; nothing here imports torch before it is called."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tessera.remote.client.capture import Captured
+    from tessera.remote.client.errors import ConnectError, DeviceLostError
+
+__all__ = ["ConnectError", "DeviceLostError", "capture"]
 
 
 def capture(module: Any) -> "Captured":
@@ -16,3 +21,10 @@ def capture(module: Any) -> "Captured":
     from tessera.remote.client.capture import Captured
 
     return Captured(module)
+
+
+def __getattr__(name: str) -> Any:
+    """The errors, where a program asks for them: the control plane's processes are not to load the client."""
+    if name in __all__:
+        return getattr(import_module("tessera.remote.client.errors"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
