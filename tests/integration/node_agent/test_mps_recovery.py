@@ -22,7 +22,7 @@ def node(tmp_path):
 @pytest.fixture
 def impatient(tmp_path):
     """One whose control program has to answer within a moment; long enough for a busy machine."""
-    return Node(tmp_path, answer_s=1.0)
+    return Node(tmp_path, answer_s=2.0)
 
 
 async def reasons(node):

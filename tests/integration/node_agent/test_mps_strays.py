@@ -50,7 +50,7 @@ class Case(Node):
 
 @pytest.fixture
 async def case(tmp_path):
-    return await Case(tmp_path, answer_s=1.0).serving()
+    return await Case(tmp_path, answer_s=2.0).serving()
 
 
 async def test_where_there_is_no_daemon_who_runs_is_outside_and_ended(case):
