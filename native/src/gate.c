@@ -4,14 +4,16 @@
 
 #define FIRST_COST_NS 20 /* a warp, before anything was timed */
 #define LEAST_WAIT_NS 20000ull
-#define MOST_OWED_NS (20 * GATE_PERIOD_NS)
+#define MOST_OWED_NS (100 * GATE_PERIOD_NS)
 #define LEAST_TURN_NS (GATE_PERIOD_NS / 100) /* the shortest that anybody is given */
-#define DEAREST_NS 1000000000ull
+#define GUESSED_NS 1000000000ull /* the most that a launch is taken to cost before anything was timed */
+#define DEAREST_NS MOST_OWED_NS
 #define FADING(sum) ((sum) - (sum) / 8)
 
 static uint64_t cost_of(const gate_t *gate, uint64_t warps) {
   double each = gate->warps ? (double)gate->took / (double)gate->warps : FIRST_COST_NS, cost = each * (double)warps;
-  return cost < (double)DEAREST_NS ? (uint64_t)cost : DEAREST_NS;
+  uint64_t dearest = gate->warps ? DEAREST_NS : GUESSED_NS;
+  return cost < (double)dearest ? (uint64_t)cost : dearest;
 }
 
 /* Where in its own period the slice is: 0 at the start of its turn. */
@@ -69,6 +71,7 @@ static uint64_t wait_of(const gate_t *gate, turn_t turn, uint64_t now, uint64_t 
 uint64_t gate_ask(gate_t *gate, turn_t turn, uint64_t now, uint64_t warps, bool *behind) {
   *behind = false;
   if (turn.length >= GATE_PERIOD_NS) return 0;
+  now = most(now, gate->counted); /* never back, whoever asks */
   uint64_t at = phase(turn, now);
   reckon(gate, turn, now - at);
   spend(gate, turn, now);

@@ -4,8 +4,7 @@
  * keep out of each other's way. Launches go ahead of the GPU, so the gate reckons when what was launched will be done:
  * by warps, at a cost that it learns from launches that are timed, one about every millisecond of work. It lets through
  * what ends within the turn, or nearly, and no more than a little ahead; what it has of the GPU beyond its turns comes
- * off the next ones, to the last microsecond, however long a kernel is.
- * All times in nanoseconds. */
+ * off the next ones, for kernels of up to 10 s that cost alike by the warp. All times in nanoseconds. */
 #ifndef TESSERA_GATE_H
 #define TESSERA_GATE_H
 

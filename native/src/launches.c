@@ -84,9 +84,9 @@ static mark_t *begin_mark(turns_t *own, uint64_t warps, CUstream stream) {
 
 /* One try: how long to wait before the next; 0: go. */
 static uint64_t try(int gpu, turn_t turn, CUcontext context, uint64_t warps, CUstream stream, mark_t **mark) {
-  uint64_t now = now_ns(), wait = 0;
   bool behind = false;
   lock(TURNS);
+  uint64_t now = now_ns(), wait = 0;
   turns_t *own = turns_of(context);
   look_at_marks(own, now);
   wait = gate_ask(&own->gate, turn, now, warps, &behind);

@@ -32,8 +32,8 @@ class Clients:
         self._boot = _boot_id()
 
     def look(self, pid: int) -> Client | None:
-        """The process of this id now; ``None``: it has ended."""
-        stat = parent_and_start(self._kernel, pid)
+        """The process of this id now; ``None``: it has ended. Raises ``OSError`` where nobody can say."""
+        stat = _seen(self._kernel, pid)
         return Client(pid, stat[1], self._boot) if stat else None
 
     def lives(self, client: Client) -> bool:
@@ -52,12 +52,20 @@ class Clients:
 
 
 def parent_and_start(kernel: Kernel, pid: int) -> tuple[int, int] | None:
-    """Of a process that has not ended."""
+    """Of a process that has not ended, as far as can be seen."""
+    try:
+        return _seen(kernel, pid)
+    except OSError:
+        return None
+
+
+def _seen(kernel: Kernel, pid: int) -> tuple[int, int] | None:
+    """``None``: it has surely ended. Raises ``OSError`` where this process has no descriptor left to look, say."""
     try:
         stat = kernel.read(pid, "stat")
         ended = stat_field(stat, STATE_FIELD) in "ZX"
         return None if ended else (int(stat_field(stat, _PARENT_FIELD)), int(stat_field(stat, START_FIELD)))
-    except (OSError, IndexError, ValueError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError, IndexError, ValueError):
         return None
 
 

@@ -75,7 +75,10 @@ class Leases:
         demand = _demand(limits, annotations, self._context_bytes)
         if isinstance(demand, Reason):
             return demand
-        asking = await asyncio.to_thread(self._clients.look, client)
+        try:
+            asking = await asyncio.to_thread(self._clients.look, client)
+        except OSError as error:
+            return Reason(Code.INVALID_REQUEST, f"process {client}, cannot be looked at: {error}")
         if asking is None:
             return Reason(Code.INVALID_REQUEST, f"process {client}, which asks for a lease, has ended")
         return await self._take(demand, uid, asking)
@@ -87,9 +90,9 @@ class Leases:
         """
         item = self._store.get(id_)
         own = item is not None and (item.namespace, item.pod) == (NAMESPACE, _holder(uid))
-        if item is None or not own or not await self._is_open(id_):
-            return invalid("lease", id_, "a lease of the same user that has not ended")
         try:
+            if item is None or not own or not await self._is_open(id_):
+                return invalid("lease", id_, "a lease of the same user that has not ended")
             await asyncio.to_thread(self._homes.join, container_of(item), pid)
         except OSError as error:
             return Reason(Code.INVALID_REQUEST, f"process {pid} cannot join the lease {id_}: {error}")

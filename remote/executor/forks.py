@@ -179,6 +179,7 @@ class ForkServer:
             facts.set_result(Facts(failed=f"fork server: found its end with status {status} before it was ready"))
         for child in left:
             self._over(Ended(child.number, -signal.SIGKILL))
+        for child in left:
             _bury(child.pid)
 
     def _over(self, ended: Ended) -> None:

@@ -109,7 +109,7 @@ class Front:
 
     def _received(self, raw: socket.socket, address: str) -> Callable[[], None] | None:
         try:
-            return self._greet(raw)
+            return self._greet(raw, address)
         except Refusal as refusal:
             self._refused(address, refusal)
             return None
@@ -121,8 +121,8 @@ class Front:
         with self._lock:
             self._waiting -= Counter([address])
 
-    def _greet(self, raw: socket.socket) -> Callable[[], None] | None:
-        """What is left to do with a connection once it is received. Raises ``Refusal``."""
+    def _greet(self, raw: socket.socket, address: str) -> Callable[[], None] | None:
+        """What is left to do with a connection once it is received. Raises ``Refusal`` where nobody can be told."""
         with at_most(FIRST_FRAME_S, raw):
             stream = self._opened(raw)
             try:
@@ -136,9 +136,10 @@ class Front:
                             self._admitted.add(raw)  # before it is let in, so that no cut passes it by
                         other = self._receive(stream, hello)
             except Refusal as refusal:
+                self._refused(address, refusal)
                 if not isinstance(refusal, Unsure):
                     _tell(stream, refusal)
-                raise
+                return None
         return None if other is None else lambda: join(stream, other)
 
     def _opened(self, raw: socket.socket) -> Stream:

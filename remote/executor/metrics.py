@@ -30,7 +30,7 @@ class ExecutorMetrics(Collector):
         sessions = self._look()
         yield GaugeMetricFamily("tessera_executor_sessions", "Sessions that live", value=len(sessions))
         refusals = CounterMetricFamily("tessera_executor_refusals", "Connections that were refused", labels=["reason"])
-        for reason, count in self._refused().items():
+        for reason, count in dict(self._refused()).items():
             refusals.add_metric([reason], count)
         yield refusals
         for kind, families in ((GaugeMetricFamily, _GAUGES), (CounterMetricFamily, _COUNTERS)):

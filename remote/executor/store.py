@@ -93,19 +93,25 @@ class Store:
     def look_again(self, handles: Iterable[int]) -> None:
         """Counts those anew that an operator may have resized. Raises ``OverLimit``; then what does not fit any more is
         poisoned."""
+        over: OverLimit | None = None
         for handle in handles:
-            tensor, key = self._held.get(handle), self._keys.get(handle, 0)
+            tensor = self._held.get(handle)
             if tensor is None:
                 continue
             try:
-                if tensor.untyped_storage()._cdata == key:
-                    self._grow(key, tensor.untyped_storage().nbytes())
-                else:
-                    self.put(handle, tensor)
+                self._recount(handle, tensor)
             except OverLimit as error:
-                now = tensor.untyped_storage()._cdata
+                over, now = over or error, tensor.untyped_storage()._cdata
                 self.poison([handle, *(other for other, its in self._keys.items() if its == now)], error)
-                raise
+        if over is not None:
+            raise over
+
+    def _recount(self, handle: int, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage._cdata == self._keys[handle]:
+            self._grow(storage._cdata, storage.nbytes())
+        else:
+            self.put(handle, tensor)
 
     def _grow(self, key: int, size: int) -> None:
         """Raises ``OverLimit``."""
@@ -115,6 +121,8 @@ class Store:
         self.used_bytes += more_bytes
         self.peak_bytes = max(self.peak_bytes, self.used_bytes)
         self._storages[key][1] = size
+        if self._share and more_bytes < 0:
+            self._share.hold(self.used_bytes)
 
     def check(self, more_bytes: int) -> None:
         """Raises ``OverLimit`` where so many more bytes do not fit."""

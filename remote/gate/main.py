@@ -36,6 +36,8 @@ def run(argv: Sequence[str]) -> int:
         controller = Controller(settings.controller, authority, settings.token_file)
         context = trusting(authority.decode())
         listener = _listener(settings.host, settings.port)
+        if settings.metrics_port and settings.metrics_port == settings.port:
+            raise ValueError(f"metrics_port: found {settings.port}, which is the gate's port; allowed: another, or 0")
     except (OSError, ValueError) as error:
         print(f"tessera pool-gate: {error}", file=sys.stderr)
         return 1

@@ -116,7 +116,7 @@ def test_a_lease_that_is_anothers_and_another_authority(victim: Victim, tmp_path
     other = lease_of(victim.pool, middle(victim.guest, "other"))
     answer = victim.comes(victim.token(), lease=key_of(other))
     assert answer.reason == "Lease" and key_of(other) in answer.text
-    assert victim.at_the_gate('tessera_executor_refusals_total{reason="Lease"}') == 1
+    wait_until("it to be counted", lambda: victim.at_the_gate('tessera_executor_refusals_total{reason="Lease"}') == 1)
     assert victim.at_the_gate("tessera_executor_sessions") == 1
     with pytest.raises(ssl.SSLCertVerificationError):
         victim.comes(victim.token(), authority=victim.pool.cluster.authority.cert)

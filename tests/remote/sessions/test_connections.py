@@ -133,7 +133,14 @@ def test_what_an_operator_resizes_counts_too(address):
         print(used())
         del x, outs
         print(used())
+        x, two = torch.ones(6, 1 << 17, device="cuda"), [torch.empty(0, device="cuda") for _ in range(1)]
+        two.append(torch.empty(0, dtype=torch.int64, device="cuda"))
+        try:
+            torch.sort(torch.cat([x, x]), out=tuple(two))  # values of 6 MiB and indices of 12
+            torch.cuda.synchronize()
+        except torch.OutOfMemoryError:
+            print("OutOfMemoryError", used())
     """
     found = run(address, code, "--gpu-mem", "12Mi")
-    said = ["8", "OutOfMemoryError True 12", "OutOfMemoryError", "8 2097152.0", "4", "0"]
+    said = ["8", "OutOfMemoryError True 12", "OutOfMemoryError", "8 2097152.0", "4", "0", "OutOfMemoryError 3"]
     assert found.stdout.splitlines() == said, found.stderr

@@ -1,5 +1,6 @@
 """For which process a lease is held. The processes are this test's own children."""
 
+import errno
 import os
 import subprocess
 from dataclasses import replace
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tessera.node_agent.kernel import HostKernel
 from tessera.node_agent.local.clients import RECORD, Clients
 
 
@@ -42,6 +44,18 @@ def test_whoever_has_its_id_by_now_is_not_the_client(clients: Clients):
     assert me is not None
     assert not clients.lives(replace(me, started=me.started - 1))
     assert not clients.lives(replace(me, boot="another"))
+
+
+def test_where_nobody_can_look_it_has_not_ended(clients: Clients, monkeypatch: pytest.MonkeyPatch):
+    me = clients.look(os.getpid())
+    assert me is not None
+
+    def read(*_: object) -> str:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(HostKernel, "read", read)
+    with pytest.raises(OSError, match="Too many open files"):
+        clients.lives(me)
 
 
 @pytest.mark.parametrize("text", ["", "noise", "[]", "{}", '{"pid":"x","started":1,"boot":""}'])
