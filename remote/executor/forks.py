@@ -75,6 +75,8 @@ class Child:
     def __init__(self, number: int, forks: "ForkServer") -> None:
         self.number, self.pid, self._forks = number, 0, forks
         self.ended: Future[Ended] = Future()
+        self.told = threading.Event()
+        """Set once whoever waited for its end has been called."""
 
     def running(self) -> bool:
         return not self.ended.done()
@@ -186,6 +188,7 @@ class ForkServer:
         with self._lock:
             child = self._children.pop(ended.number)
         child.ended.set_result(ended)
+        child.told.set()
 
 
 def encode(said: Facts | Began | Ended) -> bytes:

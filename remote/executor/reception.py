@@ -15,6 +15,9 @@ from tessera.remote.protocol import greeting
 from tessera.remote.protocol.greeting import Hello, Redirect
 from tessera.remote.protocol.streams import Stream
 
+WHY_S = 2.0
+"""A session that has just ended is known to have, and why, within this."""
+
 
 class Reception:
     """``torch``: this executor's version; ``epoch``: the one that it begins in; ``forks``: ended with it."""
@@ -40,7 +43,12 @@ class Reception:
                 process = self.sessions.find(hello.session)
             else:
                 process = self.sessions.open(hello.mem_bytes, self.lease.epoch)
-        return _hand_on(stream, process, hello.received)
+        try:
+            return _hand_on(stream, process, hello.received)
+        except Refusal as refusal:
+            if refusal.reason == "SessionLost" and process.child.told.wait(WHY_S):
+                self.sessions.find(process.name)  # which says why
+            raise
 
     def allow(self, allowance: Allowance) -> None:
         """What the pool says of the lease; sessions of an older epoch end. Raises ``Refusal``."""
