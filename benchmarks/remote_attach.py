@@ -28,17 +28,11 @@ def _connect(address: tuple[str, int]) -> Connect:
     return lambda _: Contact(socket.create_connection(address))
 
 
-def _synced(request: int) -> bytes:
-    out = bytearray()
-    records.put(records.Sync(request), out)
-    return bytes(out)
-
-
 def _attached_s(address: tuple[str, int]) -> float:
     """From before the connection to after the answer; the session is ended."""
     began = time.monotonic()
     session = Session(_connect(address), torch.__version__)
-    session.ask(_synced)
+    session.ask(lambda request: records.packed(records.Sync(request)))
     took_s = time.monotonic() - began
     session.close()
     return took_s

@@ -44,12 +44,7 @@ def _connect(first: tuple[str, int]) -> Connect:
 
 
 def _read(session: Session, handle: int) -> bytes:
-    def record(request: int) -> bytes:
-        out = bytearray()
-        records.put(records.Read(request, handle), out)
-        return bytes(out)
-
-    return blake2b(session.ask(record)[1]).digest()
+    return blake2b(session.ask(lambda request: records.packed(records.Read(request, handle)))[1]).digest()
 
 
 def _measured(name: str, session: Session, handles: list[int], expected: bytes, move: Callable[[], Moved]) -> None:

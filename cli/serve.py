@@ -70,13 +70,9 @@ class _Where(NamedTuple):
 def _handed_over(where: _Where, gpu_mem: str, insecure_loopback: bool, files: dict[str, Path | None]) -> None:
     """The gate says who is let in and what he gets."""
     given: dict[str, object] = {
-        "--host": where.host != "127.0.0.1",
-        "--port": where.port,
-        "--gpu-mem": gpu_mem,
-        **files,
-    }
-    given["--metrics-port"] = where.metrics_port
-    given["--insecure-loopback"] = insecure_loopback
+        "--host": where.host != "127.0.0.1", "--port": where.port, "--gpu-mem": gpu_mem, **files,
+        "--metrics-port": where.metrics_port, "--insecure-loopback": insecure_loopback,
+    }  # fmt: skip
     if found := [name for name, value in given.items() if value]:
         raise typer.BadParameter(f"found it with {', '.join(found)}; allowed: without", param_hint="--socket")
 

@@ -12,6 +12,17 @@ STATE_FIELD, START_FIELD = 3, 22
 """Of /proc/PID/stat: the state, and the start in clock ticks since boot."""
 
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_id() -> str:
+    """Of the boot that processes' starts are told from; empty where the kernel does not say."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
 class Kernel(Protocol):
     """/proc and pidfds. Each call may raise ``OSError``."""
 

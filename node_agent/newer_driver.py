@@ -40,10 +40,12 @@ class NewerDriver:
     async def look(self) -> tuple[Incident, ...]:
         """What has newly been found."""
         self._looks += 1
+        if self._looks % EVERY:
+            return ()
         by_pod: dict[str, list[Slice]] = {}
         for item in self._slices():
             by_pod.setdefault(item.pod_uid, []).append(item)
-        if self._looks % EVERY or not by_pod:
+        if not by_pod:
             return ()
         found = await asyncio.to_thread(self._find, by_pod)
         new = {container: name for container, name in found.items() if name and container not in self._told}

@@ -43,7 +43,7 @@ from tessera.node_agent.enforcement.watch import Watch
 from tessera.node_agent.gpus import Gpus
 from tessera.node_agent.health import Rules
 from tessera.node_agent.inventory import Inventory
-from tessera.node_agent.kernel import HostKernel
+from tessera.node_agent.kernel import HostKernel, boot_id
 from tessera.node_agent.kernel_log import KernelLog
 from tessera.node_agent.local.homes import CgroupHomes, Families, homes_on
 from tessera.node_agent.local.lease_server import EVERYBODY, OWNER, LeaseServer
@@ -68,8 +68,6 @@ from tessera.node_agent.unshimmed import Unshimmed
 from tessera.node_agent.watcher import Watcher
 
 log = structlog.get_logger()
-
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Service:
@@ -96,7 +94,7 @@ class Service:
         self.store = SliceStore(settings.state_dir, context_bytes=settings.context_bytes)
         self.probe = Probe(nvml or DriverNvml(), processes, clock)
         rules = Rules(settings.recovery_probes, settings.xid_quiet_s)
-        self.inventory = Inventory(rules, settings.state_dir / "inventory.json", _boot_id(), clock)
+        self.inventory = Inventory(rules, settings.state_dir / "inventory.json", boot_id(), clock)
         self._kernel_log = KernelLog(settings.kernel_log, clock)
         keepers = Keepers(settings.state_dir / "keepers", (item.id for item in self.store))
         self._pod_shm = PodShm()
@@ -368,13 +366,6 @@ async def _every(period_s: float, work: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             log.exception("a round failed; the next one comes", work=getattr(work, "__qualname__", ""))
         await asyncio.sleep(max(period_s - (time.monotonic() - started), 0.001))
-
-
-def _boot_id() -> str:
-    try:
-        return _BOOT_ID.read_text().strip()
-    except OSError:
-        return ""
 
 
 def _is_wsl(proc_root: Path) -> bool:

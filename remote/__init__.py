@@ -1,7 +1,6 @@
-"""The pool across hosts. Programs of tenants import ``capture`` and what a device that fails
-raises; nothing here imports torch before it is called."""
+"""The pool across hosts. Programs of tenants import ``capture`` and the errors of a device; nothing here imports torch
+before it is called."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,5 +25,7 @@ def capture(module: Any) -> "Captured":
 def __getattr__(name: str) -> Any:
     """The errors, where a program asks for them: the control plane's processes are not to load the client."""
     if name in __all__:
-        return getattr(import_module("tessera.remote.client.errors"), name)
+        from tessera.remote.client import errors
+
+        return getattr(errors, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -76,7 +76,7 @@ uint64_t gate_ask(gate_t *gate, turn_t turn, uint64_t now, uint64_t warps, bool 
   reckon(gate, turn, now - at);
   spend(gate, turn, now);
   uint64_t wait = wait_of(gate, turn, now, at, warps, behind);
-  if (!wait || gate->owed > 0 || !gate->refused) gate->refused = now;
+  if (gate->owed > 0 || !gate->refused) gate->refused = now;
   return now - gate->refused < GATE_LONGEST_NS ? wait : 0;
 }
 

@@ -86,10 +86,10 @@ static mark_t *begin_mark(turns_t *own, uint64_t warps, CUstream stream) {
 static uint64_t try(int gpu, turn_t turn, CUcontext context, uint64_t warps, CUstream stream, mark_t **mark) {
   bool behind = false;
   lock(TURNS);
-  uint64_t now = now_ns(), wait = 0;
+  uint64_t now = now_ns();
   turns_t *own = turns_of(context);
   look_at_marks(own, now);
-  wait = gate_ask(&own->gate, turn, now, warps, &behind);
+  uint64_t wait = gate_ask(&own->gate, turn, now, warps, &behind);
   if (!wait && gate_launched(&own->gate, now, warps)) *mark = begin_mark(own, warps, stream);
   slice_works(gpu, own->gate.busy_until > now ? own->gate.busy_until : now);
   unlock(TURNS);

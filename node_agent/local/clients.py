@@ -5,11 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tessera.durable import LocalDisk, read_json, write_json
-from tessera.node_agent.kernel import START_FIELD, STATE_FIELD, HostKernel, Kernel, stat_field
+from tessera.node_agent.kernel import START_FIELD, STATE_FIELD, HostKernel, Kernel, boot_id, stat_field
 
 RECORD = "client.json"
 _PARENT_FIELD = 4
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class Clients:
 
     def __init__(self, folder_of: Callable[[str], Path]) -> None:
         self._folder_of, self._kernel, self._disk = folder_of, HostKernel(), LocalDisk()
-        self._boot = _boot_id()
+        self._boot = boot_id()
 
     def look(self, pid: int) -> Client | None:
         """The process of this id now; ``None``: it has ended. Raises ``OSError`` where nobody can say."""
@@ -67,10 +66,3 @@ def _seen(kernel: Kernel, pid: int) -> tuple[int, int] | None:
         return None if ended else (int(stat_field(stat, _PARENT_FIELD)), int(stat_field(stat, START_FIELD)))
     except (FileNotFoundError, ProcessLookupError, PermissionError, IndexError, ValueError):
         return None
-
-
-def _boot_id() -> str:
-    try:
-        return _BOOT_ID.read_text().strip()
-    except OSError:
-        return ""

@@ -63,10 +63,7 @@ class HandOver:
 
     def _answers(self, way: socket.socket, data: bytes, streams: list[socket.socket]) -> Sequence[Said]:
         try:
-            said = commands.decode(data)
-            if said == [Look()]:
-                return [Done(), *self._reception.sessions.figures()]
-            return [self._obeyed(way, said, streams)]
+            return self._obeyed(way, commands.decode(data), streams)
         except ProtocolError as error:
             return [Refused("Malformed", str(error))]
         except MoveError as error:
@@ -76,7 +73,7 @@ class HandOver:
         except Refusal as refusal:
             return [refusal.answer]
 
-    def _obeyed(self, way: socket.socket, said: Sequence[Said], streams: list[socket.socket]) -> Done:
+    def _obeyed(self, way: socket.socket, said: Sequence[Said], streams: list[socket.socket]) -> Sequence[Said]:
         reception = self._reception
         match (*said, *streams):
             case (Allowance() as allowance,):
@@ -88,17 +85,19 @@ class HandOver:
                 self._arrive(stream.dup(), move)
             case (Expect(epoch, limit_bytes, sessions),):
                 reception.sessions.limit(limit_bytes, sessions)
-                return Done(ticket=reception.arrivals.expect(epoch, limit_bytes))
+                return [Done(ticket=reception.arrivals.expect(epoch, limit_bytes))]
             case (Resize(epoch, limit_bytes, mode),):
-                return _told(reception.mover.resize(epoch, limit_bytes, mode))
+                return [_told(reception.mover.resize(epoch, limit_bytes, mode))]
             case (Ask(),):
-                return Done(epoch=reception.lease.epoch)
+                return [Done(epoch=reception.lease.epoch)]
+            case (Look(),):
+                return [Done(), *reception.sessions.figures()]
             case (Leave() as order,):
-                return _told(self._left(way, order))
+                return [_told(self._left(way, order))]
             case _:
                 found = ", ".join(type(one).__name__ for one in (*said, *streams))
                 raise ProtocolError(f"order: found {found}; allowed: what a gate says")
-        return Done()
+        return [Done()]
 
     def _arrive(self, stream: socket.socket, move: Move) -> None:
         """The last word of a move has nothing left to do: once the sessions are served nothing here fails any more."""

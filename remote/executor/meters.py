@@ -44,7 +44,8 @@ class Meters:
 
     def clear(self, slot: int) -> None:
         """Before it is another session's."""
-        _NUMBERS.pack_into(self._memory, _NUMBERS.size * slot, *[0] * 6)
+        at = _NUMBERS.size * slot
+        self._memory[at : at + _NUMBERS.size] = bytes(_NUMBERS.size)
 
 
 class Meter:

@@ -1,6 +1,7 @@
 """The agent beside an API server: names of containers from there, events to there."""
 
 import asyncio
+import contextlib
 import struct
 import time
 
@@ -42,46 +43,53 @@ async def make_pod(gateway, main=(), **spec):
     return made["metadata"]["uid"]
 
 
+@contextlib.asynccontextmanager
+async def agent(settings, pod=(), **given):
+    """A running agent beside an API server, its gateway there, and the UID of a pod; ``pod``: more of ``make_pod``."""
+    async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
+        uid = await make_pod(gateway, **dict(pod))
+        service = Service(settings, gateway=gateway, **given)
+        await service.start()
+        try:
+            yield service, gateway, uid
+        finally:
+            await service.stop()
+
+
 async def test_each_container_is_held_to_its_own_slice_and_the_pod_hears_of_it(machine, tmp_path):
     settings = NodeAgentSettings(
         node="node-a", agent_socket=tmp_path / "a.sock", state_dir=tmp_path / "state", accounting_every_s=0.02,
         inventory_every_s=0.05, over_limit_grace_s=0.1, over_limit_container_grace_s=0.1,
     )  # fmt: skip
     processes = FakeProcesses(tmp_path / "proc")
-    async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
-        uid = await make_pod(gateway)
-        service = Service(settings, processes=processes, gateway=gateway)
-        await service.start()
-        try:
-            for name, mem in (("main", 4 * GIB), ("side", GIB)):
-                share = (Share(machine.uuids[0], mem),)
-                await service.preparation.prepare(Slice(f"slot-{name}", uid, "default", "p", name, share))
-            processes.start(10, uid, MAIN)
-            processes.start(20, uid, SIDE)
-            for pid in (10, 20):
-                machine.state.add_process(pid, machine.uuids[0], 3 * GIB)
-            machine.write()
+    async with agent(settings, processes=processes) as (service, gateway, uid):
+        for name, mem in (("main", 4 * GIB), ("side", GIB)):
+            share = (Share(machine.uuids[0], mem),)
+            await service.preparation.prepare(Slice(f"slot-{name}", uid, "default", "p", name, share))
+        processes.start(10, uid, MAIN)
+        processes.start(20, uid, SIDE)
+        for pid in (10, 20):
+            machine.state.add_process(pid, machine.uuids[0], 3 * GIB)
+        machine.write()
 
-            async def only_main_is_left():
-                return processes.pids() == {10}
+        async def only_main_is_left():
+            return processes.pids() == {10}
 
-            await until(only_main_is_left)
-            machine.state.change(machine.uuids[2], lost=True)
-            machine.state.remove_process(20)
-            machine.write()
+        await until(only_main_is_left)
+        machine.state.change(machine.uuids[2], lost=True)
+        machine.state.remove_process(20)
+        machine.write()
 
-            async def told():
-                events = await gateway.list(untyped(EVENTS))
-                reasons = {(e["involvedObject"]["kind"], e["reason"]) for e in events}
-                return {("Pod", "SliceOverLimit"), ("Node", "GPUUnhealthy")} <= reasons
+        async def told():
+            events = await gateway.list(untyped(EVENTS))
+            reasons = {(e["involvedObject"]["kind"], e["reason"]) for e in events}
+            return {("Pod", "SliceOverLimit"), ("Node", "GPUUnhealthy")} <= reasons
 
-            await until(told)
-            events = [e for e in await gateway.list(untyped(EVENTS)) if e["reason"] == "SliceOverLimit"]
-            text = f"container side uses 3Gi of GPU {machine.uuids[0]}, limit 1Gi: its newest process"
-            assert all(e["message"].startswith(text) and e["involvedObject"]["uid"] == uid for e in events)
-            assert processes.pids() == {10}
-        finally:
-            await service.stop()
+        await until(told)
+        events = [e for e in await gateway.list(untyped(EVENTS)) if e["reason"] == "SliceOverLimit"]
+        text = f"container side uses 3Gi of GPU {machine.uuids[0]}, limit 1Gi: its newest process"
+        assert all(e["message"].startswith(text) and e["involvedObject"]["uid"] == uid for e in events)
+        assert processes.pids() == {10}
 
 
 def with_mps(tmp_path) -> NodeAgentSettings:
@@ -96,63 +104,53 @@ async def test_clients_of_a_pod_that_is_deleted_let_go_before_it_is_killed(machi
     settings = with_mps(tmp_path)
     processes, uuid, ahead_s = FakeProcesses(tmp_path / "proc"), machine.uuids[0], 0.0
     mps = FakeMps(tmp_path / "m" / uuid / "pipe")
-    async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
-        uid = await make_pod(gateway)
-        service = Service(
-            settings, processes=processes, gateway=gateway, mounts=FolderMounts(), wall=lambda: time.time() + ahead_s
-        )
-        await service.start()
-        try:
-            assert service.gpus.now[uuid].level == 1
-            await service.preparation.prepare(Slice("slot-main", uid, "default", "p", "main", (Share(uuid, GIB),)))
-            processes.start(10, uid, MAIN)
-            mps.connect(10)
-            machine.state.add_process(10, uuid, GIB // 2, mps=True)
-            machine.write()
-            await gateway.delete(PODS, "p", namespace="default", grace_period_s=300)
+    async with agent(settings, processes=processes, mounts=FolderMounts(), wall=lambda: time.time() + ahead_s) as (
+        service,
+        gateway,
+        uid,
+    ):
+        assert service.gpus.now[uuid].level == 1
+        await service.preparation.prepare(Slice("slot-main", uid, "default", "p", "main", (Share(uuid, GIB),)))
+        processes.start(10, uid, MAIN)
+        mps.connect(10)
+        machine.state.add_process(10, uuid, GIB // 2, mps=True)
+        machine.write()
+        await gateway.delete(PODS, "p", namespace="default", grace_period_s=300)
 
-            async def seen():
-                return bool(service._deadlines.due(time.time() + 300)) and bool(service.watcher.accounts.usages)
+        async def seen():
+            return bool(service._deadlines.due(time.time() + 300)) and bool(service.watcher.accounts.usages)
 
-            await until(seen)
-            assert mps.state["terminated"] == []
-            ahead_s = 299.0
+        await until(seen)
+        assert mps.state["terminated"] == []
+        ahead_s = 299.0
 
-            async def let_go():
-                return mps.state["terminated"] == [10]
+        async def let_go():
+            return mps.state["terminated"] == [10]
 
-            await until(let_go)
-            assert processes.pids() == {10}
-        finally:
-            await service.stop()
+        await until(let_go)
+        assert processes.pids() == {10}
 
 
 async def test_a_program_that_comes_past_mps_is_ended_and_the_pod_hears_of_it(machine, tmp_path):
     settings = with_mps(tmp_path)
     processes, uuid = FakeProcesses(tmp_path / "proc"), machine.uuids[0]
     mps = FakeMps(tmp_path / "m" / uuid / "pipe")
-    async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
-        uid = await make_pod(gateway)
-        service = Service(settings, processes=processes, gateway=gateway, mounts=FolderMounts())
-        await service.start()
-        try:
-            await service.preparation.prepare(Slice("slot-main", uid, "default", "p", "main", (Share(uuid, GIB),)))
-            mps.connect(10)
-            for pid, flag in ((10, False), (11, True), (12, False)):
-                processes.start(pid, uid, MAIN)
-                machine.state.add_process(pid, uuid, GIB // 4, mps=flag)
-            processes.start(13)
-            machine.state.add_process(13, uuid, GIB // 4)
-            machine.write()
+    async with agent(settings, processes=processes, mounts=FolderMounts()) as (service, gateway, uid):
+        await service.preparation.prepare(Slice("slot-main", uid, "default", "p", "main", (Share(uuid, GIB),)))
+        mps.connect(10)
+        for pid, flag in ((10, False), (11, True), (12, False)):
+            processes.start(pid, uid, MAIN)
+            machine.state.add_process(pid, uuid, GIB // 4, mps=flag)
+        processes.start(13)
+        machine.state.add_process(13, uuid, GIB // 4)
+        machine.write()
 
-            async def told():
-                events = [e for e in await gateway.list(untyped(EVENTS)) if e["reason"] == "OutsideMps"]
-                return {e["involvedObject"]["kind"] for e in events} == {"Pod", "Node"}
+        async def told():
+            events = [e for e in await gateway.list(untyped(EVENTS)) if e["reason"] == "OutsideMps"]
+            return {e["involvedObject"]["kind"] for e in events} == {"Pod", "Node"}
 
-            await until(told)
-            assert processes.pids() == {10, 11, 13}
-        finally:
-            await service.stop()
+        await until(told)
+        assert processes.pids() == {10, 11, 13}
 
 
 async def test_a_pod_hears_of_an_entry_point_that_its_shim_does_not_know(machine, tmp_path):
@@ -161,74 +159,58 @@ async def test_a_pod_hears_of_an_entry_point_that_its_shim_does_not_know(machine
         shim="libtessera.so", proc_root=tmp_path / "proc",
     )  # fmt: skip
     processes = FakeProcesses(tmp_path / "proc")
-    async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
-        uid = await make_pod(gateway)
-        service = Service(settings, processes=processes, gateway=gateway)
-        await service.start()
-        try:
-            service.store.put(Slice("slot-main", uid, "default", "p", "main", (Share(machine.uuids[0], GIB),)))
-            processes.start(10, uid, MAIN)
-            ledger = tmp_path / "proc" / "10" / "root" / LEDGER
-            ledger.parent.mkdir(parents=True)
-            ledger.write_bytes(struct.pack("<QQ16Q64s", 0x3153524553534554, 1, *range(16), b"cuMemAlloc"))
+    async with agent(settings, processes=processes) as (service, gateway, uid):
+        service.store.put(Slice("slot-main", uid, "default", "p", "main", (Share(machine.uuids[0], GIB),)))
+        processes.start(10, uid, MAIN)
+        ledger = tmp_path / "proc" / "10" / "root" / LEDGER
+        ledger.parent.mkdir(parents=True)
+        ledger.write_bytes(struct.pack("<QQ16Q64s", 0x3153524553534554, 1, *range(16), b"cuMemAlloc"))
 
-            async def told():
-                events = [e for e in await gateway.list(untyped(EVENTS)) if e["reason"] == "EntryPointUnknown"]
-                return {e["involvedObject"]["kind"] for e in events} == {"Pod", "Node"}
+        async def told():
+            events = [e for e in await gateway.list(untyped(EVENTS)) if e["reason"] == "EntryPointUnknown"]
+            return {e["involvedObject"]["kind"] for e in events} == {"Pod", "Node"}
 
-            await until(told)
-        finally:
-            await service.stop()
+        await until(told)
 
 
 async def test_limits_that_are_half_written_are_mended_and_the_pod_hears_of_it(machine, tmp_path):
     settings = NodeAgentSettings(
         node="node-a", agent_socket=tmp_path / "a.sock", state_dir=tmp_path / "state", inventory_every_s=0.05
     )
-    async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
-        uid = await make_pod(gateway)
-        service = Service(settings, processes=FakeProcesses(tmp_path / "proc"), gateway=gateway)
-        await service.start()
-        try:
-            await service.preparation.prepare(
-                Slice("slot-main", uid, "default", "p", "main", (Share(machine.uuids[0], GIB),))
-            )
-            path = service.store.folder("slot-main") / "limits"
-            before = path.read_bytes()
-            path.unlink()
-            path.write_bytes(before[:20])
+    async with agent(settings, processes=FakeProcesses(tmp_path / "proc")) as (service, gateway, uid):
+        await service.preparation.prepare(
+            Slice("slot-main", uid, "default", "p", "main", (Share(machine.uuids[0], GIB),))
+        )
+        path = service.store.folder("slot-main") / "limits"
+        before = path.read_bytes()
+        path.unlink()
+        path.write_bytes(before[:20])
 
-            async def told():
-                events = [e for e in await gateway.list(untyped(EVENTS)) if e["reason"] == "SliceFilesChanged"]
-                return {e["involvedObject"]["kind"] for e in events} == {"Pod", "Node"}
+        async def told():
+            events = [e for e in await gateway.list(untyped(EVENTS)) if e["reason"] == "SliceFilesChanged"]
+            return {e["involvedObject"]["kind"] for e in events} == {"Pod", "Node"}
 
-            await until(told)
-            assert path.read_bytes() == before
-        finally:
-            await service.stop()
+        await until(told)
+        assert path.read_bytes() == before
 
 
 async def test_a_pod_hears_that_its_volume_at_dev_shm_gave_way_and_what_is_there_is_larger(machine, tmp_path):
     settings, mounts, uuid = with_mps(tmp_path), FolderMounts(), machine.uuids[0]
     volume = {"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": "2Gi"}}
     mounted = {"volumeMounts": [{"name": "v", "mountPath": "/dev/shm"}]}
-    async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
-        uid = await make_pod(gateway, mounted, volumes=[volume])
-        service = Service(settings, processes=FakeProcesses(tmp_path / "p"), gateway=gateway, mounts=mounts)
-        await service.start()
-        try:
-            for name in ("main", "side"):
-                await service.preparation.prepare(Slice(f"s-{name}", uid, "default", "p", name, (Share(uuid, GIB),)))
+    async with agent(
+        settings, processes=FakeProcesses(tmp_path / "p"), mounts=mounts, pod={"main": mounted, "volumes": [volume]}
+    ) as (service, gateway, uid):
+        for name in ("main", "side"):
+            await service.preparation.prepare(Slice(f"s-{name}", uid, "default", "p", name, (Share(uuid, GIB),)))
 
-            async def told():
-                events = [e for e in await gateway.list(untyped(EVENTS)) if e["involvedObject"]["kind"] == "Pod"]
-                found = {e["reason"]: e["message"] for e in events}
-                return "container main" in found.get("ShmReplaced", "") and "side" in found.get("ShmShared", "")
+        async def told():
+            events = [e for e in await gateway.list(untyped(EVENTS)) if e["involvedObject"]["kind"] == "Pod"]
+            found = {e["reason"]: e["message"] for e in events}
+            return "container main" in found.get("ShmReplaced", "") and "side" in found.get("ShmShared", "")
 
-            await until(told)
-            assert mounts.sizes[tmp_path / "m" / uuid / "shm"] == 3 * GIB
-        finally:
-            await service.stop()
+        await until(told)
+        assert mounts.sizes[tmp_path / "m" / uuid / "shm"] == 3 * GIB
 
 
 async def test_node_and_pods_are_told_of_a_level_that_falls_and_the_node_of_one_that_comes_back(machine, tmp_path):
@@ -237,41 +219,33 @@ async def test_node_and_pods_are_told_of_a_level_that_falls_and_the_node_of_one_
         inventory_every_s=0.05,
     )  # fmt: skip
     processes, (gpu, other) = FakeProcesses(tmp_path / "proc"), machine.uuids[:2]
-    async with ApiServer() as server, Gateway(plain(server.url)) as gateway:
-        uid = await make_pod(gateway)
-        service = Service(settings, processes=processes, gateway=gateway)
-        await service.start()
+    async with agent(settings, processes=processes) as (service, gateway, uid):
 
         async def told(reason):
             found = [e for e in await gateway.list(untyped(EVENTS)) if e["reason"] == reason]
             return {(e["involvedObject"]["kind"], e["involvedObject"]["name"]): e["message"] for e in found}
 
-        try:
-            for name, uuid, pod, pod_uid in (("on", gpu, "p", uid), ("off", other, "q", "another")):
-                await service.preparation.prepare(
-                    Slice(f"slot-{name}", pod_uid, "default", pod, "main", (Share(uuid, GIB),))
-                )
-            processes.start(10, uid, MAIN)
-            machine.state.add_process(10, gpu, NOT_AVAILABLE)
-            machine.write()
-
-            async def fallen():
-                return len(await told("EnforcementLowered")) >= 2
-
-            await until(fallen)
-            lowered = await told("EnforcementLowered")
-            assert set(lowered) == {("Node", "node-a"), ("Pod", "p")}
-            assert all(
-                gpu in text and "from enforcement level 0 to -1: the driver" in text for text in lowered.values()
+        for name, uuid, pod, pod_uid in (("on", gpu, "p", uid), ("off", other, "q", "another")):
+            await service.preparation.prepare(
+                Slice(f"slot-{name}", pod_uid, "default", pod, "main", (Share(uuid, GIB),))
             )
-            machine.state.remove_process(10)
-            machine.state.add_process(10, gpu, GIB // 2)
-            machine.write()
+        processes.start(10, uid, MAIN)
+        machine.state.add_process(10, gpu, NOT_AVAILABLE)
+        machine.write()
 
-            async def risen():
-                return await told("EnforcementRaised")
+        async def fallen():
+            return len(await told("EnforcementLowered")) >= 2
 
-            await until(risen)
-            assert set(await told("EnforcementRaised")) == {("Node", "node-a")}
-        finally:
-            await service.stop()
+        await until(fallen)
+        lowered = await told("EnforcementLowered")
+        assert set(lowered) == {("Node", "node-a"), ("Pod", "p")}
+        assert all(gpu in text and "from enforcement level 0 to -1: the driver" in text for text in lowered.values())
+        machine.state.remove_process(10)
+        machine.state.add_process(10, gpu, GIB // 2)
+        machine.write()
+
+        async def risen():
+            return await told("EnforcementRaised")
+
+        await until(risen)
+        assert set(await told("EnforcementRaised")) == {("Node", "node-a")}

@@ -28,12 +28,6 @@ def _form(number: int, overload: str, args: list[Value], kwargs: list[Value]) ->
     return bytes(out)
 
 
-def _put(record: records.Record) -> bytes:
-    out = bytearray()
-    records.put(record, out)
-    return bytes(out)
-
-
 def _call(request: int) -> bytes:
     code = records.Code.CALL_SYNC if request else records.Code.CALL
     asked = (request,) if request else ()
@@ -43,27 +37,27 @@ def _call(request: int) -> bytes:
 def _program(number: int) -> bytes:
     """Of form 0 with layout 2: an input added to another, and twice to that."""
     nodes = (programs.Node(0, 2, (0, 1), (0.25,)), programs.Node(0, 2, (2, 2), (1.5,)))
-    return _put(programs.Program(number, 2, nodes, (1,)))
+    return records.packed(programs.Program(number, 2, nodes, (1,)))
 
 
 def _batches() -> dict[str, bytes]:
     found = {
         "form": _form(0, "aten::add.Tensor", [Slot.TENSOR, Slot.TENSOR], ["alpha", Slot.FLOAT]),
         "form-every-value": _form(1, "aten::every", _EVERY, ["dtype", Named(Tag.DTYPE, "int64")]),
-        "layout": _put(records.Layout(1, (((2, 3), (3, 1)), None))),
-        "new": _put(records.New(10, "float32", (2, 3))),
-        "free": _put(records.Free((10, 11, 20))),
-        "read": _put(records.Read(5, 20)),
-        "sync": _put(records.Sync(6)),
-        "seed": _put(records.Seed(42)),
-        "setting": _put(records.Setting(2, 1)),
-        "generator": _put(records.Generator(30, 42)),
-        "state": _put(records.State(30, 31)),
-        "restore": _put(records.Restore(30, 31)),
+        "layout": records.packed(records.Layout(1, (((2, 3), (3, 1)), None))),
+        "new": records.packed(records.New(10, "float32", (2, 3))),
+        "free": records.packed(records.Free((10, 11, 20))),
+        "read": records.packed(records.Read(5, 20)),
+        "sync": records.packed(records.Sync(6)),
+        "seed": records.packed(records.Seed(42)),
+        "setting": records.packed(records.Setting(2, 1)),
+        "generator": records.packed(records.Generator(30, 42)),
+        "state": records.packed(records.State(30, 31)),
+        "restore": records.packed(records.Restore(30, 31)),
     }
-    found["program"] = found["form"] + _put(records.Layout(2, (((2, 3), (3, 1)),))) + _program(4)
+    found["program"] = found["form"] + records.packed(records.Layout(2, (((2, 3), (3, 1)),))) + _program(4)
     found["run"] = found["program"] + programs.run_struct(2).pack(records.Code.RUN, 4, 20, 10, 11)
-    found["forget"] = found["run"] + _put(programs.Forget(4))
+    found["forget"] = found["run"] + records.packed(programs.Forget(4))
     found["call"] = found["form"] + found["layout"] + _call(0)
     found["call-sync"] = found["form"] + found["layout"] + _call(7)
     found["many"] = b"".join(
@@ -103,8 +97,8 @@ def _parts() -> dict[str, bytes]:
     made: list[bytes] = []
     writer = snapshot.Writer(lambda data: made.append(bytes(data)))
     writer.put(snapshot.Known(_form(0, "aten::neg", [Slot.TENSOR], [])))
-    writer.put(snapshot.Known(_put(records.Layout(2, (((3,), (1,)),)))))
-    writer.put(snapshot.Known(_put(programs.Program(4, 1, (programs.Node(0, 2, (0,), ()),), (0,)))))
+    writer.put(snapshot.Known(records.packed(records.Layout(2, (((3,), (1,)),)))))
+    writer.put(snapshot.Known(records.packed(programs.Program(4, 1, (programs.Node(0, 2, (0,), ()),), (0,)))))
     writer.put(snapshot.Numbers(3, 2, 48, 1))
     writer.put(snapshot.Error(1, "RuntimeError", "no such size"))
     writer.put(snapshot.Generator(0, bytes(16)))

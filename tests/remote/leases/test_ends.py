@@ -58,9 +58,7 @@ def session(node: stage.Node) -> Iterator[Session]:
 
 
 def synced(request: int) -> bytes:
-    out = bytearray()
-    records.put(records.Sync(request), out)
-    return bytes(out)
+    return records.packed(records.Sync(request))
 
 
 def end(node: stage.Node) -> float:

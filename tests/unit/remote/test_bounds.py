@@ -106,9 +106,7 @@ KNOWN = NEG + bytes([Tag.LIST, 0, 0]) + struct.pack("<BIHBqq", records.Code.LAYO
 def program(*nodes: tuple[int, int, int], number: int = 0, inputs: int = 1, kept: tuple[int, ...] = (0,)) -> bytes:
     """Each node: form, layout, what it takes."""
     said = tuple(programs.Node(form, layout, (taken,), ()) for form, layout, taken in nodes)
-    out = bytearray()
-    records.put(programs.Program(number, inputs, said, kept), out)
-    return bytes(out)
+    return records.packed(programs.Program(number, inputs, said, kept))
 
 
 @pytest.mark.parametrize(

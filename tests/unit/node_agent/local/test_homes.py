@@ -11,7 +11,7 @@ import pytest
 
 from tessera.node_agent.cgroups import Container
 from tessera.node_agent.local.clients import Client, Clients
-from tessera.node_agent.local.homes import CgroupHomes, Families, cgroup_parent
+from tessera.node_agent.local.homes import CgroupHomes, Families
 
 LEASE = Container("11111111-2222-3333-4444-555555555555", "ab" * 32)
 STARTS = (
@@ -37,14 +37,10 @@ def start() -> Iterator[Start]:
 
 
 @pytest.fixture
-def homes() -> Iterator[CgroupHomes]:
-    parent = cgroup_parent()
-    if parent is None:
-        pytest.skip("this user may not make cgroups here")
-    made = CgroupHomes(parent / f"test-{os.getpid()}")
+def homes(cgroups: Path) -> Iterator[CgroupHomes]:
+    made = CgroupHomes(cgroups)
     yield made
     made.remove(LEASE)
-    parent.joinpath(f"test-{os.getpid()}").rmdir()
 
 
 def client_of(pid: int) -> Client:

@@ -16,7 +16,7 @@ from tessera.node_agent.gpus import Gpus
 from tessera.node_agent.health import Rules
 from tessera.node_agent.inventory import Inventory
 from tessera.node_agent.local.clients import Clients
-from tessera.node_agent.local.homes import CgroupHomes, cgroup_parent
+from tessera.node_agent.local.homes import CgroupHomes
 from tessera.node_agent.local.leases import FIELD, NAMESPACE, Leases, container_of
 from tessera.node_agent.preparation import Preparation
 from tessera.node_agent.slices import Slice, SliceStore
@@ -38,14 +38,10 @@ class LateHomes(CgroupHomes):
 
 
 @pytest.fixture
-def homes() -> Iterator[LateHomes]:
-    parent = cgroup_parent()
-    if parent is None:
-        pytest.skip("this user may not make cgroups here")
-    made = LateHomes(parent / f"leases-{os.getpid()}")
+def homes(cgroups: Path) -> Iterator[LateHomes]:
+    made = LateHomes(cgroups)
     yield made
     made.remove(container_of(LEASE))
-    parent.joinpath(f"leases-{os.getpid()}").rmdir()
 
 
 @pytest.fixture
