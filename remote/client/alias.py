@@ -15,13 +15,15 @@ from tessera.remote.client import files, generators, profiling, scripts, tensor_
 from tessera.remote.client.cuda_module import names
 from tessera.remote.client.generators import RemoteGenerator
 from tessera.remote.client.module import RemoteModule
+from tessera.remote.client.sparse_tensor import SparseTensor
 from tessera.remote.client.tensor import DEVICE, RemoteTensor
 
 _FUNCTIONS = (
     "arange", "asarray", "as_tensor", "bartlett_window", "blackman_window", "empty", "empty_like", "empty_permuted",
     "empty_strided", "eye", "full", "full_like", "hamming_window", "hann_window", "kaiser_window", "linspace",
     "logspace", "normal", "ones", "ones_like", "rand", "rand_like", "randint", "randint_like", "randn", "randn_like",
-    "randperm", "range", "scalar_tensor", "tensor", "tril_indices", "triu_indices", "zeros", "zeros_like",
+    "randperm", "range", "scalar_tensor", "sparse_coo_tensor", "tensor", "tril_indices", "triu_indices", "zeros",
+    "zeros_like",
 )  # fmt: skip
 _METHODS = ("new_empty", "new_empty_strided", "new_full", "new_ones", "new_tensor", "new_zeros")
 _CUDA = "cuda"
@@ -49,8 +51,9 @@ def install(module: RemoteModule) -> None:
     torch.Tensor.cuda = _cuda
     torch.nn.Module.cuda = _module_cuda
     torch.Tensor.pin_memory = lambda self, device=None: self
-    RemoteTensor.device = property(lambda self: torch.device(_CUDA, 0))
-    RemoteTensor.is_cuda = property(lambda self: True)
+    for kind in (RemoteTensor, SparseTensor):
+        kind.device = property(lambda self: torch.device(_CUDA, 0))
+        kind.is_cuda = property(lambda self: True)
     _device.DeviceContext.__init__ = _first_mapped(_device.DeviceContext.__init__)
     autocast_mode.autocast.__init__ = _typed(autocast_mode.autocast.__init__)
     grad_scaler.GradScaler.__init__ = _typed(grad_scaler.GradScaler.__init__)

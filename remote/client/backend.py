@@ -14,6 +14,7 @@ from tessera.remote.client.device import Device
 from tessera.remote.client.generators import RemoteGenerator
 from tessera.remote.client.module import RemoteModule
 from tessera.remote.client.session import Session
+from tessera.remote.client.sparse_tensor import SparseTensor
 from tessera.remote.client.special import SPECIAL
 from tessera.remote.client.tensor import DEVICE, RemoteTensor
 
@@ -32,7 +33,7 @@ def register(open_session: Callable[[], Session]) -> RemoteModule:
     """Makes ``tessera`` a device of torch. Nothing is connected before its first use."""
     device = Device(open_session, SPECIAL)
     module = RemoteModule(device)
-    RemoteTensor.remote = RemoteGenerator.remote = device
+    RemoteTensor.remote = SparseTensor.remote = RemoteGenerator.remote = device
     _setup_privateuseone_for_python_backend(DEVICE, backend_module=module)
     RemoteGenerator.shown = torch.device(DEVICE, 0)
     _kernels(device)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from tessera.remote.client import custom_operators, inference, kept
+from tessera.remote.client import custom_operators, inference, kept, sparse
 from tessera.remote.client.arguments import Call, Pattern, taken_apart
 from tessera.remote.client.handles import Deferred, Handle, View, first_number, numbers_of
 from tessera.remote.client.local_arguments import LocalArgumentError, brought
@@ -20,6 +20,7 @@ from tessera.remote.client.recording import Recording
 from tessera.remote.client.resizing import resized
 from tessera.remote.client.session import Session
 from tessera.remote.client.settings import Settings
+from tessera.remote.client.sparse_tensor import SparseTensor
 from tessera.remote.client.specs import Spec
 from tessera.remote.client.tensor import RemoteTensor
 from tessera.remote.client.transfers import bytes_of, dense_order, new_record, tensor_of
@@ -113,10 +114,14 @@ class Device:
             special, _ = self._ways.get(id(function)) or self._way(function)
             return self.call(function, args, kwargs) if special is None else special(self, function, args, kwargs)
         except Exception as error:
-            task = kept.running()
-            if task < 0:
-                raise
-            return kept.keep(task, error)
+            return _raised(error)
+
+    def run_sparse(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """One operator, with a sparse tensor among its arguments."""
+        try:
+            return sparse.run(function, args, kwargs)
+        except Exception as error:
+            return _raised(error)
 
     def _way(self, function: Any) -> tuple[Special | None, Any]:
         """Kept by the operator's identity, and the operator with it: to hash one takes Python's time."""
@@ -133,6 +138,8 @@ class Device:
         try:
             call = taken_apart(function, args, kwargs)
         except LocalArgumentError:
+            if any(isinstance(one, SparseTensor) for one in tensors_of([*args, *kwargs.values()])):
+                return sparse.run(function, args, kwargs)
             args, kwargs = brought(self.upload, function, args, kwargs)
             call = taken_apart(function, args, kwargs)
         plan = plans.known.get(call.key)
@@ -267,6 +274,14 @@ class Device:
 
     def _ask(self, record: Callable[[int], bytes]) -> tuple[replies.Reply, bytearray]:
         return _told(self.session.ask(record))
+
+
+def _raised(error: Exception) -> Any:
+    """Raises it, or keeps it where it must not leave its operator."""
+    task = kept.running()
+    if task < 0:
+        raise error
+    return kept.keep(task, error)
 
 
 def _told(answer: tuple[replies.Reply, bytearray]) -> tuple[replies.Reply, bytearray]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from tessera.remote.client import attention, packed, recurrent
+from tessera.remote.client import attention, embeddings, packed, recurrent, sparse
 from tessera.remote.client.device import Device, Special
 from tessera.remote.client.inference import seen
 from tessera.remote.client.resizing import become, resized
@@ -113,6 +113,15 @@ def _set_(device: Device, function: Any, args: Args, kwargs: Kwargs) -> Any:
     return become(tensor, other)
 
 
+def _gradient(at: int) -> Special:
+    """Of an embedding: sparse, if the argument at this place says so."""
+
+    def gradient(device: Device, function: Any, args: Args, kwargs: Kwargs) -> Any:
+        return embeddings.gradient(function, args) if args[at] else device.call(function, args, kwargs)
+
+    return gradient
+
+
 def _within(tensor: Any, indices: Any) -> list[Any]:
     return [None if at is None else at.clamp(0, size - 1) for at, size in zip(indices, tensor.shape, strict=False)]
 
@@ -163,6 +172,11 @@ SPECIAL: dict[Any, Special] = {
     aten.resize_.default: _resize_,
     aten.resize_as_.default: _resize_,
     aten.set_.source_Tensor: _set_,
+    aten.embedding_backward.default: _gradient(5),
+    aten._embedding_bag_backward.default: _gradient(9),
+    aten.embedding_sparse_backward.default: lambda device, function, *args: embeddings.gradient(function, args[0]),
+    aten._sparse_coo_tensor_with_dims_and_tensors.default: lambda *args: sparse.made(*args[2][2:]),
+    aten._sparse_coo_tensor_unsafe.default: lambda *args: sparse.made(args[2][2], *args[2][:2]),
     # Without the check of indices that these leave out, a program could read its executor's memory.
     aten._unsafe_index.Tensor: _instead(aten.index.Tensor),
     aten._unsafe_index_put.default: _instead(aten.index_put.default),

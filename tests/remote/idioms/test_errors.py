@@ -117,6 +117,8 @@ def test_growing_in_place_is_refused_in_a_sentence(cuda):
         torch.ones(2, device=cuda).resize_(5)
 
 
-def test_sparse_layouts_are_refused_in_a_sentence(cuda):
-    with pytest.raises((NotImplementedError, RuntimeError), match=r"layout|sparse"):
-        torch.sparse_coo_tensor(torch.tensor([[0], [1]]), torch.ones(1), (2, 2)).to(cuda)
+def test_layouts_that_the_device_does_not_have_are_refused_in_a_sentence(cuda):
+    with pytest.raises((NotImplementedError, RuntimeError), match=r"layout|[Ss]parse"):
+        torch.eye(2).to_sparse_csr().to(cuda)
+    with pytest.raises(NotImplementedError, match=r"aten.mm.default: not supported on sparse tensors"):
+        torch.eye(2).to_sparse().to(cuda) @ torch.eye(2, device=cuda)

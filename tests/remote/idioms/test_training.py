@@ -124,12 +124,6 @@ def test_a_transformer_and_its_cache(same):
     same(program, rtol=1e-4, atol=1e-5)
 
 
-def test_embeddings_with_sparse_gradients_say_that_they_are_not_supported(cuda):
-    embedding = nn.Embedding(5, 3, sparse=True).to(cuda)
-    with pytest.raises((NotImplementedError, RuntimeError), match=r"layout|sparse"):
-        embedding(torch.tensor([1, 3], device=cuda)).sum().backward()
-
-
 def test_embeddings(same):
     def program(device):
         embedding = nn.Embedding(5, 3, padding_idx=0).to(device)
