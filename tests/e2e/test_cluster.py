@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cluster import pods
-from tests.e2e.cluster.addresses import free_ports
+from tests.e2e.cluster.addresses import free_ports, ip
 from tests.e2e.cluster.api import Api, ApiError, Json
 from tests.e2e.cluster.cluster import Cluster, node_is_ready
 from tests.e2e.cluster.node import NodeSpec
@@ -116,6 +115,41 @@ def container_id(pod: Json) -> str:
     return str(pod["status"]["containerStatuses"][0]["containerID"])
 
 
+def test_each_node_has_a_network_namespace_of_its_own(cluster: Cluster) -> None:
+    processes = [process.pid for node in cluster.nodes.values() for process in (node.kubelet, node.containerd)]
+    namespaces = [Path(f"/proc/{pid}/ns/net").readlink() for pid in (*processes, "self")]
+    assert namespaces[0] == namespaces[1] and namespaces[2] == namespaces[3] and len(set(namespaces)) == 3
+
+
+@pytest.fixture
+def greeter(api: Api) -> tuple[str, int]:
+    """Where a pod on node-a says hello to whoever connects."""
+    script = "while :; do echo hello | nc -l -p 7000; done"
+    api.create(pods.pod("greeter", pods.container(command=["sh", "-c", script]), node="node-a"))
+    return api.wait("Pod", "greeter", pods.running)["status"]["podIP"], 7000
+
+
+def _greets(address: tuple[str, int]) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(address, timeout=1) as client:
+        return client.recv(16) == b"hello\n"
+    return False
+
+
+def test_pods_of_two_nodes_reach_each_other(api: Api, greeter: tuple[str, int]) -> None:
+    wait_until("the pod to listen", lambda: _greets(greeter))
+    script = f"nc -w 5 {greeter[0]} {greeter[1]} | grep hello && exec report"
+    api.create(pods.pod("caller", pods.container(command=["sh", "-c", script]), node="node-b"))
+    api.wait("Pod", "caller", pods.running)
+    pods.report(api, "caller")
+
+
+def test_a_link_that_is_cut_lets_nothing_through(cluster: Cluster, greeter: tuple[str, int]) -> None:
+    wait_until("the pod to listen", lambda: _greets(greeter))
+    with cluster.nodes["node-a"].link.cut():
+        assert not _greets(greeter)
+    wait_until("the pod to be reached again", lambda: _greets(greeter))
+
+
 def test_a_burst_of_30_pods(api: Api) -> None:
     names = [f"burst-{number}" for number in range(30)]
     created, running = pods.burst(api, [pods.pod(name) for name in names])
@@ -193,8 +227,8 @@ def assert_nothing_left(gone: Cluster) -> None:
     assert not gone.directory.exists()
     assert not list(Path("/sys/fs/cgroup").glob(f"*/{name}*"))
     assert name not in Path("/proc/self/mounts").read_text()
-    addresses = subprocess.run(["ip", "-4", "addr"], capture_output=True, text=True, check=True).stdout
-    assert f"10.{gone.block.number}." not in addresses
+    assert f"10.{gone.block.number}." not in ip("-4", "addr") + ip("route")
+    assert gone.block.device(0) not in ip("link")
     for process in marked_by_name(name):
         pytest.fail(f"still running: {process}")
 

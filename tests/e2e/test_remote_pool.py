@@ -110,13 +110,13 @@ def test_a_part_of_ours_that_is_killed_in_mid_training_is_not_noticed(
     assert_same(trained(guest, "steady"), local_losses)
 
 
-def test_a_link_that_breaks_is_made_anew_and_nothing_is_lost(
-    pooled: Pooled, guest: Api, local_losses: dict[int, float]
+@pytest.mark.parametrize("node", [CLIENT, GPUS])
+def test_a_host_whose_link_is_cut_comes_back_and_nothing_is_lost(
+    pooled: Pooled, guest: Api, local_losses: dict[int, float], node: str
 ) -> None:
     guest.create(trainer("link", pause_s=0.2))
-    executor = executor_of(pooled, lease_of(pooled, middle(guest, "link")))
-    address = executor["status"]["podIP"]
-    pooled.cut(address, seconds=3)
+    middle(guest, "link")
+    pooled.cut(node, seconds=3)
     assert_same(trained(guest, "link"), local_losses)
 
 

@@ -1,16 +1,19 @@
 """Addresses of one cluster: a /16 block of 10.0.0.0/8 that no other cluster on the machine uses.
 
-Each node and the API server get an address of their own on the loopback device. Nothing outside the machine
-reaches them, but pods do: their default route leads to the host. So the API server listens at the very address
-of the `kubernetes` Service, and in-cluster clients work without kube-proxy.
+The API server has its address on the loopback device, each node its own in its own network namespace (`link.py`).
+Nothing outside the machine reaches them, but pods do: their default route leads to their node, the node's to the
+control plane. So the API server listens at the very address of the `kubernetes` Service, and in-cluster clients work
+without kube-proxy.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 LOCKS = Path("/tmp/tessera-e2e-addresses")
@@ -34,15 +37,24 @@ class Block:
         """Subnet of the node's pods, 0-based."""
         return f"10.{self.number}.{16 * (index + 1)}.0/20"
 
+    def device(self, index: int) -> str:
+        """The control plane's end of the link to the node, 0-based."""
+        return f"node{self.number}-{index}"
+
     def add(self, address: str) -> None:
-        _ip("addr", "replace", f"{address}/32", "dev", "lo")
+        ip("addr", "replace", f"{address}/32", "dev", "lo")
 
     def remove_all(self) -> None:
-        """Takes the block's addresses off the loopback device."""
-        for line in _ip("-o", "-4", "addr", "show", "dev", "lo").splitlines():
+        """Takes the block's addresses off the loopback device, and the links to its nodes away."""
+        for line in ip("-o", "-4", "addr", "show", "dev", "lo").splitlines():
             address = line.split()[3]
             if address.startswith(f"10.{self.number}."):
-                _ip("addr", "del", address, "dev", "lo")
+                ip("addr", "del", address, "dev", "lo")
+        for line in ip("-o", "link", "show", "type", "veth").splitlines():
+            device = line.split()[1].partition("@")[0]
+            if device.startswith(f"node{self.number}-"):
+                with contextlib.suppress(subprocess.CalledProcessError):  # gone with the node's namespace meanwhile
+                    ip("link", "delete", device)
 
 
 def claim(directory: Path) -> Block:
@@ -77,9 +89,10 @@ def free_ports(count: int) -> list[int]:
 
 def _routed(number: int) -> bool:
     """Whether some other network of the machine lies in the block."""
-    return any(f"10.{number}." in line for line in _ip("-4", "route", "show", "table", "all").splitlines())
+    return any(f"10.{number}." in line for line in ip("-4", "route", "show", "table", "all").splitlines())
 
 
-def _ip(*arguments: str) -> str:
+def ip(*arguments: str, before: Sequence[str] = ()) -> str:
+    """Output of the program of that name; `before`: the words of a command that runs it, of none if empty."""
     path = {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
-    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, env=path).stdout
+    return subprocess.run([*before, "ip", *arguments], check=True, capture_output=True, text=True, env=path).stdout

@@ -133,15 +133,13 @@ class Cluster:
 
     def _node(self, index: int, spec: NodeSpec) -> Node:
         home = self.directory / "abcdefgh"[index]
-        self.block.add(self.block.node(index))
         return Node(
             spec,
             self.directory,
             home,
             cgroup=self._cgroups[spec.name],
-            address=self.block.node(index),
-            pods=self.block.pods(index),
-            dns=self.block.dns,
+            block=self.block,
+            index=index,
             kubeconfig=self.apiserver.kubeconfig(self._node_users[spec.name]),
             node_ready=lambda: self.api.wait("Node", spec.name, node_is_ready, timeout_s=90),
         )

@@ -1,4 +1,4 @@
-"""One node: a mount namespace of its own with containerd and a kubelet in it, and a cgroup subtree.
+"""One node: a mount and a network namespace of its own with containerd and a kubelet in them, and a cgroup subtree.
 
 A component that runs as a plain process on the host reaches the same sockets and files through the node's
 real folder: what is `/var/lib/kubelet/device-plugins` to the kubelet is `Node.device_plugin_dir` to it.
@@ -13,9 +13,11 @@ from pathlib import Path
 
 from tests.e2e import programs
 from tests.e2e.cluster import cgroups, templates
+from tests.e2e.cluster.addresses import Block
 from tests.e2e.cluster.api import Json
 from tests.e2e.cluster.containerd import Containerd
 from tests.e2e.cluster.kubelet import Kubelet
+from tests.e2e.cluster.link import Link
 from tests.e2e.cluster.processes import Process
 
 
@@ -36,14 +38,13 @@ class Node:
         home: Path,
         *,
         cgroup: str,
-        address: str,
-        pods: str,
-        dns: str,
+        block: Block,
+        index: int,
         kubeconfig: Path,
         node_ready: Callable[[], object],
     ) -> None:
         self.name = spec.name
-        self.address = address
+        self.address = block.node(index)
         self.home = home
         self.cgroup = cgroup
         self.kubelet_dir = home / "kubelet"
@@ -58,25 +59,25 @@ class Node:
         script = str(templates.FOLDER / "node-namespace.sh")
         self._namespace = Process(
             f"namespace-{self.name}",
-            [str(programs.find("unshare")), "--mount", "--propagation", "private", "sh", script, str(home)],
+            [str(programs.find("unshare")), "--mount", "--net", "--propagation", "private", "sh", script, str(home)],
             directory,
             (home / "namespace-ready").exists,
         )
         cgroups.create(cgroup)
         self._namespace.start().wait_ready()
-        nsenter = str(programs.find("nsenter"))
-        inside = [nsenter, f"--mount=/proc/{self._namespace.pid}/ns/mnt", "--"]
-        self.containerd = Containerd(self.name, directory, home, inside, pods)
+        self.link = Link(block, index, self._namespace.pid)
+        inside = [*self.link.enter, f"--mount=/proc/{self._namespace.pid}/ns/mnt", "--"]
+        self.containerd = Containerd(self.name, directory, home, inside, block.pods(index))
         self.kubelet = Kubelet(
             self.name,
             directory,
             home,
             inside,
             kubeconfig=kubeconfig,
-            address=address,
+            address=self.address,
             cgroup=cgroup,
             containerd_socket=self.containerd.socket,
-            dns=dns,
+            dns=block.dns,
             labels=spec.labels,
             taints=spec.taints,
         )

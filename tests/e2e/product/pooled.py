@@ -5,7 +5,6 @@ node-c has GPUs too and is cordoned, for leases that are to move.
 
 from __future__ import annotations
 
-import subprocess
 import time
 from pathlib import Path
 
@@ -83,7 +82,7 @@ class Pooled(Product):
             "TESSERA_CRI_SOCKET": str(node.containerd_socket),
             "TESSERA_POOL_CA": str(self._authority()),
         }
-        return self.add(f"plugin-{node.name}", ["device-plugin"], environment, lambda: True)
+        return self.add(f"plugin-{node.name}", ["device-plugin"], environment, lambda: True, node)
 
     def leases(self) -> list[Json]:
         return self.cluster.api.items("GPULease", version=LEASE, everywhere=True)
@@ -92,15 +91,10 @@ class Pooled(Product):
         """The pods of executors, those that are going too."""
         return self.cluster.api.items("Pod", NAMESPACE, labelSelector="app.kubernetes.io/component=pool-executor")
 
-    def cut(self, address: str, seconds: float) -> None:
-        """Nothing reaches the pod of that address, nor comes from it, for so long."""
-        route = ["ip", "route"]
-        device = subprocess.run([*route, "get", address], check=True, capture_output=True, text=True).stdout.split()
-        link = device[device.index("dev") + 1]
-        subprocess.run(["ip", "link", "set", link, "down"], check=True)
-        time.sleep(seconds)  # the outage itself
-        subprocess.run(["ip", "link", "set", link, "up"], check=True)
-        subprocess.run([*route, "replace", address, "dev", link, "scope", "host"], check=True)
+    def cut(self, node: str, seconds: float) -> None:
+        """Nothing reaches the node or its pods, nor comes from there, for so long."""
+        with self.cluster.nodes[node].link.cut():
+            time.sleep(seconds)  # the outage itself
 
     def _authority(self) -> Path:
         """The ConfigMap of the pool's authority, as the kubelet would mount it."""

@@ -130,8 +130,8 @@ class Product:
             "TESSERA_NVIDIA_CDI_DIRS": str(self.nvidia_cdi(node.name)),
         }  # fmt: skip
         home.mkdir()
-        self.add(f"agent-{node.name}", ["node-agent"], agent, (home / "agent.sock").exists)
-        self.add(f"plugin-{node.name}", ["device-plugin"], plugin, lambda: True)
+        self.add(f"agent-{node.name}", ["node-agent"], agent, (home / "agent.sock").exists, node)
+        self.add(f"plugin-{node.name}", ["device-plugin"], plugin, lambda: True, node)
 
     def identity(self, node: Node, account: str = "tessera-node") -> Path:
         """The token that the kubelet would mount into the DaemonSet's pod on this node: it names the node."""
@@ -144,10 +144,14 @@ class Product:
         kubeconfig = self.cluster.service_account(account, NAMESPACE, pod)
         return kubeconfig.rename(kubeconfig.with_name(f"tessera-{node.name}"))
 
-    def add(self, name: str, command: list[str], environment: dict[str, str], ready: Callable[[], object]) -> None:
-        """Starts a process of ours; ``start`` waits until all are ready."""
+    def add(
+        self, name: str, command: list[str], environment: dict[str, str], ready: Callable[[], object],
+        node: Node | None = None,
+    ) -> None:  # fmt: skip
+        """Starts a process of ours, in its ``node``'s network if it has one; ``start`` waits until all are ready."""
         environment = environment | {"TESSERA_LOG_LEVEL": "info", "TESSERA_LOG_FORMAT": "json"}
-        self.processes[name] = Process(name, [TESSERA, *command], self.cluster.directory, ready, environment).start()
+        words = [*(node.link.enter if node else ()), TESSERA, *command]
+        self.processes[name] = Process(name, words, self.cluster.directory, ready, environment).start()
 
     def _wait_node(self, name: str, machine: Machine) -> None:
         def offered() -> bool:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs as the first process of a node's mount namespace and holds it: usage node-namespace.sh NODE-FOLDER.
+# Runs as the first process of a node's mount and network namespaces and holds them: usage node-namespace.sh NODE-FOLDER.
 # What the kubelet and containerd expect at fixed places is the node's own folder here, so two nodes share a
 # machine and nothing stays on it: mounts made in here end with the namespace.
 set -eu
