@@ -36,8 +36,6 @@ def run(argv: Sequence[str]) -> int:
         controller = Controller(settings.controller, authority, settings.token_file)
         context = trusting(authority.decode())
         listener = _listener(settings.host, settings.port)
-        if settings.metrics_port and settings.metrics_port == settings.port:
-            raise ValueError(f"metrics_port: found {settings.port}, which is the gate's port; allowed: another, or 0")
     except (OSError, ValueError) as error:
         print(f"tessera pool-gate: {error}", file=sys.stderr)
         return 1
@@ -45,8 +43,13 @@ def run(argv: Sequence[str]) -> int:
         name, watched = settings.server_name, Watched(lambda: os.kill(os.getpid(), signal.SIGTERM))
         reach = partial(reached, server_name=name, context=context)
         gate = Gate(listener, settings.socket, settings.lease, name, controller, reach, watched)
-        if settings.metrics_port:
-            serve_metrics(settings.host, settings.metrics_port, gate.metrics())
+        try:
+            if settings.metrics_port:
+                serve_metrics(settings.host, settings.metrics_port, gate.metrics())
+        except OSError as error:
+            where = f"{settings.host}:{settings.metrics_port}"
+            print(f"tessera pool-gate: cannot listen on {where}: {error.strerror}", file=sys.stderr)
+            return 1
         threading.Thread(target=watched("start", gate.start), daemon=True).start()
         signal.sigwait(stops)
         broken = watched.error

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tessera.settings import LogSettings
 
@@ -27,3 +27,9 @@ class GateSettings(LogSettings):
         if not namespace or not name or "/" in name:
             raise ValueError("NAMESPACE/NAME")
         return value
+
+    @model_validator(mode="after")
+    def _has_a_port_for_each(self) -> "GateSettings":
+        if self.metrics_port and self.metrics_port == self.port:
+            raise ValueError(f"metrics_port: found {self.port}, which is the gate's port; allowed: another, or 0")
+        return self
