@@ -32,6 +32,8 @@ from tessera.remote.settings import DEFAULT_DTYPE
 Special = Callable[["Device", Any, tuple[Any, ...], dict[str, Any]], Any]
 """What is done in place of sending a call."""
 _CALL, _CALL_SYNC = int(Code.CALL), int(Code.CALL_SYNC)
+_TORCHS = {kind.__name__: kind for kind in (torch.OutOfMemoryError, torch.linalg.LinAlgError)}
+"""Exceptions by the name that an executor tells."""
 _SENT = frozenset({"aten", "tessera"})
 """Namespaces whose operators the executor has."""
 
@@ -318,8 +320,7 @@ def _spec(output: replies.Output) -> Spec | None:
 
 def _exception(failed: replies.Failed) -> Exception:
     """The same exception here, if it is one of torch's or Python's own."""
-    known = {"OutOfMemoryError": torch.OutOfMemoryError, "LinAlgError": torch.linalg.LinAlgError}
-    kind = known.get(failed.kind) or getattr(builtins, failed.kind, None)
+    kind = _TORCHS.get(failed.kind) or getattr(builtins, failed.kind, None)
     if not (isinstance(kind, type) and issubclass(kind, Exception)):
         kind = RuntimeError
     return kind(failed.text)

@@ -39,6 +39,12 @@ def test_it_comes_with_synchronize_too_and_only_once(cuda):
         held.cpu()
 
 
+def test_an_exception_of_torchs_own_is_the_same_here(cuda):
+    with pytest.raises(torch.linalg.LinAlgError, match="singular"):
+        torch.linalg.inv(torch.zeros(2, 2, device=cuda)).cpu()
+    assert usable(cuda)
+
+
 class Doubled(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
