@@ -14,6 +14,7 @@ from tessera.remote.protocol.streams import tune
 from tessera.remote.protocol.tls import TlsStream
 
 POOL, GPU_MEM, GRACE = "TESSERA_POOL", "TESSERA_POOL_GPU_MEM", "TESSERA_GRACE_S"
+BLOCKING = "TESSERA_LAUNCH_BLOCKING"
 TLS = ("TESSERA_POOL_TLS_CA", "TESSERA_POOL_TLS_CERT", "TESSERA_POOL_TLS_KEY")
 GRACE_S = 60
 """A connection that broke is tried again for so long; no session is kept for longer."""
@@ -35,6 +36,14 @@ def grace_s() -> float:
     if not asked.isdecimal() or int(asked) > GRACE_S:
         raise ConnectError(f"{GRACE}: found {asked!r}; allowed: seconds, 0 to {GRACE_S}")
     return int(asked)
+
+
+def blocking() -> bool:
+    """Whether each operator is waited for, so that its error comes with it. Raises ``ConnectError``."""
+    asked = os.environ.get(BLOCKING, "0")
+    if asked not in ("0", "1"):
+        raise ConnectError(f"{BLOCKING}: found {asked!r}; allowed: 0 or 1")
+    return asked == "1"
 
 
 def patience_s() -> float:

@@ -3,7 +3,6 @@
 import builtins
 import contextlib
 import functools
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from tessera.remote.client import custom_operators, inference, kept, sparse
 from tessera.remote.client.arguments import Call, Pattern, taken_apart
+from tessera.remote.client.connect import blocking
 from tessera.remote.client.handles import Deferred, Handle, View, first_number, numbers_of
 from tessera.remote.client.local_arguments import LocalArgumentError, brought
 from tessera.remote.client.plans import Plan, Plans, Resized, fresh_of, tree_of
@@ -53,7 +53,7 @@ class Device:
         self._one_recording = threading.Lock()
         self.in_child = False
         """Whether this process was forked from one that had used the device."""
-        self._blocking = os.environ.get("TESSERA_LAUNCH_BLOCKING") == "1"
+        self._blocking = False
 
     @property
     def connected(self) -> bool:
@@ -70,6 +70,7 @@ class Device:
         """The first use, by whichever thread; the seed goes before anything that another sends."""
         with self._opening:
             if self._session is None:
+                self._blocking = blocking()
                 session = self._open()
                 first: list[records.Record] = [records.Seed(self.seed_value), *self._settings.changed()]
                 for record in first:
@@ -166,10 +167,12 @@ class Device:
             return RemoteTensor.of(Handle(session, 0, spec, View(self._send, call, plan, call.handles[0])), spec)
         first = first_number()
         self._send(call, plan, first)
-        self.launched()
         if spec is not None:
-            return RemoteTensor.of(Handle(session, first, spec), spec)
+            handle = Handle(session, first, spec)
+            self.launched()
+            return RemoteTensor.of(handle, spec)
         handles = [Handle(session, number, spec) for number, spec in enumerate(plan.outputs, first)]
+        self.launched()
         return _grown(plan.tree, _tensors(handles), args, kwargs)
 
     def _send(self, call: Call, plan: Plan, first: int) -> None:

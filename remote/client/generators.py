@@ -103,3 +103,4 @@ def set_state(device: Any, generator: int, state: torch.Tensor) -> None:
         raise TypeError(f"generator state: found {state.dtype} on {state.device}; allowed: torch.uint8 on cpu")
     sent = device.upload(state)
     device.put(records.Restore(generator, sent._handle.number))
+    device.launched()
