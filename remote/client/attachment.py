@@ -14,7 +14,7 @@ from tessera.remote.protocol.frames import Kind
 from tessera.remote.protocol.greeting import Hello, Redirect, Welcome
 from tessera.remote.protocol.streams import Stream, close, read_frame
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
 MOVING = "Moving"
 TRIED_AGAIN = frozenset({"Busy", "Epoch", MOVING, "Unavailable"})
 """Refusals that time may mend."""

@@ -13,6 +13,9 @@ STALL_S = 10
 GONE_S = 12
 """A host that says nothing for so long, neither to a probe nor to what was sent, is gone."""
 _PROBE_S = 4
+_RTO_MAX_MS, AGAIN_MS = 44, 1000
+"""Linux' ``TCP_RTO_MAX_MS``, which Python has no name for. What a link has lost is sent again at least this often: the
+kernel by itself would double the pause each time, and say nothing for seconds to a link that is back."""
 
 
 class Stream(Protocol):
@@ -40,6 +43,8 @@ def tune(stream: socket.socket) -> None:
         (socket.TCP_USER_TIMEOUT, 1000 * GONE_S),
     ):  # fmt: skip
         stream.setsockopt(socket.IPPROTO_TCP, option, value)
+    with contextlib.suppress(OSError):  # Linux before 6.15 does not know it
+        stream.setsockopt(socket.IPPROTO_TCP, _RTO_MAX_MS, AGAIN_MS)
     limit_stalls(stream, socket.SO_SNDTIMEO)
 
 

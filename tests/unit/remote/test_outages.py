@@ -52,6 +52,14 @@ def test_an_outage_that_lasts_is_told_once_and_so_is_its_end(caplog: pytest.LogC
     assert re.fullmatch(r"tessera: the remote device is back after \d s", ended), ended
 
 
+def test_a_pool_that_is_back_is_tried_within_half_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it was away."""
+    pauses: list[float] = []
+    monkeypatch.setattr("tessera.remote.client.attachment.time.sleep", pauses.append)
+    Attachment(Pool(50).connect, "2.15.0", 0, 60).go_on("s", 0)
+    assert len(pauses) == 50 and max(pauses) <= 0.5 and pauses[0] <= 0.05
+
+
 @pytest.mark.usefixtures("soon")
 def test_one_without_an_end_is_an_error_after_the_word_of_it(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ConnectError, match="no connection for 1 s: nobody listens"):
