@@ -77,6 +77,22 @@ def test_a_session_that_is_killed_ends_alone():
             program.end()
 
 
+STOPPING = TRAINING.replace("        x = torch", "        if step == 20: print('at 20'), input()\n        x = torch")
+
+
+def test_three_trainings_go_on_to_the_bit_when_the_fourth_is_killed(unbroken):
+    with serving() as served:
+        programs = [Conversation(served.address, STOPPING) for _ in range(4)]
+        assert [program.hears() for program in programs] == ["at 20"] * 4
+        executors = served.executors()
+        for program in programs:
+            program.tell()
+        os.kill(executors[1], signal.SIGKILL)
+        heard = sorted((program.hears(), program.end()) for program in programs)
+    assert [json.loads(said) for said, _ in heard[1:]] == [unbroken] * 3
+    assert not heard[0][0] and "DeviceLostError" in heard[0][1]
+
+
 def test_what_a_program_does_without_its_server_is_an_error():
     with serving() as served:
         program = Conversation(served.address, COUNTING.replace("except RuntimeError", "except ZeroDivisionError"))
