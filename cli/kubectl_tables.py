@@ -56,7 +56,7 @@ def gpus(rows: Sequence[GpuState]) -> RenderableType:
             size(g.allocated_bytes), size(g.mem_bytes), _bar(g.allocated_bytes, g.mem_bytes), f"{g.core_percent}%",
             str(len(g.tenants)), LEVELS.get(g.level, str(g.level)), health,
         )  # fmt: skip
-    return Group(table, *_whys(rows))
+    return Group(table, *_whys(rows), *_conditions(rows))
 
 
 def tenants(rows: Sequence[TenantRow]) -> RenderableType:
@@ -154,6 +154,11 @@ def _whys(rows: Sequence[GpuState]) -> list[Text]:
         Text(f"{LEVELS.get(level, str(level))}, {count} of {len(rows)} GPUs: {why}", "dim")
         for (level, why), count in sorted(counts.items(), reverse=True)
     ]
+
+
+def _conditions(rows: Sequence[GpuState]) -> list[Text]:
+    """A line for each thing that stands against a GPU."""
+    return [Text(f"{g.uuid}: {one.type}: {one.message}", "yellow") for g in rows for one in g.conditions]
 
 
 def _held(share: PodShare) -> str:

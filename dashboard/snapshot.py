@@ -54,7 +54,7 @@ def _gpu(node: str, index: int, gpu: Gpu, tenants: Sequence[Tenant]) -> GpuState
         uuid=gpu.uuid, node=node, index=index, model=gpu.model, mem_bytes=gpu.mem_bytes, total_bytes=gpu.total_bytes,
         allocated_bytes=sum(t.mem_bytes for t in tenants), core_percent=sum(t.core_percent for t in tenants),
         tenants=tuple(tenants), healthy=gpu.health.healthy, health_reason=gpu.health.reason, level=gpu.level,
-        evidence=gpu.evidence,
+        evidence=gpu.evidence, conditions=gpu.conditions,
     )  # fmt: skip
 
 

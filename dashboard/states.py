@@ -7,6 +7,8 @@ compared and only what changed is sent.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tessera.model.gpus import GpuCondition
+
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
@@ -32,7 +34,7 @@ class GpuState:
     """A GPU and its tenants. ``mem_bytes`` is what the scheduler may give, ``total_bytes`` what the driver reports.
 
     ``index`` is its place on the node in the driver's order, -1 for a GPU that no node reports. ``evidence``: why it
-    has its enforcement level.
+    has its enforcement level. ``conditions``: what else stands against it.
     """
 
     uuid: str
@@ -48,6 +50,7 @@ class GpuState:
     health_reason: str
     level: int
     evidence: str = ""
+    conditions: tuple[GpuCondition, ...] = ()
 
     @property
     def free_bytes(self) -> int:

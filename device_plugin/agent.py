@@ -13,7 +13,7 @@ from tessera.device_plugin.flights import SharedCall
 from tessera.device_plugin.inventory import Inventory, LocalGpu
 from tessera.device_plugin.refusals import end, wait
 from tessera.device_plugin.slices import Slice
-from tessera.model.gpus import Gpu, Health
+from tessera.model.gpus import Gpu, GpuCondition, Health
 from tessera.pb.agent.v1 import agent_pb2, agent_pb2_grpc
 from tessera.reasons import Code
 
@@ -130,6 +130,7 @@ def _local(gpu: agent_pb2.Gpu) -> LocalGpu:
         level=gpu.level,
         evidence=gpu.evidence,
         mps_group=gpu.mps_group,
+        conditions=tuple(GpuCondition(one.type, one.message) for one in gpu.conditions),
     )
     return LocalGpu(found, gpu.index)
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 import structlog
 
-from tessera.model.gpus import Gpu
+from tessera.model.gpus import Gpu, GpuCondition
 from tessera.model.quantities import round_down
 from tessera.node_agent.detections import Detections
 from tessera.node_agent.enforcement.detect import Sight, finding_of
@@ -23,7 +23,8 @@ MAX_EVIDENCE = 512
 class Gpus:
     """``headroom_of``: the bytes that are kept back on a GPU. ``known``: whether the GPUs were looked at once.
 
-    ``group_of`` names a GPU's MPS group, empty where it is one by itself.
+    ``group_of`` names a GPU's MPS group, empty where it is one by itself. ``conditions_of``: what else
+    stands against it.
     """
 
     def __init__(
@@ -35,11 +36,12 @@ class Gpus:
         wsl: bool = False,
         allow_unwatched: bool = False,
         group_of: Callable[[str], str] = lambda _: "",
+        conditions_of: Callable[[str], tuple[GpuCondition, ...]] = lambda _: (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._inventory, self._headroom_of = inventory, headroom_of
         self._wsl, self._allow_unwatched = wsl, allow_unwatched
-        self._group_of = group_of
+        self._group_of, self._conditions_of = group_of, conditions_of
         self._detections = Detections(limiter.detect, clock)
         self._sights: dict[str, Sight] = {}
         self._now: dict[str, Gpu] = {}
@@ -136,4 +138,5 @@ class Gpus:
             level=finding.level,
             evidence=finding.evidence[:MAX_EVIDENCE],
             mps_group=self._group_of(uuid),
+            conditions=self._conditions_of(uuid),
         )

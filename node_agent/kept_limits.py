@@ -5,10 +5,11 @@ compares the files with its record, writes them again, and tells the pod. Progra
 have read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import structlog
 
+from tessera.node_agent.conditions import Findings
 from tessera.node_agent.enforcement.port import Incident
 from tessera.node_agent.slices import Slice, SliceStore
 
@@ -24,30 +25,29 @@ class KeptLimits:
         self._store = store
         self._broken: dict[str, str] = {}
 
-    def look(self) -> tuple[Incident, ...]:
-        """One event for each slice whose files were changed, and one for each that cannot be mended. Blocking."""
-        self._broken = {id_: why for id_, why in self._broken.items() if self._store.get(id_)}
-        return tuple(incident for item in self._store for incident in self._mend(item))
+    def look(self) -> Findings:
+        """One event for each slice whose files were changed; what cannot be mended is new once. Blocking."""
+        before, self._broken = self._broken, {}
+        found = [(item, self._mend(item, names)) for item in self._store if (names := self._store.altered(item))]
+        new = [one for item, one in found if item.id not in self._broken or before.get(item.id) != one.text]
+        for one in new:
+            log.warning("slice files changed", text=one.text)
+        return Findings(tuple(one for _, one in found), tuple(new))
 
-    def _mend(self, item: Slice) -> Iterator[Incident]:
-        names = self._store.altered(item)
-        if not names:
-            self._broken.pop(item.id, None)
-            return
+    def _mend(self, item: Slice, names: Sequence[str]) -> Incident:
         try:
             self._store.write_again(item)
         except OSError as error:
-            if self._broken.get(item.id) != (why := error.strerror or str(error)):
-                self._broken[item.id] = why
-                yield _incident(
-                    item, names, f"cannot be written again: {why}; programs with the shim that start get no memory"
-                )
-            return
-        yield _incident(item, names, "have been written again")
+            why = error.strerror or str(error)
+            incident = _incident(
+                item, names, f"cannot be written again: {why}; programs with the shim that start get no memory"
+            )
+            self._broken[item.id] = incident.text
+            return incident
+        return _incident(item, names, "have been written again")
 
 
 def _incident(item: Slice, names: Sequence[str], outcome: str) -> Incident:
     text = f"{item.holder}: {', '.join(names)} of its slice were not as the agent wrote them and {outcome}"
-    log.warning("slice files changed", slice=item.id, files=names, outcome=outcome)
     first, *others = (share.uuid for share in item.shares)
     return Incident(first, REASON, text, (item.id,), tuple(others))

@@ -9,7 +9,8 @@ from dataclasses import replace
 import structlog
 
 from tessera.model.gpus import LEVEL_WATCH
-from tessera.node_agent.enforcement.port import Edits, EnforcementError, Incident, Limiter, Mount
+from tessera.node_agent.conditions import Findings
+from tessera.node_agent.enforcement.port import Edits, EnforcementError, Limiter, Mount
 from tessera.node_agent.enforcement.shim import Shim
 from tessera.node_agent.gpus import Gpus
 from tessera.node_agent.kept_limits import KeptLimits
@@ -49,7 +50,7 @@ class Preparation:
             await self._drop(item)
             log.info("slice released", slice=slice_id, holder=item.holder)
 
-    async def keep_limits(self) -> tuple[Incident, ...]:
+    async def keep_limits(self) -> Findings:
         """Puts back what was changed of the files that containers read; what is to be told of it."""
         async with self._turn:
             return await asyncio.to_thread(self._kept.look)

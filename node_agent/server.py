@@ -122,6 +122,7 @@ def _gpu(gpu: Gpu, index: int) -> agent_pb2.Gpu:
         mps_group=gpu.mps_group,
         index=index,
         evidence=gpu.evidence,
+        conditions=[agent_pb2.Condition(type=one.type, message=one.message) for one in gpu.conditions],
     )
 
 

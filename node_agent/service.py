@@ -21,6 +21,7 @@ from tessera.kube.reflector import Reflector
 from tessera.kube.resources import PODS
 from tessera.model.gpus import LEVEL_MPS, LEVEL_NONE
 from tessera.node_agent.announce import Announcer
+from tessera.node_agent.conditions import Conditions, Findings
 from tessera.node_agent.covered import Covered
 from tessera.node_agent.enforcement.demand import unknown_entry_point
 from tessera.node_agent.enforcement.dmem_files import CgroupFiles, KernelCgroupFiles
@@ -102,6 +103,7 @@ class Service:
         driver = self._driver_of(cgroup_files or KernelCgroupFiles())
         rungs = driver, *mps, Watch()
         self.limiter: Limiter = Ladder(rungs, settings.enforcement.levels, self._level_of, keepers, lambda: self.store)
+        self._conditions = Conditions(settings.recovery_probes)
         self.gpus = Gpus(
             self.inventory,
             self.limiter,
@@ -109,6 +111,7 @@ class Service:
             wsl=_is_wsl(settings.proc_root),
             allow_unwatched=settings.allow_unwatched,
             group_of=lambda uuid: mps.group_name(uuid) if self._may_serve(uuid) else "",
+            conditions_of=self._conditions.of,
             clock=clock,
         )
         shims = settings.state_dir / "shim" if settings.shim else None
@@ -249,7 +252,9 @@ class Service:
 
     async def _look_after_limiter(self) -> None:
         """Apart from the GPUs' health, which a control program that hangs must not hold up."""
-        for incident in (*await self.limiter.observe(), *await self._strays.look()):
+        found = (*await self.limiter.observe(), *await self._strays.look())
+        self._conditions.round("limiter", found)
+        for incident in found:
             log.warning(incident.reason, gpu=incident.gpu_uuid, text=incident.text)
             self._announcer.incident(incident, self.store)
             self.gpus.doubt((incident.gpu_uuid, *incident.also))
@@ -264,7 +269,11 @@ class Service:
             self._announcer.incident(incident, self.store)
 
     async def _keep_limits(self) -> None:
-        for incident in await self.preparation.keep_limits():
+        self._note("limits", await self.preparation.keep_limits())
+
+    def _note(self, source: str, found: Findings) -> None:
+        self._conditions.round(source, found.stands)
+        for incident in found.new:
             self._announcer.incident(incident, self.store)
 
     def _is_shimmed(self, slice_id: str) -> bool:

@@ -129,6 +129,7 @@ export function GpuFacts({ gpu, most = Infinity }) {
     ${isOver(gpu) && html`<p class="bad">More is given than this GPU has.</p>`}
     <p>${bytes(gpu.allocated_bytes)} of ${bytes(gpu.mem_bytes)} given · compute ${gpu.core_percent}% · held by ${LEVELS[gpu.level] ?? gpu.level}</p>
     ${gpu.evidence && html`<p class="muted">Level ${gpu.level}: ${gpu.evidence}</p>`}
+    ${gpu.conditions.map((one) => html`<p class="bad">${one.type}: ${one.message}</p>`)}
     ${gpu.tenants.length === 0 && html`<p class="muted">No slices.</p>`}
     ${gpu.tenants.length > 0 && html`<ul>${gpu.tenants.slice(0, most).map((tenant) => html`<li>
         <span class="who" title=${tenant.executor && `by executor ${tenant.executor}`}>${tenant.pod ? `${tenant.namespace}/${tenant.pod}` : tenant.lease}${tenant.lease && html` <span class="muted">${from(tenant)}</span>`}</span>

@@ -11,7 +11,7 @@ from tessera.model import names, sharing
 from tessera.model.assignment import Share
 from tessera.model.domains import Namespace
 from tessera.model.gpu_leases import Attach, Client, GpuLease, Phase, Size, Slice
-from tessera.model.gpus import Gpu, GpuNode, Health
+from tessera.model.gpus import Gpu, GpuCondition, GpuNode, Health
 from tessera.model.hosts import Host, HostNeed, containers_need
 from tessera.model.pods import ContainerSpec, Kind, Pod
 from tessera.model.quantities import QuantityError, format_bytes, parse_milli, parse_up
@@ -203,16 +203,21 @@ def _texts(*maps: Mapping[str, wire.Quantity]) -> dict[str, str]:
 
 
 def gpu_node_of(node: wire.GpuNode) -> GpuNode:
-    """The GPUs that a node has published, in the driver's order; without the evidence, which only people read."""
+    """The GPUs that a node has published, in the driver's order; without what only people read."""
     gpus = tuple(_gpu(gpu) for gpu in node.status.gpus)
     return GpuNode(sharing.text(node.metadata.name), gpus, node.status.client_slots)
 
 
 def told_gpu_node_of(node: wire.GpuNode) -> GpuNode:
-    """The GPUs that a node has published, with the evidence of their enforcement levels."""
+    """The GPUs that a node has published, with the evidence of their enforcement levels and their conditions."""
     known = gpu_node_of(node)
     told = zip(known.gpus, node.status.gpus, strict=True)
-    return replace(known, gpus=tuple(replace(gpu, evidence=said.enforcement_evidence) for gpu, said in told))
+    return replace(known, gpus=tuple(_told(gpu, said) for gpu, said in told))
+
+
+def _told(gpu: Gpu, said: wire.GpuStatus) -> Gpu:
+    conditions = tuple(GpuCondition(one.type, one.message or "") for one in said.conditions)
+    return replace(gpu, evidence=said.enforcement_evidence, conditions=conditions)
 
 
 def gpu_lease_of(lease: wire.GpuLease) -> GpuLease:
@@ -334,6 +339,7 @@ def _gpu_status(gpu: Gpu, allocated_bytes: int) -> wire.GpuStatus:
         enforcement_level=gpu.level,
         enforcement_evidence=gpu.evidence,
         mps_group=gpu.mps_group,
+        conditions=[wire.Condition(type=one.type, status="True", message=one.message) for one in gpu.conditions],
         allocated_bytes=allocated_bytes,
     )
 

@@ -214,7 +214,8 @@ class GpuStatus(Struct, frozen=True, kw_only=True, rename="camel"):
     """One GPU. Always encoded whole, so that zero and "unset" do not look alike.
 
     ``memory_bytes`` is what the scheduler may give, ``memory_total_bytes`` what the driver reports.
-    ``enforcement_evidence``: why this level, and why none above.
+    ``enforcement_evidence``: why this level, and why none above. ``conditions``: what else stands against it; one that
+    is over is absent.
     """
 
     uuid: str
@@ -229,6 +230,7 @@ class GpuStatus(Struct, frozen=True, kw_only=True, rename="camel"):
     enforcement_level: int = 0
     enforcement_evidence: str = ""
     mps_group: str = ""
+    conditions: list[Condition] = field(default_factory=list)
     allocated_bytes: int = 0
 
 

@@ -22,6 +22,14 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuCondition:
+    """Something that stands against a GPU beside its health and its level. ``type``: the reason of its event."""
+
+    type: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Gpu:
     """One GPU, or a MIG device, which is given out whole only.
 
@@ -29,6 +37,7 @@ class Gpu:
     the driver's reserve, the contexts' and the MPS server's headroom. ``level`` is the enforcement level, -1..3, and
     ``evidence`` says why; the scheduler does without.
     ``mps_group`` names the GPUs of the node that share an MPS daemon, and so their faults; empty for one by itself.
+    ``conditions`` are for people, too.
     """
 
     uuid: str
@@ -43,6 +52,7 @@ class Gpu:
     level: int = LEVEL_WATCH
     evidence: str = ""
     mps_group: str = ""
+    conditions: tuple[GpuCondition, ...] = ()
 
     @property
     def is_mig(self) -> bool:

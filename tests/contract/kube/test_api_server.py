@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tessera.kube.convert import gpu_node_object, gpu_node_of
+from tessera.kube.convert import gpu_node_object, told_gpu_node_of
 from tessera.kube.errors import ApiError
 from tessera.kube.events import EventRecorder, reference
 from tessera.kube.gateway import Gateway
@@ -26,7 +26,7 @@ from tessera.kube.resources import (
     Plain,
     untyped,
 )
-from tessera.model.gpus import Gpu, GpuNode, Health
+from tessera.model.gpus import Gpu, GpuCondition, GpuNode, Health
 
 
 def pod(name: str, **more: Any) -> Plain:
@@ -170,12 +170,14 @@ async def test_status_and_the_rest_are_written_apart(gateway: Gateway, namespace
 
 
 async def test_a_gpu_node(gateway: Gateway, namespace: str) -> None:
-    gpus = (Gpu("GPU-1", "A100", 39 << 30, 40 << 30, 108, "8.0", 0, ("GPU-2",), Health(False, "Xid 79"), -1),)
+    stands = (GpuCondition("SliceFilesChanged", "written again"),)
+    gpus = (Gpu("GPU-1", "A100", 39 << 30, 40 << 30, 108, "8.0", 0, ("GPU-2",), Health(False, "Xid 79"), -1,
+                conditions=stands),)  # fmt: skip
     obj = gpu_node_object(GpuNode(namespace, gpus), {"GPU-1": 1 << 30}, datetime(2026, 1, 1, tzinfo=UTC))
     assert (await gateway.apply(GPU_NODES, obj, field_manager="tests")).status.gpus == []
     await gateway.apply(GPU_NODES, obj, field_manager="tests", subresource="status")
     stored = await gateway.get(GPU_NODES, namespace)
-    assert stored.status == obj.status and gpu_node_of(stored).gpus == gpus
+    assert stored.status == obj.status and told_gpu_node_of(stored).gpus == gpus
     fewer = gpu_node_object(GpuNode(namespace, ()), {}, datetime(2026, 1, 1, tzinfo=UTC))
     assert (await gateway.apply(GPU_NODES, fewer, field_manager="tests", subresource="status")).status.gpus == []
 

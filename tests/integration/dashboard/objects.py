@@ -29,6 +29,7 @@ def gpu_node(name: str, *uuids: str, gib: int = 40, ill: str = "") -> Plain:
             memory_total_bytes=(gib + 1) * GIB,
             enforcement_level=1,
             enforcement_evidence="an MPS server answers",
+            conditions=[wire.Condition(type="SliceFilesChanged", status="True", message="written again")],
             health=wire.GpuHealth(
                 state="Unhealthy" if uuid == ill else "Healthy", reason="Xid 79" if uuid == ill else ""
             ),

@@ -39,6 +39,7 @@ async def test_gpus_with_their_tenants(client: aiohttp.ClientSession) -> None:
         ("GPU-1", 20 * GIB, "large"),
     ]
     assert {(g["level"], g["evidence"]) for g in found["items"]} == {(1, "an MPS server answers")}
+    assert found["items"][0]["conditions"] == [{"type": "SliceFilesChanged", "message": "written again"}]
     ill = await get(client, "/api/v1/gpus?healthy=false")
     assert [(g["uuid"], g["health_reason"]) for g in ill["items"]] == [("GPU-2", "Xid 79")]
 

@@ -56,6 +56,18 @@ async def agent(settings, pod=(), **given):
             await service.stop()
 
 
+async def stands_and_goes(service, uuid, type_):
+    """A GPU is published with a condition of that type, its neighbours without any; then without it again."""
+    stood = False
+    async with asyncio.timeout(15.0):
+        async for now in service.gpus.follow():
+            assert not any(gpu.conditions for gpu in now if gpu.uuid != uuid)
+            stands = any(one.type == type_ for gpu in now for one in gpu.conditions)
+            if stood and not stands:
+                return
+            stood = stands
+
+
 async def test_each_container_is_held_to_its_own_slice_and_the_pod_hears_of_it(machine, tmp_path):
     settings = NodeAgentSettings(
         node="node-a", agent_socket=tmp_path / "a.sock", state_dir=tmp_path / "state", accounting_every_s=0.02,
@@ -181,6 +193,7 @@ async def test_limits_that_are_half_written_are_mended_and_the_pod_hears_of_it(m
         await service.preparation.prepare(
             Slice("slot-main", uid, "default", "p", "main", (Share(machine.uuids[0], GIB),))
         )
+        published = asyncio.create_task(stands_and_goes(service, machine.uuids[0], "SliceFilesChanged"))
         path = service.store.folder("slot-main") / "limits"
         before = path.read_bytes()
         path.unlink()
@@ -192,6 +205,7 @@ async def test_limits_that_are_half_written_are_mended_and_the_pod_hears_of_it(m
 
         await until(told)
         assert path.read_bytes() == before
+        await published
 
 
 async def test_a_pod_hears_that_its_volume_at_dev_shm_gave_way_and_what_is_there_is_larger(machine, tmp_path):

@@ -40,7 +40,9 @@ async def test_top_by_gpu_and_by_tenant(run: Run) -> None:
 
 async def test_gpus_of_one_node(run: Run) -> None:
     assert [g["uuid"] for g in await items(run, "gpus", "--node", "host-b")] == ["GPU-2"]
-    assert "MPS, 3 of 3 GPUs: an MPS server answers" in (await run("gpus")).stdout
+    told = (await run("gpus")).stdout
+    assert "MPS, 3 of 3 GPUs: an MPS server answers" in told
+    assert "GPU-2: SliceFilesChanged: written again" in told
     wrong = await run("gpus", "--node", "elsewhere")
     assert wrong.exit_code == 1 and wrong.stderr == "error: --node: found 'elsewhere'; allowed: host-a, host-b\n"
 

@@ -9,7 +9,7 @@ from tessera.kube import wire
 from tessera.kube.convert import gpu_node_object, gpu_node_of, host_of, pod_of, told_gpu_node_of
 from tessera.kube.gateway import encode
 from tessera.kube.resources import GPU_NODES
-from tessera.model.gpus import Gpu, GpuNode, Health
+from tessera.model.gpus import Gpu, GpuCondition, GpuNode, Health
 from tessera.model.hosts import Host
 from tessera.model.pods import Kind
 from tessera.model.quantities import GIB
@@ -47,7 +47,19 @@ NODE = GpuNode(
     "n1",
     (
         Gpu("GPU-1", "A100", 39 << 30, 40 << 30, 108, "8.0", 0, ("GPU-2",), Health(), 1, "an MPS server answers"),
-        Gpu("GPU-2", "A100", 39 << 30, 40 << 30, 108, "8.0", -1, ("GPU-1",), Health(False, "Xid 79"), 0),
+        Gpu(
+            "GPU-2",
+            "A100",
+            39 << 30,
+            40 << 30,
+            108,
+            "8.0",
+            -1,
+            ("GPU-1",),
+            Health(False, "Xid 79"),
+            0,
+            conditions=(GpuCondition("SliceFilesChanged", "written again"),),
+        ),
     ),
 )
 
@@ -56,7 +68,7 @@ def test_a_gpu_node_survives_the_wire() -> None:
     obj = gpu_node_object(NODE, {"GPU-1": 3 << 30}, datetime(2026, 1, 2, tzinfo=UTC))
     again = GPU_NODES.decoder.decode(encode(GPU_NODES, obj))
     assert told_gpu_node_of(again) == NODE
-    assert [gpu.evidence for gpu in gpu_node_of(again).gpus] == ["", ""]
+    assert [(gpu.evidence, gpu.conditions) for gpu in gpu_node_of(again).gpus] == [("", ()), ("", ())]
     assert [gpu.allocated_bytes for gpu in again.status.gpus] == [3 << 30, 0]
     status = again.status
     assert (status.memory_total, status.memory_allocated, status.memory_free) == ("78Gi", "3Gi", "75Gi")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tessera.model.assignment import Share
+from tessera.node_agent.conditions import Findings
 from tessera.node_agent.kept_limits import REASON, KeptLimits
 from tessera.node_agent.slices import Slice, SliceStore
 
@@ -61,12 +62,14 @@ def a_pipe(path: Path) -> None:
 @pytest.mark.parametrize("damage", [Path.unlink, halved, longer, noise, a_link_to_the_same, a_pipe])
 def test_what_was_changed_is_written_again_and_told_once(store: SliceStore, name: str, damage: Callable[[Path], None]):
     kept, before = KeptLimits(store), contents(store)
-    assert kept.look() == ()
+    assert kept.look() == Findings()
     damage(store.folder("a") / name)
-    (told,) = kept.look()
+    found = kept.look()
+    (told,) = found.new
+    assert found.stands == (told,)
     assert (told.reason, told.slices, told.gpu_uuid, told.also) == (REASON, ("a",), "GPU-a", ("GPU-b",))
     assert f"ns/p, container main: {name} of its slice" in told.text
-    assert (contents(store), kept.look()) == (before, ())
+    assert (contents(store), kept.look()) == (before, Findings())
     assert not (store.folder("a") / name).is_symlink()
 
 
@@ -78,13 +81,13 @@ def test_a_page_that_programs_have_mapped_is_left_as_it_is(store: SliceStore):
     assert page.stat().st_ino == before
 
 
-def test_what_cannot_be_mended_is_told_once_and_tried_again(store: SliceStore):
+def test_what_cannot_be_mended_is_told_once_stands_and_is_tried_again(store: SliceStore):
     kept, path = KeptLimits(store), store.folder("a") / "limits"
     path.unlink()
     path.mkdir()
-    (told,) = kept.look()
+    (told,) = kept.look().new
     assert "cannot be written again: Is a directory; programs with the shim that start get no memory" in told.text
-    assert kept.look() == ()
+    assert kept.look() == Findings(stands=(told,))
     path.rmdir()
-    assert ["have been written again" in one.text for one in kept.look()] == [True]
-    assert kept.look() == ()
+    assert ["have been written again" in one.text for one in kept.look().new] == [True]
+    assert kept.look() == Findings()

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftessera/pb/agent/v1/agent.proto\x12\x10tessera.agent.v1\"\x17\n\x15WatchInventoryRequest\"0\n\tInventory\x12#\n\x04gpus\x18\x01 \x03(\x0b\x32\x15.tessera.agent.v1.Gpu\"\x8c\x02\n\x03Gpu\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x11\n\tmem_bytes\x18\x03 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\x12\x10\n\x08sm_count\x18\x05 \x01(\r\x12\x1a\n\x12\x63ompute_capability\x18\x06 \x01(\t\x12\x11\n\tnuma_node\x18\x07 \x01(\x05\x12\x14\n\x0cnvlink_peers\x18\x08 \x03(\t\x12\x0f\n\x07healthy\x18\t \x01(\x08\x12\x15\n\rhealth_reason\x18\n \x01(\t\x12\r\n\x05level\x18\x0b \x01(\x05\x12\r\n\x05index\x18\x0c \x01(\r\x12\x10\n\x08\x65vidence\x18\r \x01(\t\x12\x11\n\tmps_group\x18\x0e \x01(\t\"\xd2\x01\n\x05Slice\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07pod_uid\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0b\n\x03pod\x18\x04 \x01(\t\x12\x11\n\tcontainer\x18\x05 \x01(\t\x12\'\n\x06shares\x18\x06 \x03(\x0b\x32\x17.tessera.agent.v1.Share\x12\x11\n\tmin_level\x18\x07 \x01(\x05\x12\x0b\n\x03qos\x18\x08 \x01(\t\x12\x1a\n\x12\x63ore_limit_percent\x18\t \x01(\r\x12\x14\n\x0ctrust_domain\x18\n \x01(\t\"M\n\x05Share\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x11\n\tmem_bytes\x18\x02 \x01(\x04\x12\x14\n\x0c\x63ore_percent\x18\x03 \x01(\r\x12\r\n\x05whole\x18\x04 \x01(\x08\"8\n\x0ePrepareRequest\x12&\n\x05slice\x18\x01 \x01(\x0b\x32\x17.tessera.agent.v1.Slice\"\xcf\x01\n\x0cPrepareReply\x12\r\n\x05level\x18\x01 \x01(\x05\x12\x34\n\x03\x65nv\x18\x02 \x03(\x0b\x32\'.tessera.agent.v1.PrepareReply.EnvEntry\x12\'\n\x06mounts\x18\x03 \x03(\x0b\x32\x17.tessera.agent.v1.Mount\x12%\n\x05hooks\x18\x04 \x03(\x0b\x32\x16.tessera.agent.v1.Hook\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\"\n\x04Hook\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04\x61rgs\x18\x02 \x03(\t\"Q\n\x05Mount\x12\x11\n\thost_path\x18\x01 \x01(\t\x12\x16\n\x0e\x63ontainer_path\x18\x02 \x01(\t\x12\x0f\n\x07options\x18\x03 \x03(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\"\x1c\n\x0eReleaseRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x0e\n\x0cReleaseReply\"\x0e\n\x0cUsageRequest\":\n\nUsageReply\x12,\n\tprocesses\x18\x01 \x03(\x0b\x32\x19.tessera.agent.v1.Process\"c\n\x07Process\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\x10\n\x08gpu_uuid\x18\x02 \x01(\t\x12\x12\n\nused_bytes\x18\x03 \x01(\x04\x12\x0f\n\x07pod_uid\x18\x04 \x01(\t\x12\x14\n\x0c\x63ontainer_id\x18\x05 \x01(\t2\xca\x02\n\x05\x41gent\x12Z\n\x0eWatchInventory\x12\'.tessera.agent.v1.WatchInventoryRequest\x1a\x1b.tessera.agent.v1.Inventory\"\x00\x30\x01\x12M\n\x07Prepare\x12 .tessera.agent.v1.PrepareRequest\x1a\x1e.tessera.agent.v1.PrepareReply\"\x00\x12M\n\x07Release\x12 .tessera.agent.v1.ReleaseRequest\x1a\x1e.tessera.agent.v1.ReleaseReply\"\x00\x12G\n\x05Usage\x12\x1e.tessera.agent.v1.UsageRequest\x1a\x1c.tessera.agent.v1.UsageReply\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftessera/pb/agent/v1/agent.proto\x12\x10tessera.agent.v1\"\x17\n\x15WatchInventoryRequest\"0\n\tInventory\x12#\n\x04gpus\x18\x01 \x03(\x0b\x32\x15.tessera.agent.v1.Gpu\"\xbd\x02\n\x03Gpu\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x11\n\tmem_bytes\x18\x03 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\x12\x10\n\x08sm_count\x18\x05 \x01(\r\x12\x1a\n\x12\x63ompute_capability\x18\x06 \x01(\t\x12\x11\n\tnuma_node\x18\x07 \x01(\x05\x12\x14\n\x0cnvlink_peers\x18\x08 \x03(\t\x12\x0f\n\x07healthy\x18\t \x01(\x08\x12\x15\n\rhealth_reason\x18\n \x01(\t\x12\r\n\x05level\x18\x0b \x01(\x05\x12\r\n\x05index\x18\x0c \x01(\r\x12\x10\n\x08\x65vidence\x18\r \x01(\t\x12\x11\n\tmps_group\x18\x0e \x01(\t\x12/\n\nconditions\x18\x0f \x03(\x0b\x32\x1b.tessera.agent.v1.Condition\"*\n\tCondition\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xd2\x01\n\x05Slice\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07pod_uid\x18\x02 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x0b\n\x03pod\x18\x04 \x01(\t\x12\x11\n\tcontainer\x18\x05 \x01(\t\x12\'\n\x06shares\x18\x06 \x03(\x0b\x32\x17.tessera.agent.v1.Share\x12\x11\n\tmin_level\x18\x07 \x01(\x05\x12\x0b\n\x03qos\x18\x08 \x01(\t\x12\x1a\n\x12\x63ore_limit_percent\x18\t \x01(\r\x12\x14\n\x0ctrust_domain\x18\n \x01(\t\"M\n\x05Share\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x11\n\tmem_bytes\x18\x02 \x01(\x04\x12\x14\n\x0c\x63ore_percent\x18\x03 \x01(\r\x12\r\n\x05whole\x18\x04 \x01(\x08\"8\n\x0ePrepareRequest\x12&\n\x05slice\x18\x01 \x01(\x0b\x32\x17.tessera.agent.v1.Slice\"\xcf\x01\n\x0cPrepareReply\x12\r\n\x05level\x18\x01 \x01(\x05\x12\x34\n\x03\x65nv\x18\x02 \x03(\x0b\x32\'.tessera.agent.v1.PrepareReply.EnvEntry\x12\'\n\x06mounts\x18\x03 \x03(\x0b\x32\x17.tessera.agent.v1.Mount\x12%\n\x05hooks\x18\x04 \x03(\x0b\x32\x16.tessera.agent.v1.Hook\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\"\n\x04Hook\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04\x61rgs\x18\x02 \x03(\t\"Q\n\x05Mount\x12\x11\n\thost_path\x18\x01 \x01(\t\x12\x16\n\x0e\x63ontainer_path\x18\x02 \x01(\t\x12\x0f\n\x07options\x18\x03 \x03(\t\x12\x0c\n\x04type\x18\x04 \x01(\t\"\x1c\n\x0eReleaseRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x0e\n\x0cReleaseReply\"\x0e\n\x0cUsageRequest\":\n\nUsageReply\x12,\n\tprocesses\x18\x01 \x03(\x0b\x32\x19.tessera.agent.v1.Process\"c\n\x07Process\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\x10\n\x08gpu_uuid\x18\x02 \x01(\t\x12\x12\n\nused_bytes\x18\x03 \x01(\x04\x12\x0f\n\x07pod_uid\x18\x04 \x01(\t\x12\x14\n\x0c\x63ontainer_id\x18\x05 \x01(\t2\xca\x02\n\x05\x41gent\x12Z\n\x0eWatchInventory\x12\'.tessera.agent.v1.WatchInventoryRequest\x1a\x1b.tessera.agent.v1.Inventory\"\x00\x30\x01\x12M\n\x07Prepare\x12 .tessera.agent.v1.PrepareRequest\x1a\x1e.tessera.agent.v1.PrepareReply\"\x00\x12M\n\x07Release\x12 .tessera.agent.v1.ReleaseRequest\x1a\x1e.tessera.agent.v1.ReleaseReply\"\x00\x12G\n\x05Usage\x12\x1e.tessera.agent.v1.UsageRequest\x1a\x1c.tessera.agent.v1.UsageReply\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,31 +38,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INVENTORY']._serialized_start=78
   _globals['_INVENTORY']._serialized_end=126
   _globals['_GPU']._serialized_start=129
-  _globals['_GPU']._serialized_end=397
-  _globals['_SLICE']._serialized_start=400
-  _globals['_SLICE']._serialized_end=610
-  _globals['_SHARE']._serialized_start=612
-  _globals['_SHARE']._serialized_end=689
-  _globals['_PREPAREREQUEST']._serialized_start=691
-  _globals['_PREPAREREQUEST']._serialized_end=747
-  _globals['_PREPAREREPLY']._serialized_start=750
-  _globals['_PREPAREREPLY']._serialized_end=957
-  _globals['_PREPAREREPLY_ENVENTRY']._serialized_start=915
-  _globals['_PREPAREREPLY_ENVENTRY']._serialized_end=957
-  _globals['_HOOK']._serialized_start=959
-  _globals['_HOOK']._serialized_end=993
-  _globals['_MOUNT']._serialized_start=995
-  _globals['_MOUNT']._serialized_end=1076
-  _globals['_RELEASEREQUEST']._serialized_start=1078
-  _globals['_RELEASEREQUEST']._serialized_end=1106
-  _globals['_RELEASEREPLY']._serialized_start=1108
-  _globals['_RELEASEREPLY']._serialized_end=1122
-  _globals['_USAGEREQUEST']._serialized_start=1124
-  _globals['_USAGEREQUEST']._serialized_end=1138
-  _globals['_USAGEREPLY']._serialized_start=1140
-  _globals['_USAGEREPLY']._serialized_end=1198
-  _globals['_PROCESS']._serialized_start=1200
-  _globals['_PROCESS']._serialized_end=1299
-  _globals['_AGENT']._serialized_start=1302
-  _globals['_AGENT']._serialized_end=1632
+  _globals['_GPU']._serialized_end=446
+  _globals['_CONDITION']._serialized_start=448
+  _globals['_CONDITION']._serialized_end=490
+  _globals['_SLICE']._serialized_start=493
+  _globals['_SLICE']._serialized_end=703
+  _globals['_SHARE']._serialized_start=705
+  _globals['_SHARE']._serialized_end=782
+  _globals['_PREPAREREQUEST']._serialized_start=784
+  _globals['_PREPAREREQUEST']._serialized_end=840
+  _globals['_PREPAREREPLY']._serialized_start=843
+  _globals['_PREPAREREPLY']._serialized_end=1050
+  _globals['_PREPAREREPLY_ENVENTRY']._serialized_start=1008
+  _globals['_PREPAREREPLY_ENVENTRY']._serialized_end=1050
+  _globals['_HOOK']._serialized_start=1052
+  _globals['_HOOK']._serialized_end=1086
+  _globals['_MOUNT']._serialized_start=1088
+  _globals['_MOUNT']._serialized_end=1169
+  _globals['_RELEASEREQUEST']._serialized_start=1171
+  _globals['_RELEASEREQUEST']._serialized_end=1199
+  _globals['_RELEASEREPLY']._serialized_start=1201
+  _globals['_RELEASEREPLY']._serialized_end=1215
+  _globals['_USAGEREQUEST']._serialized_start=1217
+  _globals['_USAGEREQUEST']._serialized_end=1231
+  _globals['_USAGEREPLY']._serialized_start=1233
+  _globals['_USAGEREPLY']._serialized_end=1291
+  _globals['_PROCESS']._serialized_start=1293
+  _globals['_PROCESS']._serialized_end=1392
+  _globals['_AGENT']._serialized_start=1395
+  _globals['_AGENT']._serialized_end=1725
 # @@protoc_insertion_point(module_scope)

@@ -17,7 +17,7 @@ class Inventory(_message.Message):
     def __init__(self, gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ...) -> None: ...
 
 class Gpu(_message.Message):
-    __slots__ = ("uuid", "model", "mem_bytes", "total_bytes", "sm_count", "compute_capability", "numa_node", "nvlink_peers", "healthy", "health_reason", "level", "index", "evidence", "mps_group")
+    __slots__ = ("uuid", "model", "mem_bytes", "total_bytes", "sm_count", "compute_capability", "numa_node", "nvlink_peers", "healthy", "health_reason", "level", "index", "evidence", "mps_group", "conditions")
     UUID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MEM_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +32,7 @@ class Gpu(_message.Message):
     INDEX_FIELD_NUMBER: _ClassVar[int]
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     MPS_GROUP_FIELD_NUMBER: _ClassVar[int]
+    CONDITIONS_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     model: str
     mem_bytes: int
@@ -46,7 +47,16 @@ class Gpu(_message.Message):
     index: int
     evidence: str
     mps_group: str
-    def __init__(self, uuid: _Optional[str] = ..., model: _Optional[str] = ..., mem_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., sm_count: _Optional[int] = ..., compute_capability: _Optional[str] = ..., numa_node: _Optional[int] = ..., nvlink_peers: _Optional[_Iterable[str]] = ..., healthy: _Optional[bool] = ..., health_reason: _Optional[str] = ..., level: _Optional[int] = ..., index: _Optional[int] = ..., evidence: _Optional[str] = ..., mps_group: _Optional[str] = ...) -> None: ...
+    conditions: _containers.RepeatedCompositeFieldContainer[Condition]
+    def __init__(self, uuid: _Optional[str] = ..., model: _Optional[str] = ..., mem_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., sm_count: _Optional[int] = ..., compute_capability: _Optional[str] = ..., numa_node: _Optional[int] = ..., nvlink_peers: _Optional[_Iterable[str]] = ..., healthy: _Optional[bool] = ..., health_reason: _Optional[str] = ..., level: _Optional[int] = ..., index: _Optional[int] = ..., evidence: _Optional[str] = ..., mps_group: _Optional[str] = ..., conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ...) -> None: ...
+
+class Condition(_message.Message):
+    __slots__ = ("type", "message")
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    type: str
+    message: str
+    def __init__(self, type: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Slice(_message.Message):
     __slots__ = ("id", "pod_uid", "namespace", "pod", "container", "shares", "min_level", "qos", "core_limit_percent", "trust_domain")
