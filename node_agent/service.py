@@ -40,6 +40,7 @@ from tessera.node_agent.enforcement.shim import Shim
 from tessera.node_agent.enforcement.shm_files import ShmUsers
 from tessera.node_agent.enforcement.shm_group import GroupShm, ShmNode
 from tessera.node_agent.enforcement.shm_mounts import HostMounts, Mounts
+from tessera.node_agent.enforcement.usage_file import damage_of
 from tessera.node_agent.enforcement.watch import Watch
 from tessera.node_agent.gpus import Gpus
 from tessera.node_agent.health import Rules
@@ -61,11 +62,13 @@ from tessera.node_agent.probe import Probe
 from tessera.node_agent.processes import HostProcesses, Processes
 from tessera.node_agent.server import AgentService, AgentSocket
 from tessera.node_agent.settings import NodeAgentSettings
+from tessera.node_agent.slice_containers import SliceContainers
 from tessera.node_agent.slices import Slice, SliceStore
 from tessera.node_agent.stopping import Deadlines, StopPath
 from tessera.node_agent.strays import Strays
 from tessera.node_agent.unheld import UnheldContainers
 from tessera.node_agent.unshimmed import Unshimmed
+from tessera.node_agent.usage_files import UsageFiles
 from tessera.node_agent.watcher import Watcher
 
 log = structlog.get_logger()
@@ -139,13 +142,9 @@ class Service:
             self.gpus.unseen, lambda: self.watcher.blind, lambda: self.store, keepers.get, mps.clients_of, shims,
             processes, kernel, self._names.name_of, settings.blind_grace_s, clock,
         )  # fmt: skip
-        self._newer_driver = NewerDriver(
-            self._with_shim,
-            processes,
-            kernel,
-            self._names.name_of,
-            partial(unknown_entry_point, proc=settings.proc_root),
-        )
+        containers = SliceContainers(self._with_shim, processes, kernel, self._names.name_of)
+        self._newer_driver = NewerDriver(containers, partial(unknown_entry_point, proc=settings.proc_root))
+        self._usage_files = UsageFiles(containers, partial(damage_of, proc=settings.proc_root))
         self._covered = Covered(lambda: self.watcher.accounts.usages, processes, kernel)
         self._pace = Pace(self.store, keepers.get)
         self._socket = AgentSocket(settings.agent_socket, AgentService(self.gpus, self.preparation, self.probe))
@@ -263,6 +262,7 @@ class Service:
         for incident in (*[one for look in quiet for one in await look.look()], *shared):
             log.info(incident.reason, gpu=incident.gpu_uuid, text=incident.text)
             self._announcer.incident(incident, self.store)
+        self._note("usage", await self._usage_files.look())
 
     async def _end_unheld(self) -> None:
         for incident in await self.unheld.look():

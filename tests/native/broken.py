@@ -1,13 +1,14 @@
 """What a program gets where the slice's files are not whole: no context, no memory, and no crash."""
 
+import random
 from ctypes import byref, c_size_t, c_uint64
 from pathlib import Path
 
-from tests.native.driver import OPERATING_SYSTEM, SUCCESS, Driver
+from tests.native.driver import OPERATING_SYSTEM, OUT_OF_MEMORY, SUCCESS, Driver
 from tests.native.rows import ALLOCATORS, LAUNCHES, UNIT, contexts_of, granted
-from tests.native.slices import LIMIT
+from tests.native.slices import LEDGER_SIZE, LIMIT
 
-LIMITS = Path("/run/tessera/limits")
+LIMITS, LEDGER = Path("/run/tessera/limits"), Path("/run/tessera-usage/ledger")
 CONTEXTS: dict[str, tuple[int, ...]] = {
     "cuCtxCreate": (0, 0),
     "cuCtxCreate_v2": (0, 0),
@@ -85,6 +86,32 @@ def waits_for_limits(d: Driver) -> None:
         d.holds(LIMIT)
         undo()
         d.holds(0)
+
+
+def never_has_more(d: Driver) -> None:
+    """Whatever is said of others behind the ledger's first word: a program is refused at the slice, or before."""
+    d.ok("cuInit", 0)
+    d("cuCtxCreate_v2", byref(c_uint64()), 0, 0)
+    _takes_until_refused(d)
+
+
+def meets_noise(d: Driver) -> None:
+    """Noise that comes over the whole ledger while a program runs: what it has stays, and no more is given."""
+    d.ok("cuInit", 0)
+    d.ok("cuCtxCreate_v2", byref(c_uint64()), 0, 0)
+    address = d.new("cuMemAlloc_v2", UNIT)
+    with LEDGER.open("r+b") as file:
+        file.write(random.Random(3).randbytes(LEDGER_SIZE))
+    assert d("cuMemAlloc_v2", byref(c_uint64()), UNIT) == OUT_OF_MEMORY
+    assert d.used() == UNIT
+    d.ok("cuMemFree_v2", address)
+    _takes_until_refused(d)
+
+
+def _takes_until_refused(d: Driver) -> None:
+    answers = [d("cuMemAlloc_v2", byref(c_uint64()), UNIT) for _ in range(2 * LIMIT // UNIT)]
+    assert set(answers) <= {SUCCESS, OUT_OF_MEMORY} and answers[-1] == OUT_OF_MEMORY, answers
+    assert d.used() <= LIMIT
 
 
 def run(name: str, driver: Driver) -> None:

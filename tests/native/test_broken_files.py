@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tessera.node_agent.enforcement.usage_file import damage
 from tests.native.container import Container
 from tests.native.slices import LEDGER_SIZE, fresh_ledger
 
@@ -113,6 +114,18 @@ def test_nothing_is_given(container: Container, damage: Callable[[Container], No
     assert not failure, failure
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_behind_the_first_word_of_the_ledger_gives_nobody_more(container: Container, seed: int):
+    container.usage_file.write_bytes(fresh_ledger()[:8] + random.Random(seed).randbytes(LEDGER_SIZE - 8))
+    failure = container.run_as_it_is(MODULE, "never_has_more", driver={"start": False})
+    assert not failure, failure
+
+
+def test_noise_that_comes_later_gives_nobody_more(container: Container):
+    failure = container.run_as_it_is(MODULE, "meets_noise", driver={"start": False})
+    assert not failure, failure
+
+
 def test_limits_that_break_later(container: Container):
     failure = container.run_as_it_is(MODULE, "keeps_what_it_has")
     assert not failure, failure
@@ -129,6 +142,7 @@ def test_the_first_process_makes_the_ledger(container: Container, begun: Callabl
     assert container.usage_file.stat().st_size == LEDGER_SIZE
     assert container.usage_file.stat().st_mode & 0o777 >= 0o644
     assert container.usage_file.read_bytes()[:8] == fresh_ledger()[:8]
+    assert damage(container.usage_file.read_bytes()) == ""
 
 
 def test_limits_that_come_later(container: Container):

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from tessera.node_agent.enforcement.demand import LEDGER, unknown_entry_point
+from tessera.node_agent.enforcement.demand import unknown_entry_point
+from tessera.node_agent.enforcement.usage_file import LEDGER
 from tests.native.container import Container
 from tests.native.lookups import NEWER
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import struct
 import time
 
@@ -9,7 +10,7 @@ from tessera.kube.connection import plain
 from tessera.kube.gateway import Gateway
 from tessera.kube.resources import EVENTS, PODS, untyped
 from tessera.model.assignment import Share
-from tessera.node_agent.enforcement.demand import LEDGER
+from tessera.node_agent.enforcement.usage_file import LEDGER, MAGIC, SIZE
 from tessera.node_agent.service import Service
 from tessera.node_agent.settings import NodeAgentSettings
 from tessera.node_agent.slices import Slice
@@ -165,7 +166,9 @@ async def test_a_program_that_comes_past_mps_is_ended_and_the_pod_hears_of_it(ma
         assert processes.pids() == {10, 11, 13}
 
 
-async def test_a_pod_hears_of_an_entry_point_that_its_shim_does_not_know(machine, tmp_path):
+@contextlib.asynccontextmanager
+async def a_program_with_a_ledger(machine, tmp_path):
+    """An agent that looks often, its gateway, and the usage file of a program of a slice."""
     settings = NodeAgentSettings(
         node="node-a", agent_socket=tmp_path / "a.sock", state_dir=tmp_path / "state", inventory_every_s=0.02,
         shim="libtessera.so", proc_root=tmp_path / "proc",
@@ -176,13 +179,35 @@ async def test_a_pod_hears_of_an_entry_point_that_its_shim_does_not_know(machine
         processes.start(10, uid, MAIN)
         ledger = tmp_path / "proc" / "10" / "root" / LEDGER
         ledger.parent.mkdir(parents=True)
-        ledger.write_bytes(struct.pack("<QQ16Q64s", 0x3153524553534554, 1, *range(16), b"cuMemAlloc"))
+        yield service, gateway, ledger
+
+
+async def test_a_pod_hears_of_an_entry_point_that_its_shim_does_not_know(machine, tmp_path):
+    async with a_program_with_a_ledger(machine, tmp_path) as (_, gateway, ledger):
+        ledger.write_bytes(struct.pack("<8sQ16Q64s", MAGIC, 0, *range(16), b"cuMemAlloc").ljust(SIZE, b"\0"))
 
         async def told():
             events = [e for e in await gateway.list(untyped(EVENTS)) if e["reason"] == "EntryPointUnknown"]
             return {e["involvedObject"]["kind"] for e in events} == {"Pod", "Node"}
 
         await until(told)
+
+
+async def test_a_usage_file_of_noise_is_told_to_the_pod_and_stands_against_the_gpu(machine, tmp_path):
+    async with a_program_with_a_ledger(machine, tmp_path) as (service, gateway, ledger):
+        limits = service.store.folder("slot-main") / "limits"
+        before = limits.read_bytes()
+        published = asyncio.create_task(stands_and_goes(service, machine.uuids[0], "UsageFileUnreadable"))
+        ledger.write_bytes(random.Random(1).randbytes(SIZE))
+
+        async def told():
+            events = [e for e in await gateway.list(untyped(EVENTS)) if e["reason"] == "UsageFileUnreadable"]
+            return {e["involvedObject"]["kind"] for e in events} == {"Pod", "Node"}
+
+        await until(told)
+        assert not published.done() and limits.read_bytes() == before
+        ledger.unlink()
+        await published
 
 
 async def test_limits_that_are_half_written_are_mended_and_the_pod_hears_of_it(machine, tmp_path):

@@ -7,9 +7,11 @@ import pytest
 
 from tessera.model.assignment import Share
 from tessera.node_agent.cgroups import Container
-from tessera.node_agent.enforcement.demand import LEDGER, unknown_entry_point
+from tessera.node_agent.enforcement.demand import unknown_entry_point
+from tessera.node_agent.enforcement.usage_file import LEDGER
 from tessera.node_agent.kernel import HostKernel
 from tessera.node_agent.newer_driver import EVERY, REASON, NewerDriver
+from tessera.node_agent.slice_containers import SliceContainers
 from tessera.node_agent.slices import Slice
 from tessera.simulator.fakes.processes import FakeProcesses
 
@@ -25,11 +27,11 @@ class Case:
         self.processes = FakeProcesses(self.proc)
         self.slices = [Slice(name, POD, "ns", "p", name, (Share("GPU-a", 10),)) for name in ("main", "side")]
         self.names: dict[str, str] = {MAIN: "main", SIDE: "side"}
-        self.newer = NewerDriver(
+        containers = SliceContainers(
             lambda: self.slices, self.processes, HostKernel(self.proc),
             lambda container: self.names.get(container.container_id),
-            lambda pid: unknown_entry_point(pid, self.proc),
         )  # fmt: skip
+        self.newer = NewerDriver(containers, lambda pid: unknown_entry_point(pid, self.proc))
         self.start(10, MAIN)
 
     def start(self, pid: int, container: str, pod: str = POD) -> None:
