@@ -1,10 +1,11 @@
 """What stands against a GPU beside its health and its level, for people to see.
 
 Each is the reason and the text of an incident. It stands from the first round that found it, and goes after as many
-rounds in a row that did not, as a lost GPU needs good looks to come back.
+rounds in a row that did not, as a lost GPU needs good looks to come back. Incidents are told once, however long they
+last: of a GPU in trouble nothing goes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from tessera.model.gpus import GpuCondition
@@ -42,21 +43,24 @@ class Conditions:
         found = sorted((type_, one.message) for (gpu, type_), one in self._standing.items() if gpu == uuid)
         return tuple(GpuCondition(type_, message) for type_, message in found[:MOST])
 
-    def round(self, source: str, found: Iterable[Incident]) -> None:
-        """All that one ``source`` finds now. What is only told, and is no trouble, does not count."""
+    def round(self, source: str, found: Iterable[Incident], troubled: Collection[str] = ()) -> None:
+        """What one ``source`` finds now, and the GPUs of which something that it found before lasts.
+
+        What is only told, and is no trouble, does not count.
+        """
         messages: dict[tuple[str, str], list[str]] = {}
         for one in found:
             for uuid in (one.gpu_uuid, *one.also) if one.kind == "Warning" else ():
                 messages.setdefault((uuid, one.reason), []).append(one.text)
-        self._standing = {key: left for key, one in self._standing.items() if (left := _later(one, source))}
+        unseen = {key for key, one in self._standing.items() if one.source == source and key[0] not in troubled}
+        later = {key: _later(one) if key in unseen else one for key, one in self._standing.items()}
+        self._standing = {key: one for key, one in later.items() if one.rounds}
         self._standing |= {key: _Standing(source, _joined(texts), self._rounds) for key, texts in messages.items()}
 
 
-def _later(one: _Standing, source: str) -> _Standing | None:
-    """After a round of ``source`` that did not find it."""
-    if one.source != source:
-        return one
-    return replace(one, rounds=one.rounds - 1) if one.rounds > 1 else None
+def _later(one: _Standing) -> _Standing:
+    """After a round that did not find it."""
+    return replace(one, rounds=one.rounds - 1)
 
 
 def _joined(texts: list[str]) -> str:

@@ -104,8 +104,10 @@ class Service:
         self._pod_shm = PodShm()
         mps = self._mps = self._mps_of(keepers, processes, clock, self._shm_of(mounts, processes))
         driver = self._driver_of(cgroup_files or KernelCgroupFiles())
-        rungs = driver, *mps, Watch()
-        self.limiter: Limiter = Ladder(rungs, settings.enforcement.levels, self._level_of, keepers, lambda: self.store)
+        self._rungs = driver, *mps, Watch()
+        self.limiter: Limiter = Ladder(
+            self._rungs, settings.enforcement.levels, self._level_of, keepers, lambda: self.store
+        )
         self._conditions = Conditions(settings.recovery_probes)
         self.gpus = Gpus(
             self.inventory,
@@ -252,7 +254,7 @@ class Service:
     async def _look_after_limiter(self) -> None:
         """Apart from the GPUs' health, which a control program that hangs must not hold up."""
         found = (*await self.limiter.observe(), *await self._strays.look())
-        self._conditions.round("limiter", found)
+        self._conditions.round("limiter", found, [uuid for uuid in self.gpus.now if self._is_broken(uuid)])
         for incident in found:
             log.warning(incident.reason, gpu=incident.gpu_uuid, text=incident.text)
             self._announcer.incident(incident, self.store)
@@ -275,6 +277,9 @@ class Service:
         self._conditions.round(source, found.stands)
         for incident in found.new:
             self._announcer.incident(incident, self.store)
+
+    def _is_broken(self, uuid: str) -> bool:
+        return any(rung.broken(uuid) for rung in self._rungs)
 
     def _is_shimmed(self, slice_id: str) -> bool:
         item = self.store.get(slice_id)

@@ -185,10 +185,11 @@ class MpsGroup:
                 raise EnforcementError(f"GPU {share.uuid} has {limit} MPS clients, as many as the driver takes")
 
     async def _check_ceiling(self, servers: tuple[int, ...]) -> list[Incident]:
-        if await self._ceiling.holds(servers):
-            return []
-        await self._ceiling.set(servers)
-        return [self._incident(CHANGED, f"{self._name}: an MPS limit was not as set; it has been set again")]
+        held = await self._ceiling.holds(servers)
+        if not held or self._ceiling.is_due:
+            await self._ceiling.set(servers)
+        what = f"{self._name}: an MPS limit was not as set; it has been set again"
+        return [] if held else [self._incident(CHANGED, what)]
 
     async def _revive(self, what: str) -> list[Incident]:
         if self._retired:

@@ -246,6 +246,16 @@ async def test_limits_changed_from_inside_a_container_are_set_again(node):
     assert state["servers"][server]["percent"] == state["percent"] == 100.0
 
 
+async def test_a_slice_that_is_just_being_prepared_has_changed_nothing(node):
+    await serving(node, "a")
+    node.give("b", 8 * GIB)
+    assert await reasons(node) == []
+    assert node.fake.state["memory"][GPU] == "8192M"
+    node.slices.pop()
+    assert await reasons(node) == []
+    assert node.fake.state["memory"][GPU] == "2048M"
+
+
 async def test_quit_from_inside_a_container_is_undone(node):
     await serving(node, "a")
     daemon.command(node.fake.pipe, "quit")

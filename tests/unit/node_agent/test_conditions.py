@@ -32,6 +32,18 @@ def test_rounds_of_another_source_do_not_count():
     assert conditions.of(A) == ()
 
 
+def test_of_a_gpu_in_trouble_it_stays_and_its_rounds_begin_when_that_is_over():
+    conditions = Conditions(2)
+    conditions.round("limiter", [CHANGED])
+    for _ in range(9):
+        conditions.round("limiter", [], {A})
+    assert (conditions.of(A), conditions.of(B)) == (STANDS, ())
+    conditions.round("limiter", [])
+    assert conditions.of(A) == STANDS
+    conditions.round("limiter", [])
+    assert conditions.of(A) == ()
+
+
 def test_good_news_are_none():
     conditions = Conditions(3)
     conditions.round("limiter", [Incident(A, "MpsRecovered", "it serves again", kind="Normal")])
