@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tessera.node_agent.enforcement.mps_commands import Commands
 from tessera.node_agent.enforcement.mps_replies import (
     Context,
     ServerStatus,
@@ -59,6 +60,7 @@ class MpsControl:
     ) -> None:
         self.pipe, self.log = folder / "pipe", folder / "log"
         self.uuids, self.shm = uuids, shm
+        self.commands = Commands(self.log / "control.log")
         self._program, self._timeout_s = program, timeout_s
 
     @property
@@ -133,6 +135,7 @@ class MpsControl:
 
     async def terminate_client(self, server: int, client: int) -> None:
         """Ends a client's work in an orderly way, so that killing it afterwards harms nobody."""
+        self.commands.note(server, client)
         await self._ask(f"terminate_client {server} {client}")
 
     async def quit(self) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 
 from tessera.node_agent.enforcement.mps_control import MpsControl, MpsError
-from tessera.node_agent.enforcement.mps_log import ServerLog
+from tessera.node_agent.enforcement.mps_log import Log
 from tessera.node_agent.enforcement.mps_node import Node
 from tessera.node_agent.enforcement.mps_offender import Offender
 from tessera.node_agent.enforcement.mps_reasons import FAULT, RECOVERED
@@ -27,7 +27,7 @@ class Faults:
 
     def __init__(self, control: MpsControl, node: Node) -> None:
         self._control, self._node = control, node
-        self._offender = Offender(ServerLog(control.log / "server.log"), node.blamed)
+        self._offender = Offender(Log(control.log / "server.log"), node.blamed)
         self._since: float | None = None
 
     @property

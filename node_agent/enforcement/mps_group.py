@@ -23,7 +23,7 @@ from tessera.node_agent.enforcement.mps_environment import environment_of
 from tessera.node_agent.enforcement.mps_faults import Faults
 from tessera.node_agent.enforcement.mps_node import Node
 from tessera.node_agent.enforcement.mps_proven import Proven
-from tessera.node_agent.enforcement.mps_reasons import CHANGED, LOST, RECOVERED, SILENT
+from tessera.node_agent.enforcement.mps_reasons import CHANGED, LOST, RECOVERED, SILENT, TERMINATED
 from tessera.node_agent.enforcement.mps_replies import ServerStatus
 from tessera.node_agent.enforcement.port import EnforcementError, Finding, Incident
 from tessera.node_agent.slices import Slice
@@ -48,6 +48,7 @@ class MpsGroup:
         self._proven = Proven(control.pipe.with_name("proven"))
         self.trouble = ""
         self.clients: frozenset[int] | None = None
+        self._pods: Mapping[int, str] = {}
 
     @property
     def slices(self) -> list[Slice]:
@@ -123,6 +124,9 @@ class MpsGroup:
         self.clients = None
         if not self._depended_on:
             return []
+        return [*await self._terminated(), *await self._look()]
+
+    async def _look(self) -> list[Incident]:
         try:
             servers = await self.control.servers()
             self.gone = False
@@ -158,7 +162,9 @@ class MpsGroup:
 
     async def _remember(self, servers: tuple[int, ...]) -> None:
         clients = [client for server in servers for client in await self.control.clients(server)]
-        self._faults.know(await self._node.clients.pods(clients))
+        pods = await self._node.clients.pods(clients)
+        self._faults.know(pods)
+        self._pods = pods
         self.clients = frozenset(clients)
 
     async def _start(self) -> dict[int, ServerStatus]:
@@ -183,6 +189,15 @@ class MpsGroup:
             found = taken(share.uuid, on_gpu(share.uuid, contexts, clients), pods, self._node.slices())
             if found > limit:
                 raise EnforcementError(f"GPU {share.uuid} has {limit} MPS clients, as many as the driver takes")
+
+    async def _terminated(self) -> list[Incident]:
+        """Clients that somebody else than this agent has had terminated."""
+        victims = await self.control.commands.strange()
+        pods = {**self._pods, **await self._node.clients.pods(victims)}
+        names = {item.pod_uid: f"pod {item.namespace}/{item.pod}" for item in self.slices}
+        whose = [f"{pid} of {names.get(pods.get(pid, ''), 'no pod with a slice')}" for pid in victims]
+        text = f"{self._name}: the MPS daemon was told to terminate client {', '.join(whose)}, and not by the agent"
+        return [self._incident(TERMINATED, f"{text}: root in a container there can do that")] if whose else []
 
     async def _check_ceiling(self, servers: tuple[int, ...]) -> list[Incident]:
         held = await self._ceiling.holds(servers)

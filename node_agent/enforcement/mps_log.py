@@ -1,7 +1,8 @@
-"""Whom an MPS server's log blames for a fault.
+"""The logs of MPS, and whom a server's blames for a fault.
 
-A line is ``[2026-04-28 18:20:41.986 Server 4428] Client {PID: 4267, Context ID: 0} connected``, or ``Client 4267
-disconnected`` with older drivers. A line about a fault counts if it names a client; most kinds of fault name none.
+A line of a server's is ``[2026-04-28 18:20:41.986 Server 4428] Client {PID: 4267, Context ID: 0} connected``, or
+``Client 4267 disconnected`` with older drivers. A line about a fault counts if it names a client; most kinds of fault
+name none.
 """
 
 import re
@@ -21,7 +22,7 @@ def offender_in(text: str) -> int:
     return named[-1] if named else 0
 
 
-class ServerLog:
+class Log:
     """A log that others write. ``news`` answers what was added since it was asked last, or since it was opened."""
 
     def __init__(self, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from tessera.node_agent.enforcement.mps_log import ServerLog, offender_in
+from tessera.node_agent.enforcement.mps_log import Log, offender_in
 from tessera.node_agent.slices import Slice
 
 _REMEMBERED = 1024
@@ -12,7 +12,7 @@ _REMEMBERED = 1024
 class Offender:
     """``pid`` 0: nobody was named. ``blamed`` answers the processes that the driver blames, the last one first."""
 
-    def __init__(self, log: ServerLog, blamed: Callable[[], tuple[int, ...]]) -> None:
+    def __init__(self, log: Log, blamed: Callable[[], tuple[int, ...]]) -> None:
         self._log, self._blamed = log, blamed
         self._pods: dict[int, str] = {}
         self._named = self._named_before = 0

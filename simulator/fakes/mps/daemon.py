@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,7 @@ PID_FILE = "nvidia-cuda-mps-control.pid"
 CHUNKS_ENV = "TESSERA_FAKE_MPS_CHUNKS"
 """How many chunks each GPU has; default: as an H100."""
 DRIVER_ENV, DRIVER = "TESSERA_FAKE_MPS_DRIVER", "580.159.04"
+CONTROL_LOG = "control.log"
 HANGS, BABBLES = "hangs", "babbles"
 BABBLE = "%PDF-1.4 \x07 13 lorem ipsum"
 
@@ -72,6 +74,13 @@ def start(pipe: Path, *, multiuser: bool, static: bool = False) -> str:
     return ""
 
 
+def _say(folder: Path, line: str) -> None:
+    """The control daemon's log has each command, and not who gave it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / CONTROL_LOG).open("a") as file:
+        file.write(f"[{time.strftime('%Y-%m-%d %H:%M:%S')}.000 Control {os.getpid()}] Cmd:{line}\n")
+
+
 def driver() -> str:
     """The version of the driver that the program belongs to."""
     return os.environ.get(DRIVER_ENV, DRIVER)
@@ -98,6 +107,7 @@ def command(pipe: Path, line: str) -> str:
         with opened(pipe) as state:
             manner = state["manner"]
             state["log"].append(line.strip())
+            _say(Path(state["log_folder"]), line.strip())
         if manner == HANGS:
             signal.pause()
         if manner == BABBLES:

@@ -256,6 +256,33 @@ async def test_a_slice_that_is_just_being_prepared_has_changed_nothing(node):
     assert node.fake.state["memory"][GPU] == "2048M"
 
 
+async def test_a_client_that_somebody_else_has_had_terminated_is_told_with_its_pod(node):
+    await serving(node, "a", "b")
+    server = str((await node.limiter._group((GPU,)).control.servers())[0])
+    assert await reasons(node) == []
+    daemon.command(node.fake.pipe, f"terminate_client {server} 501")
+    (told,) = await node.limiter.observe()
+    assert (told.reason, told.kind, told.slices) == (mps_reasons.TERMINATED, "Warning", ("a", "b"))
+    assert "was told to terminate client 501 of pod default/b, and not by the agent" in told.text
+    assert await reasons(node) == []
+    node.processes.remove(500)
+    daemon.command(node.fake.pipe, f"terminate_client {server} 500")
+    daemon.command(node.fake.pipe, f"terminate_client {server} 999")
+    (told,) = await node.limiter.observe()
+    assert "client 500 of pod default/a, 999 of no pod with a slice, and not" in told.text
+
+
+async def test_what_the_agent_itself_terminates_is_not_told(node):
+    await serving(node, "a", "b")
+    await node.limiter.observe()
+    assert await node.limiter.terminate(GPU, 501)
+    assert await reasons(node) == []
+    server = str((await node.limiter._group((GPU,)).control.servers())[0])
+    node.fake.connect(501)
+    daemon.command(node.fake.pipe, f"terminate_client {server} 501")
+    assert await reasons(node) == [mps_reasons.TERMINATED]
+
+
 async def test_quit_from_inside_a_container_is_undone(node):
     await serving(node, "a")
     daemon.command(node.fake.pipe, "quit")

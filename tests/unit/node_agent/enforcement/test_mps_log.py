@@ -1,6 +1,6 @@
 """Whom a server's log blames."""
 
-from tessera.node_agent.enforcement.mps_log import ServerLog, offender_in
+from tessera.node_agent.enforcement.mps_log import Log, offender_in
 
 HEAD = "[2026-04-28 18:20:41.986 Server 4428] "
 
@@ -25,11 +25,11 @@ def test_only_lines_about_faults_name_somebody():
 def test_news_are_what_was_added(tmp_path):
     path = tmp_path / "server.log"
     path.write_text("before\n")
-    log = ServerLog(path)
+    log = Log(path)
     assert log.news() == ""
     with path.open("a") as file:
         file.write("after\n")
     assert (log.news(), log.news()) == ("after\n", "")
     path.write_text("x")
     assert log.news() == ""
-    assert ServerLog(tmp_path / "none").news() == ""
+    assert Log(tmp_path / "none").news() == ""
