@@ -14,7 +14,19 @@ from tests.e2e.cluster.api import Api, ApiError, Json
 from tests.e2e.cluster.processes import wait_until
 from tests.e2e.product.product import Product
 from tests.escape.images import name_of
-from tests.escape.verdict import CONTEXT_MIB, OVER, SLICE_MIB, Escaped, Outcome, Seen, Taken, Told, Wall, judge
+from tests.escape.verdict import (
+    CONTEXT_MIB,
+    OVER,
+    SLICE_MIB,
+    Escaped,
+    Outcome,
+    Seen,
+    Taken,
+    Told,
+    Wall,
+    judge,
+    judge_bursts,
+)
 
 NODE, MPS_NODE = "node-a", "node-b"
 GPUS = {NODE: ["H100", "L4"], MPS_NODE: ["A100"]}
@@ -126,6 +138,13 @@ class Cage:
         if status["exitCode"]:
             raise Escaped(f"exit status {status['exitCode']}: {said}")
         return said
+
+    def judge_bursts(self, name: str, burst_s: float) -> Outcome:
+        """What became of a pod's program that says when each of its bursts begins."""
+        self.taken(name, programs=2)
+        ended_at = self.until_ended(name)
+        begun = tuple(float(at) for _, _, at in _TOOK.findall(self.tenant.log(name)))
+        return judge_bursts(begun, burst_s, ended_at, self.told(name, OVER, "was ended"))
 
     def told(self, name: str, reason: str, words: str = "") -> tuple[Told, ...]:
         """The pod's events, as soon as there is one of that reason, or when none has come."""

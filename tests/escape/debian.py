@@ -19,6 +19,12 @@ PACKAGES = ("libc6", "dash", "coreutils")
 FOLDERS = ("bin", "sbin", "lib", "lib64")
 """Of /usr, whose links belong to no package that is installed here."""
 MUSL_SHELL = "dash-musl"
+_LIBRARIES = f"/usr/lib/{platform.machine()}-linux-gnu"
+ALLOCATORS = {
+    "jemalloc": f"{_LIBRARIES}/libjemalloc.so.2",
+    "tcmalloc": f"{_LIBRARIES}/libtcmalloc_minimal.so.4",
+}
+_OF_ALLOCATORS = ("libjemalloc2", "libtcmalloc-minimal4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,11 @@ def layer(suite: Suite) -> bytes:
     return _read(f"{suite.name}.tar")
 
 
+def allocators() -> bytes:
+    """A root folder with ``ALLOCATORS`` as a tar. Raises ``Missing``."""
+    return _read("allocators.tar")
+
+
 def musl_shell() -> bytes:
     """A ``sh`` that is linked with musl. Raises ``Missing``."""
     return _read(MUSL_SHELL)
@@ -52,6 +63,7 @@ def fetch() -> None:
     """Gets what the cache lacks, and the newest. Raises ``Missing``."""
     for suite in SUITES:
         _keep(f"{suite.name}.tar", lambda folder, name=suite.name: _root(name, folder), anew=suite.moving)
+    _keep("allocators.tar", lambda folder: _root(SUITES[1].name, folder, *_OF_ALLOCATORS))
     _keep(MUSL_SHELL, _shell)
 
 
@@ -77,12 +89,12 @@ def _kept(name: str) -> Path:
     return (Path(root) if root else Path(home) / "tessera-e2e") / "debian" / name
 
 
-def _root(suite: str, folder: Path) -> Path:
+def _root(suite: str, folder: Path, *more: str) -> Path:
     root = folder / "root"
     for name in FOLDERS:
         (root / "usr" / name).mkdir(parents=True)
         (root / name).symlink_to(f"usr/{name}")
-    for package in apt.packages(suite, folder, *PACKAGES):
+    for package in apt.packages(suite, folder, *PACKAGES, *more):
         unpack = ["sh", "-c", 'dpkg-deb --fsys-tarfile "$1" | tar -x --keep-directory-symlink -C "$2"', "sh"]
         apt.run([*unpack, str(package), str(root)])
     apt.run(["tar", "-c", "--exclude=./usr/share", "-C", str(root), "-f", str(folder / "layer.tar"), "."])

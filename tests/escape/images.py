@@ -1,4 +1,4 @@
-"""Images for the rows: of Debian's suites, of musl, static, and one that is made to be in the way."""
+"""Images for the rows: of Debian's suites, with other allocators, of musl, static, and one that is in the way."""
 
 import io
 import platform
@@ -26,6 +26,7 @@ def load(node: Node, folder: Path, tools: Path) -> None:
     """Puts all of them on a node. Raises ``apt.Missing``."""
     for suite in debian.SUITES:
         _load(node, folder, suite.name, debian.layer(suite))
+    _load(node, folder, "allocators", debian.allocators())
     busybox = programs.find("busybox").read_bytes()
     _load(node, folder, "static", _files({"true": (tools / "true-static").read_bytes(), "bin/sh": busybox}))
     musl = {"true": (tools / "true-musl").read_bytes(), "bin/sh": debian.musl_shell(), MUSL_LOADER: MUSL.read_bytes()}

@@ -53,9 +53,11 @@ def programs(cage: Cage, name: str) -> list[int]:
 def control_volumes(cage: Cage) -> tuple[list[Json], list[Json]]:
     """Volumes and mounts with the control program, and with the pipe folder in a way that the stand-in can write to.
 
-    The real daemon is spoken to through its socket, which works in a read-only folder too; the stand-in has files.
+    The real daemon is spoken to through its socket, which works in a read-only folder too, and writes its log itself;
+    the stand-in has files.
     """
-    places = {"python": Path(sys.base_prefix), "control": PROGRAM.parent, "pipe": daemon_of(cage).pipe}
+    log = Path(daemon_of(cage).state["log_folder"])
+    places = {"python": Path(sys.base_prefix), "control": PROGRAM.parent, "pipe": daemon_of(cage).pipe, "log": log}
     made: list[Json] = [{"name": name, "hostPath": {"path": str(path)}} for name, path in places.items()]
-    paths = {"python": "/python", "control": "/control/mps", "pipe": "/pipe"}
+    paths = {"python": "/python", "control": "/control/mps", "pipe": "/pipe", "log": str(log)}
     return made, [{"name": name, "mountPath": path} for name, path in paths.items()]

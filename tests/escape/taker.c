@@ -1,5 +1,5 @@
 /* Takes GPU memory until it is refused: taker WAY STEP_MIB MOST_MIB. Says "took N answer CODE at SECONDS", with what the
- * driver answered last, and then holds it.
+ * driver answered last, and then holds it. In "bursts" it gives all back after a moment, takes it again, and so on.
  *
  * With LINKED the driver is part of the program, as a static program has its own way to the kernel. */
 #define _GNU_SOURCE
@@ -94,6 +94,17 @@ static void tell(void) {
   fflush(stdout);
 }
 
+/* MOST_MIB at once, for 450 ms of every 750. */
+static void take_in_bursts(unsigned long most) {
+  for (CUdeviceptr at;; taken = 0) {
+    if (!(answer = CALL(cuMemAlloc_v2)(&at, most << 20))) taken = most;
+    tell();
+    usleep(450000);
+    if (taken) check(CALL(cuMemFree_v2)(at), "cuMemFree");
+    usleep(300000);
+  }
+}
+
 int main(int count, char **words) {
   CUcontext context;
   CUdevice device;
@@ -114,6 +125,7 @@ int main(int count, char **words) {
     printf("told %zu of %zu\n", free_bytes >> 20, total >> 20);
     fflush(stdout);
   }
+  if (!strcmp(words[1], "bursts")) take_in_bursts(most);
   take(step, most);
   tell();
   for (;;) sleep(600);

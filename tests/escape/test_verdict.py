@@ -14,6 +14,7 @@ from tests.escape.verdict import (
     confirm,
     in_time,
     judge,
+    judge_bursts,
 )
 
 ROOM = SLICE_MIB - CONTEXT_MIB
@@ -56,6 +57,26 @@ def test_a_program_that_was_ended_and_told_of_is_the_watchers():
 def test_what_is_not_held_as_it_must_be_has_escaped(seen: Seen, text: str):
     with pytest.raises(Escaped, match=text):
         judge(seen)
+
+
+def test_bursts_that_are_ended_like_one_that_stays_are_the_watchers():
+    outcome = judge_bursts((100.0, 100.75, 101.5), 0.45, 101.7, (EVENT,))
+    assert (outcome.wall, round(outcome.seconds, 1)) == (Wall.WATCHER, 1.7)
+    assert "ended after 1.10 s over its limit in 3 bursts" in outcome.evidence
+
+
+@pytest.mark.parametrize(
+    ("begun", "ended_at", "told", "text"),
+    [
+        ((100.0, 100.75), None, (EVENT,), "2 bursts, and it lives on"),
+        (tuple(100 + 0.75 * n for n in range(6)), 105.0, (EVENT,), "over its limit for 2.70 s in 6 bursts"),
+        ((100.0,), 100.2, (EVENT,), "in its first burst"),
+        ((100.0, 100.75), 101.0, (), "no event SliceOverLimit"),
+    ],
+)
+def test_bursts_that_go_on_or_are_none_have_escaped(begun, ended_at, told, text: str):
+    with pytest.raises(Escaped, match=text):
+        judge_bursts(begun, 0.45, ended_at, told)
 
 
 def test_the_wall_that_held_must_be_the_one_that_the_row_names():

@@ -107,6 +107,21 @@ def in_time(told: tuple[Told, ...], reason: str, words: str, since: float) -> To
     return found[0]
 
 
+def judge_bursts(begun: tuple[float, ...], burst_s: float, ended_at: float | None, told: tuple[Told, ...]) -> Outcome:
+    """Of a program that was over its limit for ``burst_s`` from each of these times on: it has no more of them than one
+    that stays there."""
+    if ended_at is None:
+        raise Escaped(f"{len(begun)} bursts, and it lives on")
+    over = sum(min(burst_s, max(ended_at - at, 0.0)) for at in begun)
+    if over > RULE_S:
+        raise Escaped(f"over its limit for {over:.2f} s in {len(begun)} bursts")
+    if len(begun) < 2:
+        raise Escaped("ended in its first burst, as one that stays over its limit")
+    event = in_time(told, OVER, ENDED, ended_at)
+    evidence = f"ended after {over:.2f} s over its limit in {len(begun)} bursts; event {event.reason}"
+    return Outcome(Wall.WATCHER, evidence, ended_at - begun[0])
+
+
 def _refused(seen: Seen) -> Outcome:
     evidence = f"refused with {seen.taken.code} at {seen.mib} MiB"
     if seen.taken.code != OUT_OF_MEMORY:

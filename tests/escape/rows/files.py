@@ -1,8 +1,14 @@
 """The slice's own files."""
 
+import re
+
+from tessera.node_agent.usage_files import REASON
+from tests.e2e.cluster.processes import wait_until
 from tests.escape.cage import Cage
 from tests.escape.rows.table import STATIC, TAKE, Try, row, script
-from tests.escape.verdict import Outcome, Wall
+from tests.escape.verdict import Escaped, Outcome, Wall
+
+_REFUSED = re.compile(r"^cuCtxCreate: 304$", re.MULTILINE)
 
 
 @row("the usage file overwritten with zeros", Wall.WATCHER, "containerd, shim, agent")
@@ -19,6 +25,22 @@ row("the usage file truncated", Wall.SHIM, "containerd, shim, agent")(
         f": > /run/tessera-usage/ledger; exec {TAKE}"
     )
 )
+
+
+@row("the usage file overwritten with noise", Wall.SHIM, "containerd, shim, agent")
+def _noise(cage: Cage) -> Outcome:
+    first = "/programs/taker plain 64 64 >/tmp/first & until grep -q took /tmp/first; do sleep 0.1; done; "
+    noise = "head -c 50176 /dev/urandom > /tmp/z; dd if=/tmp/z of=/run/tessera-usage/ledger conv=notrunc bs=50176; "
+    name = cage.start(cage.pod(cage.container(f"{first}{{ {noise}}} 2>/dev/null; {TAKE} 2>&1; sleep 600")))
+    refused = wait_until("what the second got", lambda: _REFUSED.search(cage.tenant.log(name)), 60)
+    if not refused:
+        raise Escaped("it got a context")
+    told = cage.told(name, REASON)
+    if not any(event.reason == REASON for event in told):
+        raise Escaped(f"no event {REASON}; found {told}")
+    return Outcome(Wall.SHIM, f"{refused[0]}, no context; event {REASON}")
+
+
 row("limits edited from inside", Wall.SHIM, "containerd, shim")(
     script(f"(echo x > /run/tessera/limits || rm -f /run/tessera/limits) 2>/dev/null; exec {TAKE}")
 )

@@ -4,6 +4,9 @@ from tests.escape.cage import Cage, takers
 from tests.escape.rows.table import STATIC, row, script
 from tests.escape.verdict import Escaped, Outcome, Wall, in_time
 
+BURST_S = 0.45
+"""How long each lasts."""
+
 row("a static program", Wall.WATCHER, "containerd, agent", again=True)(script(f"exec {STATIC}"))
 
 
@@ -15,6 +18,12 @@ def _unshimmed(cage: Cage) -> Outcome:
     if not takers(cage.tenant.get("Pod", name)["metadata"]["uid"]):
         raise Escaped("it was ended")
     return Outcome(Wall.AGENT, f"event: {event.reason}; it runs on")
+
+
+@row("memory over the limit in bursts", Wall.WATCHER, "containerd, agent", again=True)
+def _bursts(cage: Cage) -> Outcome:
+    name = cage.start(cage.pod(cage.container("exec /programs/taker-static bursts 4096 4096")))
+    return cage.judge_bursts(name, BURST_S)
 
 
 for _name, _wall, _real, _text in (

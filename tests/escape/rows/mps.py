@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from tessera.node_agent.enforcement.mps_environment import PIPE_IN_CONTAINER
-from tessera.node_agent.enforcement.mps_group import CHANGED, LOST
+from tessera.node_agent.enforcement.mps_reasons import CHANGED, LOST, TERMINATED
 from tessera.node_agent.strays import STRAY
 from tessera.simulator.fakes.mps.daemon import FILES
 from tests.e2e.cluster.processes import wait_until
 from tests.escape.cage import MPS_NODE, Cage
 from tests.escape.mps import CONTROL, NOW, control_volumes, daemon_of, join, programs, uuid_of
 from tests.escape.rows.table import Try, row
-from tests.escape.verdict import RULE_S, SLICE_MIB, Escaped, Outcome, Wall, in_time
+from tests.escape.verdict import RULE_S, SLICE_MIB, Escaped, Outcome, Taken, Wall, in_time
 
 _HOLDS = "/programs/taker plain 64 64"
 _REAL = "kubelet, containerd, agent; MPS a stand-in"
@@ -67,18 +67,23 @@ def _read_only(everywhere: Cage) -> Outcome:
     return Outcome(Wall.KERNEL, f"{len(tries)} ways refused: {said[0]}")
 
 
+def _says(cage: Cage, commands: str) -> tuple[str, Taken]:
+    """A pod in which root of a container of a slice speaks to the daemon, and when it did."""
+    (server,) = daemon_of(cage).state["servers"]
+    made, mounts = control_volumes(cage)
+    lines = commands.format(server=server, uuid=uuid_of(cage))
+    text = f'at=$({NOW}); printf "{lines}\\n" | {CONTROL} && echo "took 0 answer 0 at $at"; sleep 600'
+    name = cage.start(cage.pod(cage.container(text, mounts=mounts), volumes=made))
+    return name, cage.taken(name)
+
+
 def _sent(commands: str, reason: str, mended: Callable[[dict[str, Any], str], bool]) -> Try:
-    """Root of a container of a slice speaks to the daemon; what was changed is as it was, and the pod is told."""
+    """What was changed is as it was, and the pod is told."""
 
     def attempt(everywhere: Cage) -> Outcome:
         cage = everywhere.on(MPS_NODE)
         daemon, uuid = daemon_of(cage), uuid_of(cage)
-        made, mounts = control_volumes(cage)
-        (server,) = daemon.state["servers"]
-        lines = commands.format(server=server, uuid=uuid)
-        text = f'at=$({NOW}); printf "{lines}\\n" | {CONTROL} && echo "took 0 answer 0 at $at"; sleep 600'
-        name = cage.start(cage.pod(cage.container(text, mounts=mounts), volumes=made))
-        sent = cage.taken(name)
+        name, sent = _says(cage, commands)
         wait_until("what was set", lambda: mended(daemon.state, uuid), every_s=0.02)
         seconds = time.time() - sent.at
         if seconds > RULE_S:
@@ -102,6 +107,25 @@ row("MPS limits set from inside", Wall.AGENT, _REAL, again=True)(
         _as_set,
     )
 )
+
+
+@row("terminate_client sent to the MPS daemon for a neighbour's client", Wall.AGENT, _REAL, again=True)
+def _terminated(everywhere: Cage) -> Outcome:
+    """Nothing prevents it: the neighbour and the others of the group are told."""
+    cage = everywhere.on(MPS_NODE)
+    victim = cage.start(cage.pod(cage.container(_HOLDS)))
+    cage.taken(victim)
+    join(cage, victim)
+    (client,) = programs(cage, victim)
+    name, sent = _says(cage, f"terminate_client {{server}} {client}")
+    if client not in daemon_of(cage).state["terminated"]:
+        raise Escaped("the daemon did not do it, so the row shows nothing")
+    words = f"client {client} of pod {cage.tenant.get('Pod', victim)['metadata']['namespace']}/{victim}, and not by"
+    event = in_time(cage.told(victim, TERMINATED), TERMINATED, words, sent.at)
+    in_time(cage.told(name, TERMINATED), TERMINATED, words, sent.at)
+    return Outcome(Wall.AGENT, f"told to both pods, and whose it was; event: {event.reason}")
+
+
 row("quit sent to the MPS daemon", Wall.AGENT, _REAL, again=True)(
     _sent("quit", LOST, lambda state, uuid: bool(state["servers"]) and _as_set(state, uuid))
 )
