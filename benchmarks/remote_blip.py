@@ -10,7 +10,6 @@ as root, ``unshare --net sh -c 'ip link set lo up && python -m benchmarks.remote
 
 import argparse
 import json
-import os
 import random
 import socket
 import subprocess
@@ -18,23 +17,17 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-
 from benchmarks import figures, options
 from benchmarks.remote_delay import Wire
+from benchmarks.remote_server import Step, serving, training, use
 from tessera.remote.protocol.streams import close, shut
 
-_TESSERA = str(Path(sys.executable).with_name("tessera"))
 _BETWEEN = 20
 """Steps from one cut to the next."""
 NONE = "none"
-Step = Callable[[], Any]
 
 
 class Link:
@@ -97,25 +90,6 @@ class Silence:
             subprocess.run(["iptables", what, "INPUT", "-p", "tcp", end, self._port, "-j", "DROP"], check=True)
 
 
-def training(device: str) -> Step:
-    """The same wherever it runs."""
-    draw = torch.Generator().manual_seed(0)
-    torch.manual_seed(0)
-    layers = torch.nn.Linear(32, 64), torch.nn.Tanh(), torch.nn.Linear(64, 1)
-    model = torch.nn.Sequential(*layers).to(device)
-    optimizer = torch.optim.SGD(model.parameters(), 0.05)
-
-    def step() -> Any:
-        x = torch.randn(64, 32, generator=draw).to(device)
-        loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
-
-
 def _waited_s(link: Link | Silence, step: Step, down_s: float | None) -> float:
     """Of one step; ``None``: nothing is cut."""
     loss = step()
@@ -150,20 +124,6 @@ def _ms(seconds: float) -> float:
     return round(1e3 * seconds, 1)
 
 
-@contextmanager
-def serving(device: str) -> Iterator[str]:
-    """The address of a ``tessera serve``."""
-    command = [_TESSERA, "serve", "--device", device, "--port", "0", "--insecure-loopback", "-o", "json"]
-    given = {**os.environ, "OMP_NUM_THREADS": "1"}
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=given)
-    try:
-        assert server.stdout is not None
-        yield json.loads(server.stdout.readline())["address"]
-    finally:
-        server.terminate()
-        server.wait()
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.remote_blip", description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
@@ -172,13 +132,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--silent", action="store_true")
     asked = parser.parse_args(arguments)
     machine = figures.machine()
-    with serving(asked.device) as address:
-        link = Silence(address) if asked.silent else Link(address)
-        os.environ["TESSERA_POOL"] = link.address
-        from tessera.remote.client.start import start
-
-        torch.set_num_threads(1)
-        start(alias=True)
+    with serving(asked.device) as served:
+        link = Silence(served.address) if asked.silent else Link(served.address)
+        use(link.address)
         print(
             json.dumps(
                 {"device": asked.device, "silent": asked.silent, **measure(link, asked.down, asked.turns), **machine}
