@@ -8,7 +8,7 @@ from pathlib import Path
 from tessera.remote.client import lease
 from tessera.remote.client.contact import Contact
 from tessera.remote.client.errors import ConnectError
-from tessera.remote.client.tcp import endpoint_of, opened, reason_of, secured
+from tessera.remote.client.tcp import endpoint_of, is_loopback, opened, reason_of, secured
 from tessera.remote.protocol.greeting import Redirect
 from tessera.remote.protocol.streams import tune
 from tessera.remote.protocol.tls import TlsStream
@@ -60,6 +60,9 @@ def connect(redirect: Redirect | None = None) -> Contact:
 def _pool(redirect: Redirect) -> Contact:
     host, port = endpoint_of(redirect.endpoint or os.environ.get(POOL, ""), POOL)
     context = _context()
+    if context is None and not is_loopback(host):
+        lacking = ", ".join(TLS)
+        raise ConnectError(f"{POOL}: found {host!r} without {lacking}; allowed: with them, or a loopback address")
     raw = opened(host, port)
     try:
         if context is not None:
@@ -101,6 +104,9 @@ def _context() -> ssl.SSLContext | None:
     if not all(files):
         lacking = ", ".join(name for name, path in zip(TLS, files, strict=True) if not path)
         raise ConnectError(f"{lacking}: found nothing; allowed: all of {', '.join(TLS)}, or none")
+    for name, path in zip(TLS, files, strict=True):
+        if not Path(path).is_file():
+            raise ConnectError(f"{name}: found no file {path!r}; allowed: a PEM file")
     authority, cert, key = files
     try:
         context = ssl.create_default_context(cafile=authority)

@@ -75,18 +75,34 @@ def _changed(tensor: SparseTensor, other: SparseTensor) -> SparseTensor:
 
 def _add(one: Any, other: Any, *, alpha: Any = 1) -> Any:
     if not isinstance(one, SparseTensor):
-        return _add_(one.clone(), other, alpha=alpha)
+        return _add_(one.to(torch.promote_types(one.dtype, other.dtype), copy=True), other, alpha=alpha)
     if not isinstance(other, SparseTensor):
         raise RuntimeError("add(sparse, dense) is not supported. Use add(dense, sparse) instead.")
-    if one.shape != other.shape:
-        raise RuntimeError(f"add: expected sizes of 'self' and 'other' to match, but {one.shape} != {other.shape}")
+    _check_sizes(one, other)
     what = torch.cat([one.what, other.what * alpha if alpha != 1 else other.what])
-    return SparseTensor.of(torch.cat([one.where, other.where], dim=1), what, one.shape)
+    added = SparseTensor.of(torch.cat([one.where, other.where], dim=1), what, one.shape)
+    return _coalesce(added) if (one.coalesced and other.coalesced) or len(what) > one.numel() else added
+
+
+def _check_sizes(one: torch.Tensor, other: torch.Tensor) -> None:
+    if one.shape != other.shape:
+        found = f"{list(one.shape)} and {list(other.shape)}"
+        raise RuntimeError(f"expected tensors of the same size, but got {found}: a sparse one is not broadcast")
+
+
+def _check_dtype(one: torch.Tensor, other: torch.Tensor) -> None:
+    """Whether the sum could be written where ``one`` is."""
+    wanted = torch.promote_types(one.dtype, other.dtype)
+    if not torch.can_cast(wanted, one.dtype):
+        raise RuntimeError(f"result type {wanted} can't be cast to the desired output type {one.dtype}")
 
 
 def _add_(one: Any, other: Any, *, alpha: Any = 1) -> Any:
+    _check_dtype(one, other)
     if isinstance(one, SparseTensor):
-        return _changed(one, _add(one, other, alpha=alpha))
+        added = _add(one, other, alpha=alpha)
+        return _changed(one, _with(added, added.what.to(one.dtype)))
+    _check_sizes(one, other)
     if len(other.where) == 1:
         return one.index_add_(0, other.where[0], other.what.to(one.dtype), alpha=alpha)
     return one.index_put_(tuple(other.where), (other.what * alpha).to(one.dtype), accumulate=True)
@@ -114,6 +130,7 @@ def _dense(tensor: SparseTensor, dtype: Any = None, **_: Any) -> torch.Tensor:
 
 def _masked(tensor: torch.Tensor, mask: SparseTensor, accumulate_matches: bool = False) -> SparseTensor:
     """Of a strided tensor what stands at the places of ``mask``."""
+    _check_sizes(tensor, mask)
     return _with(mask, _rows(tensor, mask).index_select(0, _flat(mask)))
 
 
@@ -123,22 +140,23 @@ def _to_copy(tensor: SparseTensor, *, device: Any = None, dtype: Any = None, **_
     return tensor.here().to(device=device, dtype=dtype)
 
 
-def _of_all(function: Any) -> Callable[..., Any]:
+def _sum(tensor: SparseTensor, *, dtype: Any = None) -> torch.Tensor:
+    return tensor.what.sum(dtype=dtype)
+
+
+def _norm(tensor: SparseTensor, p: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
     """Of all elements together, to which a place without one adds nothing."""
-
-    def way(tensor: SparseTensor, *rest: Any, **kwargs: Any) -> Any:
-        if any(isinstance(one, list | tuple) and one for one in (*rest, *kwargs.values())):
-            raise NotImplementedError(f"{function}: not over single dimensions of sparse tensors of a remote device")
-        return function((tensor if tensor.coalesced else _coalesce(tensor)).what, *rest, **kwargs)
-
-    return way
+    if keepdim or (dim and len(dim) < tensor.dim()):
+        raise NotImplementedError("norm: over single dimensions not supported on sparse tensors of a remote device")
+    elements = (tensor if tensor.coalesced else _coalesce(tensor)).what
+    return torch.linalg.vector_norm(elements, 2 if p is None else p, dtype=dtype)
 
 
-def _part(name: str) -> Callable[[SparseTensor], RemoteTensor]:
-    def part(tensor: SparseTensor) -> RemoteTensor:
+def _part(name: str) -> Callable[[SparseTensor], Any]:
+    def part(tensor: SparseTensor) -> Any:
         if not tensor.coalesced:
             raise RuntimeError(f"Cannot get {name} on an uncoalesced tensor, please call .coalesce() first")
-        return tensor.where if name == "indices" else tensor.what
+        return aten.detach.default(tensor.where if name == "indices" else tensor.what)
 
     return part
 
@@ -173,9 +191,9 @@ _LINEAR = (
     aten.div.Tensor, aten.div_.Tensor, aten.div.Scalar, aten.div_.Scalar,
     aten.neg.default, aten.neg_.default,
 )  # fmt: skip
-_OF_ALL = (
-    aten.sum.default, aten.linalg_vector_norm.default,
-    aten.norm.Scalar, aten.norm.ScalarOpt_dim, aten.norm.ScalarOpt_dtype,
+_NORMS = (
+    aten.linalg_vector_norm.default, aten.norm.Scalar, aten.norm.ScalarOpt_dim, aten.norm.ScalarOpt_dtype,
+    aten.norm.ScalarOpt_dim_dtype,
 )  # fmt: skip
 _WAYS: dict[Any, Callable[..., Any]] = {
     prim.device.default: lambda tensor: torch.device(DEVICE, 0),
@@ -205,6 +223,8 @@ _WAYS: dict[Any, Callable[..., Any]] = {
     aten.sub.Tensor: _sub,
     aten.sub_.Tensor: _sub_,
     aten.copy_.default: _copy_,
+    aten.sum.default: _sum,
     **{each: _linear(each) for each in _LINEAR},
-    **{each: _of_all(each) for each in _OF_ALL},
+    **dict.fromkeys(_NORMS, _norm),
+    aten.frobenius_norm.dim: lambda tensor, dim, keepdim=False: _norm(tensor, 2, dim, keepdim),
 }

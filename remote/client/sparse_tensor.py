@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch._utils import _rebuild_sparse_tensor
 
 from tessera.remote.client.tensor import DEVICE, RemoteTensor
 
@@ -37,6 +38,10 @@ class SparseTensor(torch.Tensor):
         return torch.sparse_coo_tensor(
             where, what, self.shape, check_invariants=False, is_coalesced=self.coalesced or None
         )
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """As torch writes a sparse tensor, so that whoever has torch can read it."""
+        return _rebuild_sparse_tensor, (torch.sparse_coo, (self.where, self.what, self.shape, self.coalesced))
 
     @classmethod
     def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

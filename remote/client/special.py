@@ -122,6 +122,10 @@ def _gradient(at: int) -> Special:
     return gradient
 
 
+def _no_sparse(device: Device, function: Any, args: Args, kwargs: Kwargs) -> Any:
+    raise NotImplementedError(f"{function}: not supported on a remote device; Tensor.cpu() has a copy that can")
+
+
 def _within(tensor: Any, indices: Any) -> list[Any]:
     return [None if at is None else at.clamp(0, size - 1) for at, size in zip(indices, tensor.shape, strict=False)]
 
@@ -176,6 +180,8 @@ SPECIAL: dict[Any, Special] = {
     aten._embedding_bag_backward.default: _gradient(9),
     aten.embedding_sparse_backward.default: lambda device, function, *args: embeddings.gradient(function, args[0]),
     aten._sparse_coo_tensor_with_dims_and_tensors.default: lambda *args: sparse.made(*args[2][2:]),
+    aten._to_sparse.default: _no_sparse,
+    aten._to_sparse.sparse_dim: _no_sparse,
     aten._sparse_coo_tensor_unsafe.default: lambda *args: sparse.made(args[2][2], *args[2][:2]),
     # Without the check of indices that these leave out, a program could read its executor's memory.
     aten._unsafe_index.Tensor: _instead(aten.index.Tensor),

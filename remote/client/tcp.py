@@ -1,5 +1,6 @@
 """TCP connections to a pool, and TLS over them."""
 
+import ipaddress
 import socket
 import ssl
 
@@ -19,9 +20,20 @@ def endpoint_of(address: str, field: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether it is this machine by its address, or by the one name that means it everywhere."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def opened(host: str, port: int) -> socket.socket:
-    """Raises ``OSError``. The handshake is still to come, within ``_CONNECT_S`` for each of its bytes."""
-    return socket.create_connection((host, port), _CONNECT_S)
+    """Raises ``ConnectionError``. The handshake is still to come, within ``_CONNECT_S`` for each of its bytes."""
+    try:
+        return socket.create_connection((host, port), _CONNECT_S)
+    except OSError as error:
+        raise ConnectionError(f"{host}:{port}: {error.strerror or error}") from None
 
 
 def secured(raw: socket.socket, context: ssl.SSLContext, name: str, kind: type[TlsStream] = TlsStream) -> TlsStream:

@@ -113,7 +113,7 @@ class RemoteTensor(torch.Tensor):
             return memo[id(self)]  # type: ignore[no-any-return]
         copied: RemoteTensor = alike(self, self.detach().clone())
         memo[id(self)] = copied
-        if self.grad is not None:
+        if self.grad is not None and not isinstance(self, torch.nn.Parameter):
             copied.grad = self.grad.__deepcopy__(memo)
         return copied
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tessera.model.quantities import GIB
+from tessera.remote.protocol.streams import GONE_S
 from tests.e2e import torch_images
 from tests.e2e.cluster import pods
 from tests.e2e.cluster.api import Api, ApiError, Json
@@ -113,13 +114,18 @@ def test_a_part_of_ours_that_is_killed_in_mid_training_is_not_noticed(
 def test_hosts_whose_links_are_cut_come_back_and_nothing_is_lost(
     pooled: Pooled, guest: Api, local_losses: dict[int, float]
 ) -> None:
+    """Once for as long as TCP bridges, once for so long that the connection is given up and made anew."""
     guest.create(trainer("link", pause_s=0.4))
-    middle(guest, "link")
-    for node in (CLIENT, GPUS):
+    pod = middle(guest, "link")
+    epoch = lease_of(pooled, pod)["status"]["epoch"]
+    for node, seconds in ((CLIENT, 3), (GPUS, GONE_S + 3)):
         before = losses(guest.log("link"))
-        pooled.cut(node, seconds=3)
+        pooled.cut(node, seconds)
         wait_until("it to go on", lambda before=before: losses(guest.log("link")).keys() > before.keys())  # type: ignore[misc]
-    assert_same(trained(guest, "link"), local_losses)
+    assert lease_of(pooled, pod)["status"]["epoch"] == epoch
+    log = trained(guest, "link")
+    assert "the remote device is back after" in log
+    assert_same(log, local_losses)
 
 
 @pytest.mark.timeout(1800)

@@ -1,6 +1,10 @@
 """Embeddings with sparse gradients, and the optimizers that take them."""
 
 import copy
+import io
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -122,12 +126,87 @@ def test_it_looks_as_on_a_gpu(cuda):
         grad.values()
 
 
-def test_a_copy_is_another_tensor(cuda):
-    embedding = nn.Embedding(7, 3, sparse=True).to(cuda)
-    embedding(WORDS.to(cuda)).sum().backward()
-    copied = copy.deepcopy(embedding)
-    embedding.zero_grad(set_to_none=False)
-    assert copied.weight.grad.is_sparse and copied.weight.grad.sum().item() == 18
+def test_a_copied_module_has_no_gradient(same):
+    def program(device):
+        embedding, words = nn.Embedding(7, 3, sparse=True).to(device), WORDS.to(device)
+        embedding(words).sum().backward()
+        copied = copy.deepcopy(embedding)
+        assert copied.weight.grad is None
+        copied(words).sum().backward()
+        return copied.weight.grad.to_dense(), copy.deepcopy(embedding.weight.grad).to_dense()
+
+    same(program)
+
+
+def test_an_optimizer_that_holds_one_is_saved_and_goes_on(same):
+    def program(device):
+        embedding, words, file = nn.Embedding(7, 3, sparse=True).to(device), WORDS.to(device), io.BytesIO()
+        first = torch.optim.SGD(embedding.parameters(), lr=0.1, momentum=0.9)
+        embedding(words).square().sum().backward()
+        first.step()
+        torch.save(first.state_dict(), file)
+        file.seek(0)
+        second = torch.optim.SGD(embedding.parameters(), lr=0.1, momentum=0.9)
+        second.load_state_dict(torch.load(file, weights_only=False))
+        second.step()
+        return embedding.weight
+
+    same(program, **ULPS)
+
+
+def test_a_saved_one_is_of_torchs_own_types(cuda, tmp_path):
+    torch.save(torch.eye(3).to_sparse().to(cuda), tmp_path / "it")
+    code = "import sys, torch; print(torch.load(sys.argv[1], map_location='cpu').to_dense().tolist())"
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "TESSERA_POOL")}
+    command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "it")]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert found.stdout == f"{torch.eye(3).tolist()}\n", found.stderr
+
+
+def test_norms_of_all_of_it(same):
+    def program(device):
+        embedding, words = nn.Embedding(7, 3, sparse=True).to(device), WORDS.to(device)
+        embedding(words).square().sum().backward()
+        grad = embedding.weight.grad
+        several = torch._foreach_norm([grad, embedding.weight.detach()], 2)
+        return [grad.norm(p) for p in (1, 2, float("inf"))], torch.norm(grad, 2), grad.sum(), several
+
+    same(program, **ULPS)
+
+
+def test_it_is_as_exact_as_the_wider_of_two(same, cuda):
+    def program(device):
+        embedding, words = nn.Embedding(7, 3, sparse=True).to(device), WORDS.to(device)
+        (embedding(words) * 0.3).sum().backward()
+        grad = embedding.weight.grad
+        found = torch.ones(7, 3, device=device).int() + grad, torch.ones(7, 3, device=device).half() + grad
+        half = grad.half().add_(grad)
+        assert half._values().dtype == half.dtype == torch.float16
+        return *found, half.float().to_dense()
+
+    same(program, rtol=1e-3, atol=1e-3)
+    with pytest.raises(RuntimeError, match=r"result type torch.float32 can't be cast to .* torch.int32"):
+        torch.ones(3, 3, device=cuda).int().add_(torch.eye(3).to_sparse().to(cuda))
+
+
+def test_it_does_not_grow_for_ever(same):
+    def program(device):
+        embedding, words = nn.Embedding(7, 3, sparse=True).to(device), WORDS.to(device)
+        for _ in range(20):
+            embedding(words).sum().backward()
+        coalesced = embedding.weight.grad.coalesce()
+        assert embedding.weight.grad._nnz() <= 7 * 3 and (coalesced + coalesced).is_coalesced()
+        return embedding.weight.grad.to_dense()
+
+    same(program)
+
+
+def test_its_elements_are_asked_for_twice(same):
+    def program(device):
+        coalesced = torch.eye(3).to_sparse().to(device).coalesce()
+        return coalesced.values(), coalesced.values(), coalesced.indices(), coalesced.indices()
+
+    same(program)
 
 
 def test_a_place_outside_is_told(cuda):
@@ -142,5 +221,10 @@ def test_what_a_sparse_tensor_cannot_do_is_told(cuda):
         sparse + torch.eye(3, device=cuda)
     with pytest.raises(NotImplementedError, match=r"aten.exp.default: not supported on sparse tensors"):
         sparse.exp()
-    with pytest.raises(RuntimeError, match="expected sizes of 'self' and 'other' to match"):
-        sparse + torch.eye(2).to_sparse().to(cuda)
+    for other in (torch.eye(2).to_sparse().to(cuda), torch.eye(4, device=cuda)):
+        with pytest.raises(RuntimeError, match="expected tensors of the same size"):
+            other.add_(sparse)
+    with pytest.raises(RuntimeError, match="expected tensors of the same size"):
+        torch.eye(4, device=cuda).sparse_mask(sparse)
+    with pytest.raises(NotImplementedError, match=r"aten._to_sparse.default: not supported on a remote device"):
+        torch.eye(3, device=cuda).to_sparse()

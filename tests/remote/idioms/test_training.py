@@ -124,6 +124,20 @@ def test_a_transformer_and_its_cache(same):
     same(program, rtol=1e-4, atol=1e-5)
 
 
+def test_a_copied_module_trains_from_no_gradient(same):
+    def program(device):
+        layer, x = nn.Linear(3, 2).to(device), torch.ones(4, 3, device=device)
+        layer(x).square().sum().backward()
+        copied = copy.deepcopy(layer)
+        assert copied.weight.grad is None
+        copied(x).square().sum().backward()
+        plain = torch.ones(2, device=device, requires_grad=True)
+        plain.sum().backward()
+        return copied.weight.grad, copy.deepcopy(plain).grad
+
+    same(program)
+
+
 def test_embeddings(same):
     def program(device):
         embedding = nn.Embedding(5, 3, padding_idx=0).to(device)
