@@ -18,9 +18,10 @@ PATIENCE_S = 60.0
 
 @pytest.fixture
 async def held(machine, tmp_path):
-    """A slice that MPS holds: the agent, its gateway, the daemon, the GPU."""
+    """A slice that MPS holds: the agent, its gateway, the daemon, the GPU. Process 600 is nobody's, and never ended."""
     uuid = machine.uuids[0]
     processes = FakeProcesses(tmp_path / "proc")
+    processes.start(600)
     async with agent(with_mps(tmp_path), processes=processes, mounts=FolderMounts()) as (service, gateway, uid):
         await service.preparation.prepare(Slice("slot-main", uid, "default", "p", "main", (Share(uuid, GIB),)))
         yield service, gateway, FakeMps(tmp_path / "m" / uuid / "pipe"), uuid
@@ -94,11 +95,11 @@ async def test_one_that_disappears(held):
 
 async def test_one_that_has_a_fault(held):
     _, _, mps, _ = held
-    mps.connect(10)
+    mps.connect(600)
     mps.fault()
     await stands(held, mps_reasons.FAULT)
     assert not await admitted(held)
-    mps.disconnect(10)
+    mps.disconnect(600)
     await is_over(held)
 
 
