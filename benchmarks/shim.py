@@ -1,18 +1,20 @@
-"""``make bench-shim``: what the shim costs a call, against the fake driver alone.
+"""``make bench-shim``: what the shim costs a call and the start of a process, against the fake driver alone.
 
-One program is run by turns without the shim, with it, and with it while the slice takes turns; it says how many
-nanoseconds a call of each kind took. The figures are medians over the turns. Writes ``shim.json`` and ``shim.md`` into
-``--out``; the last line on standard output is ``launch +X.X ns, allocation +Y.Y ns``.
+Two programs are run by turns without the shim, with it, and with it while the slice takes turns: one says how many
+nanoseconds a call of each kind took, the other how many a process that ends at once. The figures are medians over the
+turns. Writes ``shim.json`` and ``shim.md`` into
+``--out``; the last line on standard output is ``launch +X.X ns, allocation +Y.Y ns, process +Z.ZZ ms``.
 """
 
 import argparse
+import itertools
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,10 @@ from tessera.simulator.fakes.nvml.state import ENV, NvmlState
 TURNS = 15
 HERE = Path(__file__).resolve().parent
 ALONE, SHIM, IN_TURNS = "driver", "shim", "in-turns"
+CALLS, STARTS = "calls", "starts"
 Plain = dict[str, Any]
+Found = defaultdict[str, defaultdict[str, list[float]]]
+"""Nanoseconds by kind, and by how the program was run."""
 
 
 class Bench:
@@ -45,14 +50,14 @@ class Bench:
             (folder / name / LIMITS).write_bytes(limits)
             (folder / name / PACE).write_bytes(page)
         _run([sys.executable, str(HERE.parent / "native/build.py"), str(folder)])
-        self._program = folder / "calls"
         compiler = [sys.executable, "-m", "ziglang", "cc", "-O2", "-isystem", str(include_dir())]
-        _run([*compiler, "-o", str(self._program), str(HERE / "shim_calls.c")])
+        for program in (CALLS, STARTS):
+            _run([*compiler, "-o", str(folder / program), str(HERE / f"shim_{program}.c")])
 
-    def turn(self, how: str) -> dict[str, float]:
-        """Nanoseconds a call, by kind."""
+    def turn(self, program: str, how: str) -> dict[str, float]:
+        """Nanoseconds, by kind."""
         env = {"LD_LIBRARY_PATH": str(library_dir()), ENV: str(self._folder / "nvml.state")}
-        command = [str(self._program)]
+        command = [str(self._folder / program)]
         if how != ALONE:
             library = self._folder / os.uname().machine / "libtessera.so"
             command = ["env", f"LD_PRELOAD={library}", *command]
@@ -70,34 +75,45 @@ def _run(command: Sequence[str], env: dict[str, str] | None = None) -> str:
 
 def measure(folder: Path, turns: int) -> Plain:
     """The medians of all turns, which take turns."""
-    bench = Bench(folder)
-    found: defaultdict[str, defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    bench, machine = Bench(folder), figures.machine()
+    found: dict[str, Found] = {program: defaultdict(lambda: defaultdict(list)) for program in (CALLS, STARTS)}
     for turn in range(turns):
-        for how in (ALONE, SHIM, IN_TURNS):
-            for kind, ns in bench.turn(how).items():
-                found[kind][how].append(ns)
+        for program, how in itertools.product(found, (ALONE, SHIM, IN_TURNS)):
+            for kind, ns in bench.turn(program, how).items():
+                found[program][kind][how].append(ns)
         print(f"turn {turn + 1} of {turns}", file=sys.stderr, flush=True)
-    calls = {kind: {how: round(statistics.median(ns), 2) for how, ns in by.items()} for kind, by in found.items()}
-    return {"machine": figures.machine(), "turns": turns, "calls": calls}
+    return {"machine": machine, "turns": turns, **{program: _medians(one) for program, one in found.items()}}
+
+
+def _medians(found: Found) -> Plain:
+    return {kind: {how: round(statistics.median(ns), 2) for how, ns in by.items()} for kind, by in found.items()}
 
 
 def last_line(found: Plain) -> str:
-    """What a launch and an allocation cost more."""
-    more = {kind: found["calls"][kind][SHIM] - found["calls"][kind][ALONE] for kind in ("launch", "allocation")}
-    return f"launch +{more['launch']:.1f} ns, allocation +{more['allocation']:.1f} ns"
+    """What a launch, an allocation and the start of a process that asks for nothing cost more."""
+    kinds = {**found[CALLS], **found[STARTS]}
+    more = {kind: by[SHIM] - by[ALONE] for kind, by in kinds.items()}
+    start = f"process {more['process'] / 1e6:+.2f} ms"
+    return f"launch +{more['launch']:.1f} ns, allocation +{more['allocation']:.1f} ns, {start}"
 
 
 def markdown(found: Plain) -> str:
     """The figures for people."""
     machine = found["machine"]
-    rows = [
-        [kind, *(f"{ns:.1f}" for ns in by.values()), f"{by[SHIM] - by[ALONE]:+.1f}", f"{by[IN_TURNS] - by[ALONE]:+.1f}"]
-        for kind, by in found["calls"].items()
-    ]
     head = f"{machine['date']}, {machine['cpu']}, load average before {machine['load']}; code {machine['code']}."
     head += f" {found['turns']} turns each: {last_line(found)}."
-    columns = ["call", "driver alone, ns", "with the shim", "in turns", "shim costs", "in turns"]
-    return f"{head}\n\n{figures.table(columns, rows)}"
+    calls = _table("call", "ns", found[CALLS], lambda ns: f"{ns:.1f}")
+    starts = _table("a process, from start to end", "ms", found[STARTS], lambda ns: f"{ns / 1e6:.3f}")
+    return f"{head}\n\n{calls}\n{starts}"
+
+
+def _table(what: str, unit: str, found: Plain, told: Callable[[float], str]) -> str:
+    columns = [what, f"driver alone, {unit}", "with the shim", "in turns", "shim costs", "in turns"]
+    rows = []
+    for kind, by in found.items():
+        more = [told(by[how] - by[ALONE]) for how in (SHIM, IN_TURNS)]
+        rows.append([kind, *map(told, by.values()), *(one if one.startswith("-") else f"+{one}" for one in more)])
+    return figures.table(columns, rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
