@@ -168,10 +168,14 @@ def test_norms_of_all_of_it(same):
         embedding, words = nn.Embedding(7, 3, sparse=True).to(device), WORDS.to(device)
         embedding(words).square().sum().backward()
         grad = embedding.weight.grad
-        several = torch._foreach_norm([grad, embedding.weight.detach()], 2)
-        return [grad.norm(p) for p in (1, 2, float("inf"))], torch.norm(grad, 2), grad.sum(), several
+        return [grad.norm(p) for p in (1, 2, float("inf"))], torch.norm(grad, 2), grad.sum()
 
     same(program, **ULPS)
+
+
+def test_norms_of_several_of_which_some_are_sparse(cuda):
+    several = torch._foreach_norm([torch.eye(4).to_sparse().to(cuda), torch.ones(9, device=cuda)], 2)
+    assert [norm.item() for norm in several] == [2, 3]
 
 
 def test_it_is_as_exact_as_the_wider_of_two(same, cuda):
