@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from tests.remote.wire.served import sessions_of
+
 _TESSERA = str(Path(sys.executable).with_name("tessera"))
 Step = Callable[[], Any]
 
@@ -20,8 +22,8 @@ class Served(NamedTuple):
     pid: int
 
     def sessions(self) -> list[int]:
-        """Their processes, which its fork server has started."""
-        return sorted(session for forks in _children(self.pid) for session in _children(forks))
+        """Their processes."""
+        return sorted(sessions_of(self.pid))
 
 
 @contextmanager
@@ -35,11 +37,6 @@ def serving(device: str) -> Iterator[Served]:
     finally:
         server.terminate()
         server.wait()
-
-
-def _children(process: int) -> list[int]:
-    found = Path(f"/proc/{process}/task").glob("*/children")
-    return [int(child) for path in found for child in path.read_text().split()]
 
 
 def training(device: str) -> Step:

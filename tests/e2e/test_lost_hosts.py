@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tessera.remote.protocol.streams import read_exactly, tune
+from tests.e2e.cluster.addresses import ip
 
 pytestmark = pytest.mark.e2e
 
@@ -43,9 +44,9 @@ class Host:
     def start(self) -> None:
         link = ("type", "veth", "peer", "name", "there", "netns", str(self._process.pid))
         self._wait_for_namespace()
-        _ip("link", "add", "here", *link)
-        _ip("addr", "add", f"{HERE}/30", "dev", "here")
-        _ip("link", "set", "here", "up")
+        ip("link", "add", "here", *link)
+        ip("addr", "add", f"{HERE}/30", "dev", "here")
+        ip("link", "set", "here", "up")
         self._ip("addr", "add", f"{THERE}/30", "dev", "there")
         self._ip("link", "set", "there", "up")
         assert self._process.stdin and self._process.stdout
@@ -60,7 +61,7 @@ class Host:
         self._process.communicate()
 
     def _ip(self, *words: str) -> None:
-        subprocess.run(["nsenter", f"--net=/proc/{self._process.pid}/ns/net", "ip", *words], check=True)
+        ip(*words, before=["nsenter", f"--net=/proc/{self._process.pid}/ns/net"])
 
     def _wait_for_namespace(self) -> None:
         """``unshare`` makes it before the program runs."""
@@ -68,10 +69,6 @@ class Host:
         while _namespace(self._process.pid) == _namespace("self"):
             assert time.monotonic() < deadline
             time.sleep(0.01)
-
-
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True)
 
 
 def _namespace(process: int | str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_TESSERA = Path(sys.executable).with_name("tessera")
+_TESSERA = str(Path(sys.executable).with_name("tessera"))
 
 
 @dataclass(frozen=True)
